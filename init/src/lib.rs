@@ -1,0 +1,7 @@
+//! What the launcher and the init agree on, and nothing else: the [`plan`].
+//!
+//! The rest of the init is a binary (`main.rs`); the launcher must not be able to reach it.
+#![no_std]
+#![deny(unsafe_code)]
+
+pub mod plan;

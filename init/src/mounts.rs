@@ -1,0 +1,217 @@
+//! The container's mounts: all of them made detached, moved once, and found by fd.
+//!
+//! Runs in the new mount namespace while the host's mounts are still visible, and ends with them gone. No path of the
+//! rootfs is ever followed out of it: targets are resolved with openat2(2) below the root, and ours (`/proc`, `/dev`,
+//! `/sys`) without any symlink. Must not touch the host: the first step cuts every mount off from it.
+
+use core::ffi::CStr;
+use kontena_init::plan::{Mount, Report, Step, mount_kind};
+use linux_raw_sys::general as uapi;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::io::{Errno, Result};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+};
+
+use crate::{dev, fail, sys};
+
+const PATH_FD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// Cuts every mount of this namespace off from the host's, so that nothing done here is seen there.
+pub fn make_private() -> Result<()> {
+    let root = openat(CWD, c"/", PATH_FD | OFlags::DIRECTORY, Mode::empty())?;
+    sys::mount_setattr(root, true, 0, u64::from(uapi::MS_PRIVATE))
+}
+
+/// Makes `path` a mount of its own, which pivot_root(2) asks for, with what is mounted below it.
+pub fn attach_root(path: &CStr) -> Result<OwnedFd> {
+    let root = clone_tree(CWD, path)?;
+    move_mount(&root, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(root)
+}
+
+/// Makes one mount of the Plan, the `index`th, and covers what of it must not be seen or changed.
+pub fn mount(
+    root: &OwnedFd,
+    index: u16,
+    mount: Mount<'_>,
+    empty: &mut Option<Empty>,
+) -> core::result::Result<(), Report> {
+    let tree = match mount.kind {
+        mount_kind::BIND => clone_tree(CWD, mount.source).and_then(|tree| {
+            // Nothing that is mounted below a read-only volume stays writable.
+            sys::mount_setattr(&tree, true, mount.attributes, 0).map(|()| tree)
+        }),
+        _ => make_filesystem(&mount),
+    };
+    let tree = match tree {
+        Err(Errno::NODEV) if mount.kind == mount_kind::FILESYSTEM_IF_KNOWN => return Ok(()),
+        tree => tree.map_err(fail(Step::Mount, index))?,
+    };
+    if mount.kind == mount_kind::DEV {
+        dev::populate(&tree).map_err(fail(Step::Devices, index))?;
+        *empty = Some(Empty::new(&tree).map_err(fail(Step::Devices, index))?);
+    }
+    find_target(root, &tree, &mount)
+        .and_then(|target| attach(&tree, target))
+        .map_err(fail(Step::MountTarget, index))?;
+    for path in mount.masked.iter() {
+        mask(&tree, path, empty).map_err(fail(Step::Mask, index))?;
+    }
+    for path in mount.readonly.iter() {
+        make_readonly(&tree, path).map_err(fail(Step::Readonly, index))?;
+    }
+    Ok(())
+}
+
+/// What masked paths are covered with: our own /dev/null, and one empty directory nobody can write to.
+pub struct Empty {
+    null: OwnedFd,
+    directory: OwnedFd,
+    /// Whether the directory is mounted somewhere: before Linux 6.15 only then can it be cloned.
+    attached: bool,
+}
+
+impl Empty {
+    fn new(dev: &OwnedFd) -> Result<Self> {
+        // dev is the tmpfs that was filled a moment ago and is not attached anywhere: this null is ours.
+        let null = openat(dev, c"null", PATH_FD | OFlags::NOFOLLOW, Mode::empty())?;
+        let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, c"nr_inodes", c"1")?;
+        fsconfig_create(&context)?;
+        let attributes = MountAttrFlags::from_bits_retain(uapi::MOUNT_ATTR_RDONLY);
+        Ok(Self { null, directory: fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?, attached: false })
+    }
+
+    fn cover(&mut self, target: OwnedFd) -> Result<()> {
+        if !is_directory(&target)? {
+            attach(&clone_tree(&self.null, c"")?, target)
+        } else if self.attached {
+            attach(&clone_tree(&self.directory, c"")?, target)
+        } else {
+            self.attached = true;
+            attach(&self.directory, target)
+        }
+    }
+}
+
+/// Makes `/` read-only, as the last mount to be changed; those below it keep their own attributes.
+pub fn make_root_readonly(root: &OwnedFd) -> Result<()> {
+    sys::mount_setattr(root, false, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)
+}
+
+/// Leaves the host's mounts behind: `root` becomes `/`, and the old root goes, with all below it.
+pub fn pivot_root(root: OwnedFd) -> Result<()> {
+    rustix::process::fchdir(root)?;
+    // Both names the same directory: the old root is stacked over the new one, and taken off again; pivot_root(2),
+    // "pivot_root(".", ".")".
+    rustix::process::pivot_root(c".", c".")?;
+    unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}
+
+fn clone_tree(at: impl AsFd, path: &CStr) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(at, path, flags)
+}
+
+fn attach(tree: &OwnedFd, target: OwnedFd) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, c"", target, c"", flags)
+}
+
+fn is_directory(fd: &OwnedFd) -> Result<bool> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+fn make_filesystem(mount: &Mount<'_>) -> Result<OwnedFd> {
+    let kind = if mount.kind == mount_kind::DEV { c"tmpfs" } else { mount.source };
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for option in mount.options.iter() {
+        match option.to_bytes().iter().position(|byte| *byte == b'=') {
+            Some(at) => fsconfig_set_string(&context, &option.to_bytes()[..at], &option.to_bytes()[at + 1..])?,
+            None => fsconfig_set_flag(&context, option)?,
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(mount.attributes as u32))
+}
+
+/// The target of a mount, by fd, inside `root`; made where it is missing.
+fn find_target(root: &OwnedFd, tree: &OwnedFd, mount: &Mount<'_>) -> Result<OwnedFd> {
+    let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    if mount.kind != mount_kind::BIND {
+        resolve |= ResolveFlags::NO_SYMLINKS;
+    }
+    match openat2(root, mount.target, PATH_FD, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => make_target(root, tree, mount.target, resolve),
+        found => found,
+    }
+}
+
+/// Walks to `target` one component at a time and makes those that are missing: directories, and at the end what the
+/// mount is, a directory or a file.
+fn make_target(root: &OwnedFd, tree: &OwnedFd, target: &CStr, resolve: ResolveFlags) -> Result<OwnedFd> {
+    let mut path = [0u8; uapi::PATH_MAX as usize];
+    let length = target.to_bytes().len();
+    path.get_mut(..length).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(target.to_bytes());
+    let is_directory = is_directory(tree)?;
+
+    let mut parent = openat2(root, c"/", PATH_FD, Mode::empty(), resolve)?;
+    let mut start = 0;
+    while start < length {
+        let end = path[start..length].iter().position(|byte| *byte == b'/').map_or(length, |at| start + at);
+        if end > start {
+            // Resolved from the root each time, so that `..` in a symlink cannot lead out.
+            parent = match openat2(root, &path[..end], PATH_FD, Mode::empty(), resolve) {
+                Err(Errno::NOENT) => {
+                    let name = &path[start..end];
+                    let last = path[end..length].iter().all(|byte| *byte == b'/');
+                    let made = if is_directory || !last {
+                        mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+                    } else {
+                        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::WRONLY;
+                        openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+                    };
+                    match made {
+                        Ok(()) | Err(Errno::EXIST) => openat2(root, &path[..end], PATH_FD, Mode::empty(), resolve)?,
+                        Err(errno) => return Err(errno),
+                    }
+                }
+                found => found?,
+            };
+        }
+        start = end + 1;
+    }
+    Ok(parent)
+}
+
+/// A path of a mount of ours, without leaving that mount; `None` where there is nothing.
+fn find_below(tree: &OwnedFd, path: &CStr) -> Result<Option<OwnedFd>> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    match openat2(tree, path, PATH_FD | OFlags::NOFOLLOW, Mode::empty(), resolve) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+fn mask(tree: &OwnedFd, path: &CStr, empty: &mut Option<Empty>) -> Result<()> {
+    let Some(target) = find_below(tree, path)? else {
+        return Ok(());
+    };
+    empty.as_mut().ok_or(Errno::INVAL)?.cover(target)
+}
+
+fn make_readonly(tree: &OwnedFd, path: &CStr) -> Result<()> {
+    let Some(target) = find_below(tree, path)? else {
+        return Ok(());
+    };
+    let readonly = clone_tree(&target, c"")?;
+    sys::mount_setattr(&readonly, true, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)?;
+    attach(&readonly, target)
+}

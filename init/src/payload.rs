@@ -1,0 +1,82 @@
+//! The payload's process, from fork to exec: session, user, capabilities, working directory.
+//!
+//! Everything here runs in the child and gives something up, in the order in which it can still be given up. Must not
+//! return once the exec has worked, and must leave no fd open but stdio and the status socket, which exec closes.
+
+use core::ffi::CStr;
+use kontena_init::plan::{Plan, Report, Step};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{chdir, setsid, umask};
+use rustix::thread::set_no_new_privs;
+
+use crate::sys::{self, Strings};
+use crate::{caps, fail, user};
+
+/// Where a command without a slash is looked for when the environment has no PATH; execvp(3).
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Becomes the payload of `plan`; what comes back is why not.
+pub fn become_payload(plan: &Plan<'static>) -> Report {
+    let Err(report) = try_to_become(plan);
+    report
+}
+
+fn try_to_become(plan: &Plan<'static>) -> Result<core::convert::Infallible, Report> {
+    setsid().map_err(fail(Step::Session, 0))?;
+    umask(Mode::from_raw_mode(0o022));
+    let user = user::resolve(plan.user)?;
+    caps::bound(plan.capabilities).map_err(fail(Step::Capabilities, 0))?;
+    user.switch().map_err(fail(Step::SetUser, 0))?;
+    caps::limit(if user.uid == 0 { plan.capabilities } else { 0 }).map_err(fail(Step::Capabilities, 0))?;
+    set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
+    // As the payload's user, and with every fd of the host closed: neither can a directory be entered that the
+    // payload may not enter, nor one outside the root (CVE-2024-21626).
+    chdir(plan.cwd).map_err(fail(Step::WorkingDirectory, 0))?;
+    if !sys::cwd_is_inside_root() {
+        return Err(fail(Step::WorkingDirectory, 0)(Errno::PERM));
+    }
+
+    let has_home = plan.env.iter().any(|variable| variable.to_bytes().starts_with(b"HOME="));
+    let home =
+        if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };
+    let argv = sys::strings(plan.argv.iter()).map_err(fail(Step::Exec, 0))?;
+    let env = sys::strings(plan.env.iter().chain(home)).map_err(fail(Step::Exec, 0))?;
+    sys::set_signal_mask(plan.signal_mask);
+    Err(fail(Step::Exec, 0)(exec(argv, env)))
+}
+
+/// execvp(3): replaces this process by the command of `arguments`, or says why not. Where several directories of PATH
+/// have it, the first that can be executed counts; where none can, EACCES is worth more than ENOENT.
+pub fn exec(arguments: Strings, environment: Strings) -> Errno {
+    let Some(command) = arguments.clone().next() else {
+        return Errno::INVAL;
+    };
+    if command.to_bytes().contains(&b'/') {
+        return sys::execve(command, arguments, environment);
+    }
+    let path = environment.clone().find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
+    let mut found = Errno::NOENT;
+    for directory in path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':') {
+        match join(&mut [0; 4096], directory, command).map(|path| sys::execve(path, arguments, environment)) {
+            Some(Errno::NOENT | Errno::NOTDIR) | None => {}
+            Some(Errno::ACCESS) => found = Errno::ACCESS,
+            Some(errno) => return errno,
+        }
+    }
+    found
+}
+
+fn join<'a>(buffer: &'a mut [u8; 4096], directory: &[u8], name: &CStr) -> Option<&'a CStr> {
+    let directory = if directory.is_empty() { b"." } else { directory };
+    let end = directory.len() + 1 + name.to_bytes_with_nul().len();
+    buffer.get_mut(..directory.len())?.copy_from_slice(directory);
+    *buffer.get_mut(directory.len())? = b'/';
+    buffer.get_mut(directory.len() + 1..end)?.copy_from_slice(name.to_bytes_with_nul());
+    CStr::from_bytes_with_nul(buffer.get(..end)?).ok()
+}
+
+/// The exit status that tells why the payload could not be executed, as the shell has it.
+pub fn exec_failure_status(errno: Errno) -> i32 {
+    if matches!(errno, Errno::NOENT | Errno::NOTDIR) { 127 } else { 126 }
+}

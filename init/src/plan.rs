@@ -1,0 +1,378 @@
+//! The Plan: one flat, position-independent block that says what the container is to be.
+//!
+//! The launcher writes it into a sealed memfd; the init maps that and reads it in place: every string and list is a
+//! slice of the block. The other way goes one [`Report`]: the step that failed, which of its objects, and the errno.
+//!
+//! This file must not touch the kernel, allocate, or know where either side lives.
+
+use core::ffi::CStr;
+
+/// Opens every Plan; changes with the format, so that a launcher and an init of different builds never misread each
+/// other.
+const MAGIC: u32 = u32::from_le_bytes(*b"kp01");
+
+/// The argument that makes the init read a Plan: `kontena-init --plan PLAN_FD STATUS_FD`.
+pub const PLAN_ARGUMENT: &CStr = c"--plan";
+
+/// Something that can stand in a Plan. Integers are little-endian, strings end with NUL.
+pub trait Wire<'a>: Copy {
+    /// Appends this to `out`.
+    fn put(&self, out: &mut impl Extend<u8>);
+    /// Reads one from the front of `from`; `None` where the block is cut short or malformed.
+    fn get(from: &mut &'a [u8]) -> Option<Self>;
+}
+
+macro_rules! wire_integers {
+    ($($integer:ty),*) => {$(
+        impl Wire<'_> for $integer {
+            fn put(&self, out: &mut impl Extend<u8>) {
+                out.extend(self.to_le_bytes());
+            }
+            fn get(from: &mut &[u8]) -> Option<Self> {
+                let (bytes, rest) = from.split_first_chunk()?;
+                *from = rest;
+                Some(Self::from_le_bytes(*bytes))
+            }
+        }
+    )*};
+}
+wire_integers!(u8, u32, u64);
+
+impl<'a> Wire<'a> for &'a CStr {
+    fn put(&self, out: &mut impl Extend<u8>) {
+        out.extend(self.to_bytes_with_nul().iter().copied());
+    }
+    fn get(from: &mut &'a [u8]) -> Option<Self> {
+        let text = CStr::from_bytes_until_nul(from).ok()?;
+        *from = from.get(text.to_bytes_with_nul().len()..)?;
+        Some(text)
+    }
+}
+
+/// A list of `T`: items of the launcher's, or a stretch of a Plan that is decoded as it is walked.
+#[derive(Clone, Copy, Debug)]
+pub enum List<'a, T> {
+    /// What the launcher puts in.
+    Items(&'a [T]),
+    /// What the init finds: how many, and their bytes.
+    Block(u32, &'a [u8]),
+}
+
+impl<'a, T: Wire<'a>> List<'a, T> {
+    /// How many items.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Items(items) => items.len(),
+            Self::Block(count, _) => *count as usize,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The items, in order.
+    pub fn iter(&self) -> impl Iterator<Item = T> + Clone + use<'a, T> {
+        let (mut items, mut block) = match *self {
+            Self::Items(items) => (items.iter(), &[][..]),
+            Self::Block(_, block) => ([].iter(), block),
+        };
+        core::iter::from_fn(move || items.next().copied().or_else(|| T::get(&mut block)))
+    }
+}
+
+impl<'a, T: Wire<'a>> Wire<'a> for List<'a, T> {
+    fn put(&self, out: &mut impl Extend<u8>) {
+        let mut bytes = 0;
+        self.iter().for_each(|item| item.put(&mut Count(&mut bytes)));
+        (self.len() as u32).put(out);
+        bytes.put(out);
+        self.iter().for_each(|item| item.put(out));
+    }
+    fn get(from: &mut &'a [u8]) -> Option<Self> {
+        let (count, bytes) = (u32::get(from)?, u32::get(from)?);
+        let (block, rest) = from.split_at_checked(bytes as usize)?;
+        *from = rest;
+        // Walked once here, so that nobody who iterates later can meet a malformed item.
+        let mut walk = block;
+        for _ in 0..count {
+            T::get(&mut walk)?;
+        }
+        walk.is_empty().then_some(Self::Block(count, block))
+    }
+}
+
+/// Counts bytes instead of keeping them.
+struct Count<'a>(&'a mut u32);
+
+impl Extend<u8> for Count<'_> {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        *self.0 += bytes.into_iter().count() as u32;
+    }
+}
+
+/// Declares structs that are written and read field by field, in the order they stand in.
+macro_rules! wire_structs {
+    ($($(#[$doc:meta])* pub struct $name:ident { $($(#[$field_doc:meta])* pub $field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name<'a> { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl<'a> Wire<'a> for $name<'a> {
+            fn put(&self, out: &mut impl Extend<u8>) {
+                $(self.$field.put(out);)*
+            }
+            fn get(from: &mut &'a [u8]) -> Option<Self> {
+                Some(Self { $($field: Wire::get(from)?,)* })
+            }
+        }
+    )*};
+}
+
+wire_structs! {
+    /// What the container is to be.
+    pub struct Plan {
+        /// The directory that becomes `/`, as an absolute path on the host.
+        pub root: &'a CStr,
+        /// 1 where `/` itself is mounted read-only (`--read-only`).
+        pub root_readonly: u8,
+        /// The UTS node name; sethostname(2).
+        pub hostname: &'a CStr,
+        /// Mounted in this order, the root first of all.
+        pub mounts: List<'a, Mount<'a>>,
+        /// Bit n is capability n; the bounding set, and what a payload of uid 0 is permitted. capabilities(7).
+        pub capabilities: u64,
+        /// `NAME|UID[:GROUP|GID]`, resolved in the container's own files; empty for root.
+        pub user: &'a CStr,
+        /// The payload's working directory, in the container.
+        pub cwd: &'a CStr,
+        /// The payload's arguments, its name first; never empty.
+        pub argv: List<'a, &'a CStr>,
+        /// The payload's environment, `KEY=VALUE`. HOME is added from /etc/passwd where it is not in here.
+        pub env: List<'a, &'a CStr>,
+        /// The signal mask the launcher was started with, which the payload gets back; bit n-1 is signal n.
+        pub signal_mask: u64,
+    }
+
+    /// One mount, and what of it the payload must not see or change.
+    pub struct Mount {
+        /// See [`mount_kind`].
+        pub kind: u8,
+        /// The file system's type, or for a bind its absolute path on the host.
+        pub source: &'a CStr,
+        /// Where it goes, as an absolute path in the container; made where it is missing.
+        pub target: &'a CStr,
+        /// `MOUNT_ATTR_*` of mount_setattr(2).
+        pub attributes: u64,
+        /// For fsconfig(2): `key=value` or `flag`.
+        pub options: List<'a, &'a CStr>,
+        /// Paths in it, relative, covered by something empty; one that does not exist is passed over.
+        pub masked: List<'a, &'a CStr>,
+        /// Paths in it, relative, made read-only; one that does not exist is passed over.
+        pub readonly: List<'a, &'a CStr>,
+    }
+}
+
+/// What a [`Mount`] is made of.
+pub mod mount_kind {
+    /// A new instance of a file system.
+    pub const FILESYSTEM: u8 = 0;
+    /// The same, which a kernel may lack; then it is left out.
+    pub const FILESYSTEM_IF_KNOWN: u8 = 1;
+    /// A tmpfs with the devices and links of a container's /dev.
+    pub const DEV: u8 = 2;
+    /// A file or directory of the host, with what is mounted below it.
+    pub const BIND: u8 = 3;
+}
+
+impl<'a> Plan<'a> {
+    /// Appends the whole Plan to `out`.
+    pub fn encode(&self, out: &mut impl Extend<u8>) {
+        MAGIC.put(out);
+        self.put(out);
+    }
+
+    /// Reads a Plan in place; `None` where the block is not a whole Plan of this version.
+    pub fn decode(mut block: &'a [u8]) -> Option<Self> {
+        if u32::get(&mut block)? != MAGIC {
+            return None;
+        }
+        Self::get(&mut block)
+    }
+}
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $step:ident = $text:literal,)*) => {
+        /// What the init does, one thing after the other. A [`Report`] names the one that failed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum Step { $($(#[$doc])* $step,)* }
+
+        impl Step {
+            const ALL: &[Step] = &[$(Step::$step,)*];
+
+            /// The step in words, for the launcher's messages.
+            pub fn text(self) -> &'static str {
+                match self { $(Step::$step => $text,)* }
+            }
+        }
+    };
+}
+
+steps! {
+    /// execveat(2) of the init itself, in the launcher's child.
+    ExecInit = "exec kontena-init",
+    /// prctl(2) PR_SET_PDEATHSIG and PR_SET_DUMPABLE.
+    Guard = "guard the init",
+    /// mmap(2) and [`Plan::decode`].
+    ReadPlan = "read the Plan",
+    /// mount_setattr(2) MS_PRIVATE on every mount.
+    MakePrivate = "make the mounts private",
+    /// open_tree(2) and move_mount(2) of the root.
+    AttachRoot = "mount the rootfs",
+    /// A [`Mount`], by its index: making it.
+    Mount = "mount",
+    /// A [`Mount`], by its index: finding or making its target.
+    MountTarget = "mount on",
+    /// A [`Mount`], by its index: something in /dev.
+    Devices = "make the devices in",
+    /// A [`Mount`], by its index: a masked path.
+    Mask = "mask paths in",
+    /// A [`Mount`], by its index: a read-only path.
+    Readonly = "make paths read-only in",
+    /// mount_setattr(2) on the root.
+    RootReadonly = "make the root read-only",
+    /// pivot_root(2) and umount2(2).
+    PivotRoot = "pivot_root",
+    /// sethostname(2).
+    Hostname = "set the hostname",
+    /// The launcher went away before the container was whole.
+    Launcher = "wait for the launcher",
+    /// A process for the payload.
+    Fork = "fork",
+    /// setsid(2).
+    Session = "start a session",
+    /// The user is not in the container's /etc/passwd.
+    UserUnknown = "find the user",
+    /// The group is not in the container's /etc/group.
+    GroupUnknown = "find the group",
+    /// The container's /etc/passwd or /etc/group cannot be read.
+    ReadUsers = "read /etc/passwd and /etc/group",
+    /// setgroups(2), setresgid(2), setresuid(2).
+    SetUser = "become the user",
+    /// prctl(2) PR_CAPBSET_DROP and capset(2).
+    Capabilities = "set the capabilities",
+    /// prctl(2) PR_SET_NO_NEW_PRIVS.
+    NoNewPrivs = "set no_new_privs",
+    /// chdir(2).
+    WorkingDirectory = "enter the working directory",
+    /// execve(2) of the payload.
+    Exec = "exec",
+}
+
+/// What went wrong inside: 8 bytes, little-endian, written at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The step that failed.
+    pub step: Step,
+    /// Which of its objects, for the steps that have several.
+    pub index: u16,
+    /// The kernel's errno, positive.
+    pub errno: i32,
+}
+
+impl Report {
+    /// As it goes through the status socket.
+    pub fn to_bytes(self) -> [u8; 8] {
+        let [s0, s1] = (self.step as u16).to_le_bytes();
+        let [i0, i1] = self.index.to_le_bytes();
+        let [e0, e1, e2, e3] = self.errno.to_le_bytes();
+        [s0, s1, i0, i1, e0, e1, e2, e3]
+    }
+
+    /// The inverse; `None` for a step that does not exist.
+    pub fn from_bytes([s0, s1, i0, i1, e0, e1, e2, e3]: [u8; 8]) -> Option<Self> {
+        Some(Self {
+            step: *Step::ALL.get(usize::from(u16::from_le_bytes([s0, s1])))?,
+            index: u16::from_le_bytes([i0, i1]),
+            errno: i32::from_le_bytes([e0, e1, e2, e3]),
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::{format, vec::Vec};
+
+    fn sample(out: &mut Vec<u8>) {
+        let proc = Mount {
+            kind: mount_kind::FILESYSTEM,
+            source: c"proc",
+            target: c"/proc",
+            attributes: 14,
+            options: List::Items(&[]),
+            masked: List::Items(&[c"kcore", c"keys"]),
+            readonly: List::Items(&[c"sys"]),
+        };
+        let volume = Mount { kind: mount_kind::BIND, source: c"/srv", target: c"/srv", ..proc };
+        let plan = Plan {
+            root: c"/rootfs",
+            root_readonly: 1,
+            hostname: c"web",
+            mounts: List::Items(&[proc, volume]),
+            capabilities: 0xa800_25fb,
+            user: c"nginx",
+            cwd: c"/",
+            argv: List::Items(&[c"/bin/nginx", c"", c"-g"]),
+            env: List::Items(&[c"A=b"]),
+            signal_mask: 1 << 63,
+        };
+        plan.encode(out);
+    }
+
+    #[test]
+    fn a_plan_reads_back_as_it_was_written() {
+        let mut block = Vec::new();
+        sample(&mut block);
+        let plan = Plan::decode(&block).unwrap();
+        assert_eq!(plan.argv.iter().collect::<Vec<_>>(), [c"/bin/nginx", c"", c"-g"]);
+        let masked: Vec<_> = plan.mounts.iter().map(|m| m.masked.iter().count()).collect();
+        assert_eq!(masked, [2, 2]);
+        assert_eq!((plan.root_readonly, plan.capabilities, plan.signal_mask), (1, 0xa800_25fb, 1 << 63));
+        let mut again = Vec::new();
+        plan.encode(&mut again);
+        assert_eq!(block, again, "a decoded Plan encodes to the same bytes");
+    }
+
+    #[test]
+    fn a_cut_or_bent_plan_is_refused_and_never_panics() {
+        let mut block = Vec::new();
+        sample(&mut block);
+        for cut in 0..block.len() {
+            assert!(Plan::decode(&block[..cut]).is_none(), "cut at {cut}");
+        }
+        for at in 0..block.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut bent = block.clone();
+                bent[at] = value;
+                // Whatever it says, walking it must end.
+                if let Some(plan) = Plan::decode(&bent) {
+                    format!("{:?}", plan.mounts.iter().map(|m| m.options.iter().count()).sum::<usize>());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_report_round_trips() {
+        for step in Step::ALL {
+            let report = Report { step: *step, index: 0x1234, errno: 40 };
+            assert_eq!(Report::from_bytes(report.to_bytes()), Some(report));
+        }
+        assert_eq!(Report::from_bytes([0xff; 8]), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! PID 1 while the payload runs: forwards signals, reaps every orphan, and ends with the payload's status.
+//!
+//! Every signal is blocked and taken one at a time, so nothing here is ever interrupted. Must not give up for any
+//! reason but the payload's end: when PID 1 goes, the kernel kills the container.
+
+use core::ffi::{CStr, c_int};
+use linux_raw_sys::general::{SIGCHLD, SIGKILL, SIGTTIN, SIGTTOU};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait};
+
+use crate::sys;
+
+/// Whom a forwarded signal reaches.
+#[derive(Clone, Copy)]
+pub enum Target {
+    /// The payload alone.
+    Process,
+    /// Its whole process group (`-g`).
+    Group,
+}
+
+/// Waits until `payload` has ended, and gives its exit status; 128+n where signal n ended it.
+pub fn supervise(payload: Pid, target: Target) -> i32 {
+    let payload_number = payload.as_raw_nonzero().get();
+    loop {
+        match sys::wait_for_signal() {
+            Ok(signal) if signal == SIGCHLD as c_int => {
+                if let Some(status) = reap(payload) {
+                    return status;
+                }
+            }
+            // A background process that touches the terminal; not meant for the payload.
+            Ok(signal) if signal == SIGTTIN as c_int || signal == SIGTTOU as c_int => {}
+            Ok(signal) => {
+                let to = match target {
+                    Target::Process => payload_number,
+                    Target::Group => -payload_number,
+                };
+                // ESRCH: it has just ended, and SIGCHLD is on its way.
+                let _ = sys::kill(to, signal);
+            }
+            // EINTR, after a stop and a continue.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Reaps all that has ended: one SIGCHLD may stand for many.
+fn reap(payload: Pid) -> Option<i32> {
+    let mut ended = None;
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        if pid == payload {
+            ended = exit_status(status);
+        }
+    }
+    ended
+}
+
+fn exit_status(status: WaitStatus) -> Option<i32> {
+    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+}
+
+/// Kills what the payload left behind. As PID 1 there is nothing to do: the kernel kills the whole namespace when its
+/// init exits, and waits for it (pid_namespaces(7)). Elsewhere orphans came to this process as their subreaper, and
+/// killing one may bring the next.
+pub fn kill_the_rest() {
+    if getpid() == Pid::INIT {
+        return;
+    }
+    while let Some(child) = any_child() {
+        if sys::kill(child, SIGKILL as c_int).is_err() {
+            break;
+        }
+        while matches!(wait(WaitOptions::empty()), Err(Errno::INTR)) {}
+    }
+}
+
+/// The first child that /proc knows, where it does (CONFIG_PROC_CHILDREN).
+fn any_child() -> Option<i32> {
+    const CHILDREN: &CStr = c"/proc/thread-self/children";
+    let file = openat(CWD, CHILDREN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = [0; 16];
+    let length = rustix::io::read(&file, &mut text).ok()?;
+    let first = text.get(..length)?.split(|byte| *byte == b' ').next()?;
+    core::str::from_utf8(first).ok()?.parse().ok()
+}

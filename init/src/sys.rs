@@ -1,0 +1,248 @@
+//! The init's raw system calls and memory: what rustix does not offer, and all `unsafe` of this crate.
+//!
+//! Each function opens with the prototype of its man page. Nothing here decides anything.
+
+use core::ffi::{CStr, c_char, c_int};
+use core::marker::PhantomData;
+use core::ptr;
+use linux_raw_sys::general as uapi;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::io::{Errno, Result};
+use rustix::mm::{MapFlags, ProtFlags};
+use rustix::process::Pid;
+use sc::syscall;
+
+// memcpy and its kin, which the compiler calls, are the C library's; so is the entry that calls `main`.
+#[cfg_attr(target_env = "musl", link(name = "c", kind = "static", modifiers = "-bundle"))]
+#[cfg_attr(not(target_env = "musl"), link(name = "c"))]
+unsafe extern "C" {}
+
+/// Where the C start-up code hands over.
+// SAFETY: no other symbol of this name is linked in: the crate has no Rust `main` (`no_main`).
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int {
+    // SAFETY: execve(2) puts both arrays, NULL-terminated, on the initial stack, where they stay.
+    let (arguments, environment) = unsafe { (Strings::from_kernel(argv), Strings::from_kernel(envp)) };
+    crate::start(arguments, environment)
+}
+
+/// Strings for the life of the process, as execve(2) gives and takes them: a NULL-terminated array of pointers.
+#[derive(Clone, Copy)]
+pub struct Strings {
+    next: *const *const c_char,
+    strings: PhantomData<&'static CStr>,
+}
+
+impl Strings {
+    /// # Safety
+    /// `array` is NULL-terminated, and it and its strings are never changed or freed.
+    const unsafe fn from_kernel(array: *const *const c_char) -> Self {
+        Self { next: array, strings: PhantomData }
+    }
+
+    /// Those that are left, as an array for execve(2).
+    fn as_ptr(self) -> *const *const c_char {
+        self.next
+    }
+}
+
+impl Iterator for Strings {
+    type Item = &'static CStr;
+
+    fn next(&mut self) -> Option<&'static CStr> {
+        // SAFETY: `next` points into the array or at its NULL (see `from_kernel`), which is never passed.
+        let string = unsafe { *self.next };
+        if string.is_null() {
+            return None;
+        }
+        // SAFETY: the element read was not the NULL, so there is one behind it.
+        self.next = unsafe { self.next.add(1) };
+        // SAFETY: a string of the array, NUL-terminated and unchanged for the life of the process.
+        Some(unsafe { CStr::from_ptr(string) })
+    }
+}
+
+/// Makes an array for execve(2) of as many `strings` as there are.
+pub fn strings(strings: impl Iterator<Item = &'static CStr> + Clone) -> Result<Strings> {
+    let array: *mut *const c_char = map_anonymous((strings.clone().count() + 1) * size_of::<*const c_char>())?.cast();
+    for (index, string) in strings.enumerate() {
+        // SAFETY: the mapping holds count + 1 pointers, is zeroed, aligned to a page, and nobody else's.
+        unsafe { array.add(index).write(string.as_ptr()) };
+    }
+    // SAFETY: the element behind the last one written is still zero; the mapping is never undone.
+    Ok(unsafe { Strings::from_kernel(array) })
+}
+
+/// The parts, one behind the other, as a string for the life of the process.
+pub fn concatenate(parts: [&[u8]; 2]) -> Result<&'static CStr> {
+    let length = parts[0].len() + parts[1].len() + 1;
+    let start = map_anonymous(length)?;
+    // SAFETY: `length` zeroed bytes that are nobody else's and never unmapped.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(start, length) };
+    bytes[..parts[0].len()].copy_from_slice(parts[0]);
+    bytes[parts[0].len()..length - 1].copy_from_slice(parts[1]);
+    CStr::from_bytes_until_nul(bytes).map_err(|_| Errno::INVAL)
+}
+
+/// Zeroed memory of `length` bytes for the life of the process; mmap(2).
+fn map_anonymous(length: usize) -> Result<*mut u8> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a fresh private mapping at an address of the kernel's choice aliases nothing.
+    let address = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), length, protection, MapFlags::PRIVATE) }?;
+    Ok(address.cast())
+}
+
+/// The whole of a sealed memfd, mapped for the life of the process.
+pub fn map_sealed(fd: impl AsFd) -> Result<&'static [u8]> {
+    let length = rustix::fs::fstat(&fd)?.st_size as usize;
+    if length == 0 {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: a fresh private read-only mapping at an address of the kernel's choice aliases nothing.
+    let address = unsafe { rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, fd, 0) }?;
+    // SAFETY: `length` bytes are mapped, never unmapped, and the seals keep the file from changing or shrinking.
+    Ok(unsafe { core::slice::from_raw_parts(address.cast(), length) })
+}
+
+/// What is left to read of `fd`, in memory for the life of the process; EFBIG beyond `limit` bytes.
+pub fn read_whole(fd: impl AsFd, limit: usize) -> Result<&'static [u8]> {
+    let size = rustix::fs::fstat(&fd)?.st_size as usize;
+    if size > limit {
+        return Err(Errno::FBIG);
+    }
+    let capacity = size + 1;
+    let start = map_anonymous(capacity)?;
+    // SAFETY: `capacity` zeroed bytes that are nobody else's and never unmapped.
+    let buffer = unsafe { core::slice::from_raw_parts_mut(start, capacity) };
+    let mut length = 0;
+    while length < size {
+        match rustix::io::read(&fd, &mut buffer[length..])? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    Ok(&buffer[..length])
+}
+
+/// The fd that an argument names, when it is open; for the two that the launcher hands over.
+pub fn inherited_fd(argument: &CStr) -> Option<OwnedFd> {
+    let number: RawFd = argument.to_str().ok()?.parse().ok()?;
+    // SAFETY: fcntl(F_GETFD) with a number that may be no fd at all just answers EBADF.
+    let flags = unsafe { syscall!(FCNTL, number, uapi::F_GETFD, 0) } as isize;
+    if number <= 2 || flags < 0 {
+        return None;
+    }
+    // SAFETY: open, as was just seen, and this early in the process nothing else owns an fd beyond stdio.
+    Some(unsafe { rustix::fd::FromRawFd::from_raw_fd(number) })
+}
+
+/// `int close_range(unsigned int first, unsigned int last, unsigned int flags)`: closes all but stdio and `keep`,
+/// which becomes 3 and close-on-exec.
+pub fn close_all_but(keep: OwnedFd) -> Result<BorrowedFd<'static>> {
+    const KEPT: RawFd = 3;
+    let from = rustix::fd::IntoRawFd::into_raw_fd(keep);
+    if from == KEPT {
+        // SAFETY: sets a flag of an fd that was owned until just now.
+        check(unsafe { syscall!(FCNTL, KEPT, uapi::F_SETFD, uapi::FD_CLOEXEC) })?;
+    } else {
+        // SAFETY: whatever was 3 is closed; every fd above stdio is given up here, as the name says.
+        check(unsafe { syscall!(DUP3, from, KEPT, uapi::O_CLOEXEC) })?;
+    }
+    // SAFETY: closes fds whose owners the caller has given up: it never returns to them.
+    check(unsafe { sc::syscall3(uapi::__NR_close_range as usize, KEPT as usize + 1, u32::MAX as usize, 0) })?;
+    // SAFETY: 3 is open, and nobody closes it before exec or exit does.
+    Ok(unsafe { BorrowedFd::borrow_raw(KEPT) })
+}
+
+/// `pid_t fork(void)`, by clone(2): `None` in the child.
+pub fn fork() -> Result<Option<Pid>> {
+    // SAFETY: without CLONE_VM the child has its own copy of everything; the process has a single thread and no
+    // libc state (no allocator, no stdio) that a fork could leave halfway.
+    let pid = check(unsafe { syscall!(CLONE, uapi::SIGCHLD, 0, 0, 0, 0) })?;
+    Ok(Pid::from_raw(pid as i32))
+}
+
+/// `int execve(const char *pathname, char *const argv[], char *const envp[])`: returns only when it fails.
+pub fn execve(path: &CStr, arguments: Strings, environment: Strings) -> Errno {
+    // SAFETY: a NUL-terminated path and two NULL-terminated arrays, all alive across the call.
+    let result = unsafe { syscall!(EXECVE, path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    check(result).err().unwrap_or(Errno::NOEXEC)
+}
+
+/// `int sigprocmask(SIG_SETMASK, const sigset_t *set, sigset_t *oldset)`: the mask that was; bit n-1 is signal n.
+pub fn set_signal_mask(mask: u64) -> u64 {
+    let mut old = 0u64;
+    // SAFETY: both sets are the kernel's 8 bytes, alive across the call. It cannot fail with valid pointers.
+    unsafe { syscall!(RT_SIGPROCMASK, uapi::SIG_SETMASK, &raw const mask, &raw mut old, size_of::<u64>()) };
+    old
+}
+
+/// `int sigwaitinfo(const sigset_t *set, siginfo_t *info)`: takes the next pending signal of any kind.
+pub fn wait_for_signal() -> Result<c_int> {
+    let all = u64::MAX;
+    // SAFETY: the set is the kernel's 8 bytes; the NULLs ask for no siginfo and no time limit.
+    let signal = check(unsafe { syscall!(RT_SIGTIMEDWAIT, &raw const all, 0, 0, size_of::<u64>()) })?;
+    Ok(signal as c_int)
+}
+
+/// `int kill(pid_t pid, int sig)`: with a negative pid its process group.
+pub fn kill(pid: i32, signal: c_int) -> Result<()> {
+    // SAFETY: takes two integers, and sends a signal to a process of this container.
+    check(unsafe { syscall!(KILL, pid, signal) }).map(drop)
+}
+
+/// `int tcsetpgrp(int fd, pid_t pgrp)` of stdin, by ioctl(2).
+pub fn set_foreground_group(group: Pid) -> Result<()> {
+    let group = group.as_raw_nonzero().get();
+    // SAFETY: TIOCSPGRP reads one pid_t, which is alive across the call.
+    check(unsafe { syscall!(IOCTL, 0, linux_raw_sys::ioctl::TIOCSPGRP, &raw const group) }).map(drop)
+}
+
+/// `int mount_setattr(int dirfd, const char *path, unsigned int flags, struct mount_attr *attr, size_t size)` of the
+/// mount that `fd` is the root of; with `recursive` of all mounts below it too.
+pub fn mount_setattr(fd: impl AsFd, recursive: bool, set: u64, propagation: u64) -> Result<()> {
+    let attributes = uapi::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+    let flags = uapi::AT_EMPTY_PATH | if recursive { uapi::AT_RECURSIVE } else { 0 };
+    // SAFETY: an empty path and a mount_attr of the size given, both alive across the call.
+    check(unsafe {
+        sc::syscall5(
+            uapi::__NR_mount_setattr as usize,
+            fd.as_fd().as_raw_fd() as usize,
+            c"".as_ptr() as usize,
+            flags as usize,
+            &raw const attributes as usize,
+            size_of::<uapi::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Standard error.
+pub fn stderr() -> BorrowedFd<'static> {
+    // SAFETY: nothing here closes stdio; where the caller did, a write to it just answers EBADF.
+    unsafe { rustix::stdio::stderr() }
+}
+
+/// Whether getcwd(2) finds the working directory below the root; the kernel says `(unreachable)` where it is not.
+pub fn cwd_is_inside_root() -> bool {
+    let mut path = [0u8; uapi::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most the length given into the buffer.
+    let length = unsafe { syscall!(GETCWD, path.as_mut_ptr(), path.len()) };
+    check(length).is_ok() && path[0] == b'/'
+}
+
+/// `void exit_group(int status)`.
+pub fn exit(status: c_int) -> ! {
+    loop {
+        // SAFETY: ends the process; nothing has to be undone.
+        unsafe { syscall!(EXIT_GROUP, status) };
+    }
+}
+
+/// A raw system call's result: the kernel answers `-errno` in the last page of the address space.
+fn check(result: usize) -> Result<usize> {
+    match result as isize {
+        error @ -4095..=-1 => Err(Errno::from_raw_os_error(-error as i32)),
+        _ => Ok(result),
+    }
+}

@@ -1,0 +1,124 @@
+//! Who the payload runs as: `NAME|UID[:GROUP|GID]`, looked up in the container's own /etc/passwd and /etc/group.
+//!
+//! Runs after pivot_root. Strict: what is not a number of 32 bits and not a name in those files is an error, and never
+//! root. Must not read anything else of the rootfs, nor wait for it: a FIFO in place of a file is refused.
+
+use core::ffi::CStr;
+use core::str::FromStr;
+use kontena_init::plan::{Report, Step};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::{Errno, Result};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use crate::{fail, sys};
+
+/// Longer than any real one; a larger /etc/passwd or /etc/group is refused.
+const FILE_LIMIT: usize = 16 << 20;
+/// Most supplementary groups a user is given; more is an error and not a silent cut.
+const GROUPS_LIMIT: usize = 1024;
+
+/// A user as setresuid(2) and its kin take it.
+pub struct User {
+    /// The user id.
+    pub uid: u32,
+    gid: u32,
+    /// The home directory of /etc/passwd, `/` where there is none.
+    pub home: &'static [u8],
+    groups: [Gid; GROUPS_LIMIT],
+    groups_len: usize,
+}
+
+/// Resolves the Plan's user.
+pub fn resolve(spec: &CStr) -> core::result::Result<User, Report> {
+    let spec = if spec.is_empty() { b"0" } else { spec.to_bytes() };
+    let mut parts = spec.splitn(2, |byte| *byte == b':');
+    let (name, group) = (parts.next().unwrap_or_default(), parts.next());
+    let read = |path| read_file(path).map_err(fail(Step::ReadUsers, 0));
+
+    // name:password:uid:gid:comment:home:shell, passwd(5)
+    let wanted = number(name);
+    let mut user = User { uid: 0, gid: 0, home: b"/", groups: [Gid::ROOT; GROUPS_LIMIT], groups_len: 0 };
+    let mut user_name = None;
+    for line in read(c"/etc/passwd")?.split(|byte| *byte == b'\n') {
+        let fields: [&[u8]; 6] = fields(line);
+        let Some(uid) = number(fields[2]) else {
+            continue;
+        };
+        if wanted.map_or(fields[0] == name, |wanted| wanted == uid) && !fields[0].is_empty() {
+            user_name = Some(fields[0]);
+            user.uid = uid;
+            user.gid = number(fields[3]).ok_or(Errno::INVAL).map_err(fail(Step::ReadUsers, 0))?;
+            user.home = if fields[5].is_empty() { b"/" } else { fields[5] };
+            break;
+        }
+    }
+    user.uid = match (user_name, wanted) {
+        (Some(_), _) => user.uid,
+        (None, Some(uid)) => uid,
+        (None, None) => return Err(fail(Step::UserUnknown, 0)(Errno::NOENT)),
+    };
+
+    // name:password:gid:members, group(5)
+    let wanted = group.and_then(number);
+    let mut group_found = group.is_none() || wanted.is_some();
+    user.gid = wanted.unwrap_or(user.gid);
+    for line in read(c"/etc/group")?.split(|byte| *byte == b'\n') {
+        let fields: [&[u8]; 4] = fields(line);
+        let Some(gid) = number(fields[2]) else {
+            continue;
+        };
+        match group {
+            Some(group) if !group_found && fields[0] == group && !group.is_empty() => {
+                (user.gid, group_found) = (gid, true);
+            }
+            // A group that is named replaces the user's own ones.
+            Some(_) => {}
+            None => {
+                if user_name.is_some_and(|name| fields[3].split(|byte| *byte == b',').any(|member| member == name)) {
+                    *user.groups.get_mut(user.groups_len).ok_or(Errno::TOOBIG).map_err(fail(Step::ReadUsers, 0))? =
+                        Gid::from_raw(gid);
+                    user.groups_len += 1;
+                }
+            }
+        }
+    }
+    if group_found { Ok(user) } else { Err(fail(Step::GroupUnknown, 0)(Errno::NOENT)) }
+}
+
+impl User {
+    /// Becomes the user, for good.
+    pub fn switch(&self) -> Result<()> {
+        set_thread_groups(&self.groups[..self.groups_len])?;
+        let gid = Gid::from_raw(self.gid);
+        set_thread_res_gid(gid, gid, gid)?;
+        let uid = Uid::from_raw(self.uid);
+        set_thread_res_uid(uid, uid, uid)
+    }
+}
+
+/// A plain decimal number that can be an id; 4294967295 is `(uid_t)-1`, which the calls read as "leave it".
+fn number(text: &[u8]) -> Option<u32> {
+    let digits = text.iter().all(u8::is_ascii_digit);
+    let number = core::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| u32::from_str(text).ok())?;
+    (number != u32::MAX).then_some(number)
+}
+
+/// The first fields of a line; missing ones are empty.
+fn fields<const N: usize>(line: &'static [u8]) -> [&'static [u8]; N] {
+    let mut fields = line.split(|byte| *byte == b':');
+    core::array::from_fn(|_| fields.next().unwrap_or_default())
+}
+
+/// The whole file; empty where there is none.
+fn read_file(path: &CStr) -> Result<&'static [u8]> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(&[]),
+        file => file?,
+    };
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::INVAL);
+    }
+    sys::read_whole(file, FILE_LIMIT)
+}

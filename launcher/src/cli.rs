@@ -1,0 +1,254 @@
+//! The command line: argv in, one [`Command`] out.
+//!
+//! argh does the parsing and the help; this file gives it what it does not know: `--option=value`, `-p8080:80`, bytes
+//! that are not UTF-8, and one line for each mistake. Must not act on anything.
+
+use crate::config::{self, Config};
+use crate::error::{Error, Result};
+use argh::FromArgs;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Where the state is kept unless `--root` says otherwise.
+const STATE_ROOT: &str = "/run/kontena";
+/// The cgroup that holds the leaves unless `--cgroup-parent` says otherwise.
+const CGROUP_PARENT: &str = "/kontena";
+/// What runs where no COMMAND is given.
+const DEFAULT_COMMAND: &str = "/bin/sh";
+
+/// Options without a value; every other one takes the next argument.
+const SWITCHES: [&str; 4] = ["--help", "--version", "--read-only", "-h"];
+
+/// What is to be done.
+pub enum Command {
+    /// Print this and exit with 0.
+    Print(String),
+    /// `kontena run`.
+    Run(PathBuf, Box<Config>),
+    /// `kontena prune`.
+    Prune(PathBuf),
+}
+
+/// A container runtime: this launcher, and a PID 1 beside it.
+#[derive(FromArgs)]
+#[argh(note = "Example: kontena run -p 8080:80 ./rootfs /usr/sbin/nginx")]
+struct Kontena {
+    /// directory of the state (/run/kontena)
+    #[argh(option, arg_name = "dir")]
+    root: Option<PathBuf>,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+    #[argh(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Verb {
+    Run(Run),
+    Prune(Prune),
+}
+
+/// Run a command in a new container, in the foreground.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "run",
+    note = "The exit status is the command's; 128+n where signal n ended it; 127 where it was not found, 126 where it \
+            could not be executed, 125 where kontena failed.",
+    example = "kontena run -p 8080:80 -m 64m ./rootfs /usr/sbin/nginx"
+)]
+struct Run {
+    /// name of the container (twelve random digits)
+    #[argh(option)]
+    name: Option<String>,
+    /// host name in it (its name)
+    #[argh(option, arg_name = "name")]
+    hostname: Option<String>,
+    /// network: bridge, none or host (bridge)
+    #[argh(option, arg_name = "mode")]
+    net: Option<String>,
+    /// publish a port: [IP:]HOST:CONTAINER[/tcp|udp]
+    #[argh(option, short = 'p', arg_name = "ports")]
+    publish: Vec<String>,
+    /// limit of memory, as 64m
+    #[argh(option, short = 'm', arg_name = "bytes")]
+    memory: Option<String>,
+    /// limit of processes and threads (-1: none)
+    #[argh(option, arg_name = "n")]
+    pids_limit: Option<String>,
+    /// limit of CPU time, in CPUs, as 1.5
+    #[argh(option, arg_name = "n")]
+    cpus: Option<String>,
+    /// mount the root read-only
+    #[argh(switch)]
+    read_only: bool,
+    /// mount a file or directory: SOURCE:TARGET[:ro,nosuid,nodev,noexec]
+    #[argh(option, short = 'v', arg_name = "volume")]
+    volume: Vec<String>,
+    /// mount an empty tmpfs: TARGET[:size=64m,mode=1777,ro,exec]
+    #[argh(option, arg_name = "target")]
+    tmpfs: Vec<String>,
+    /// set an environment variable: KEY=VALUE, or KEY to pass it on
+    #[argh(option, short = 'e', arg_name = "variable")]
+    env: Vec<String>,
+    /// working directory of the command (/)
+    #[argh(option, short = 'w', arg_name = "dir")]
+    workdir: Option<String>,
+    /// user of the command: NAME|UID[:GROUP|GID] (root)
+    #[argh(option, short = 'u', arg_name = "user")]
+    user: Option<String>,
+    /// cgroup under which the container gets its own (/kontena)
+    #[argh(option, arg_name = "path")]
+    cgroup_parent: Option<String>,
+    /// directory that becomes the container's /
+    #[argh(positional)]
+    #[allow(dead_code, reason = "for the help and for what is missing; the bytes are in `positionals`")]
+    rootfs: String,
+    /// command and its arguments (/bin/sh)
+    #[argh(positional, greedy)]
+    #[allow(dead_code, reason = "as above")]
+    command: Vec<String>,
+}
+
+/// Clean up after containers whose launcher was killed; where no container is left, remove the bridge, the nftables
+/// table and the parent cgroup too.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "prune")]
+struct Prune {}
+
+/// Reads the command line; `args` begins with the program's name.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command> {
+    let args: Vec<OsString> = args.skip(1).collect();
+    let (texts, positionals) = normalise(&args)?;
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let kontena = match Kontena::from_args(&["kontena"], &texts) {
+        Ok(kontena) => kontena,
+        Err(exit) if exit.status.is_ok() => return Ok(Command::Print(exit.output)),
+        Err(exit) => {
+            // "Unrecognized argument: --foo\n\nRun kontena --help for more information."
+            let line = exit.output.split("\nRun ").next().unwrap_or_default();
+            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            return Err(Error::usage(line, "see kontena run --help"));
+        }
+    };
+    let root = absolute(&kontena.root.unwrap_or_else(|| STATE_ROOT.into()))?;
+    match kontena.verb {
+        _ if kontena.version => Ok(Command::Print(format!("kontena {}\n", env!("CARGO_PKG_VERSION")))),
+        Some(Verb::Run(run)) => Ok(Command::Run(root, Box::new(config_of(run, positionals)?))),
+        Some(Verb::Prune(Prune {})) => Ok(Command::Prune(root)),
+        None => Err(Error::usage("no command was given", "begin with kontena run ROOTFS; see kontena --help")),
+    }
+}
+
+/// Splits argv as argh wants it: options one by one, then `--`, then the positional arguments, of which argh only
+/// needs to see that they are there: they are bytes, not text, and the second result has them.
+fn normalise(args: &[OsString]) -> Result<(Vec<String>, &[OsString])> {
+    let mut texts = Vec::new();
+    let mut verb_seen = false;
+    let mut index = 0;
+    while let Some(arg) = args.get(index) {
+        let is_positional = verb_seen && (arg == "-" || !arg.as_encoded_bytes().starts_with(b"-"));
+        if is_positional || arg == "--" {
+            index += usize::from(arg == "--");
+            texts.push("--".into());
+            texts.extend(args[index..].iter().map(|arg| arg.to_string_lossy().into_owned()));
+            return Ok((texts, &args[index..]));
+        }
+        index += 1;
+        let text = utf8(arg)?;
+        if !text.starts_with('-') {
+            verb_seen = true;
+            texts.push(text.into());
+            continue;
+        }
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+            _ if !text.starts_with("--") && text.len() > 2 && text.is_char_boundary(2) => {
+                (&text[..2], Some(&text[2..]))
+            }
+            _ => (text, None),
+        };
+        texts.push(if name == "-h" { "--help".into() } else { name.into() });
+        if let Some(value) = value {
+            if SWITCHES.contains(&name) {
+                return Err(Error::usage(text, format!("{name} takes no value")));
+            }
+            texts.push(value.into());
+        } else if !SWITCHES.contains(&name)
+            && let Some(value) = args.get(index)
+        {
+            texts.push(utf8(value)?.into());
+            index += 1;
+        }
+    }
+    Ok((texts, &[]))
+}
+
+fn utf8(arg: &OsString) -> Result<&str> {
+    arg.to_str().ok_or_else(|| {
+        Error::usage(format!("option {}", config::quote(&arg.to_string_lossy())), "not UTF-8: options are text")
+    })
+}
+
+fn absolute(path: &std::path::Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|_| Error::usage(format!("--root {}", path.display()), "give a directory"))
+}
+
+fn config_of(run: Run, positionals: &[OsString]) -> Result<Config> {
+    let (rootfs, command) =
+        positionals.split_first().ok_or_else(|| Error::usage("no ROOTFS was given", "see kontena run --help"))?;
+    let name = match &run.name {
+        Some(name) => config::name(name)?,
+        None => random_name(),
+    };
+    let hostname = match &run.hostname {
+        Some(hostname) => config::hostname(hostname)?,
+        None => name.chars().take(64).collect(),
+    };
+    let net = config::net(run.net.as_deref().unwrap_or("bridge"))?;
+    let publish = run.publish.iter().map(|text| config::publish(text)).collect::<Result<Vec<_>>>()?;
+    if net != config::Net::Bridge && !publish.is_empty() {
+        return Err(Error::usage("--publish", "a port can be published with --net bridge alone"));
+    }
+    let limits = [
+        run.memory.as_deref().map(config::memory),
+        run.pids_limit.as_deref().map(config::pids_limit),
+        run.cpus.as_deref().map(config::cpus),
+    ];
+    let volumes = run.volume.iter().map(|text| config::volume(text));
+    let mut env = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()];
+    env.push(format!("HOSTNAME={hostname}"));
+    for text in &run.env {
+        if let Some(variable) = config::env(text)? {
+            let key = variable.split_inclusive('=').next().unwrap_or_default().to_owned();
+            env.retain(|other: &String| !other.starts_with(&key));
+            env.push(variable);
+        }
+    }
+    Ok(Config {
+        rootfs: rootfs.into(),
+        command_is_default: command.is_empty(),
+        command: if command.is_empty() { vec![DEFAULT_COMMAND.into()] } else { command.to_vec() },
+        env,
+        workdir: config::workdir(run.workdir.as_deref().unwrap_or("/"))?,
+        user: run.user.unwrap_or_default(),
+        read_only: run.read_only,
+        volumes: volumes.chain(run.tmpfs.iter().map(|text| config::tmpfs(text))).collect::<Result<_>>()?,
+        limits: limits.into_iter().flatten().collect::<Result<_>>()?,
+        cgroup_parent: config::cgroup_parent(run.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
+        name,
+        hostname,
+        net,
+        publish,
+    })
+}
+
+/// Twelve hexadecimal digits, as docker and podman name what was given no name.
+fn random_name() -> String {
+    let mut bytes = [0u8; 6];
+    // Six bytes are never cut short; should the kernel refuse, the name is taken by at most one container.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

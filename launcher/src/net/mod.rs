@@ -1,0 +1,66 @@
+//! The container's network, by netlink alone: no other program is run, and nothing of another's is changed.
+//!
+//! ```text
+//! main.rs/launch.rs → mod.rs → bridge.rs, publish.rs → rtnl.rs (links, addresses, routes), nft.rs (the table)
+//!                                                     → netlink.rs (messages and their acknowledgements)
+//! ```
+
+mod bridge;
+mod netlink;
+mod nft;
+mod publish;
+mod rtnl;
+
+use crate::config::{Config, Net, Publish};
+use crate::error::{Context, Result};
+use crate::state::{Journal, Root};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::Pid;
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
+
+pub use publish::{reserve, unpublish};
+
+/// Gives the container of `init` the network it is to have. Its init sets up the mounts meanwhile.
+pub fn connect(config: &Config, root: &Root, journal: &Journal, init: Pid, pidfd: &OwnedFd) -> Result<()> {
+    match config.net {
+        Net::Host => Ok(()),
+        Net::None => rtnl::up_loopback(&socket_inside(pidfd)?),
+        Net::Bridge => {
+            let address = bridge::connect(root, journal, init, &socket_inside(pidfd)?)?;
+            publish::publish(root, &config.publish, address)
+        }
+    }
+}
+
+/// Takes back one of the things that all containers share; `what` as it was recorded.
+pub fn undo(what: &str) -> Result<()> {
+    match what {
+        bridge::RECORD => bridge::delete(),
+        bridge::FORWARDING_RECORD => bridge::disable_forwarding(),
+        nft::RECORD => nft::delete_table(),
+        _ => Ok(()),
+    }
+}
+
+/// A netlink socket of the container's network namespace: it keeps the one it was made in, and the launcher goes there
+/// only to make it. The launcher has one thread, so nothing else runs in between.
+fn socket_inside(pidfd: &OwnedFd) -> Result<netlink::Socket> {
+    let enter = |namespace: BorrowedFd<'_>| move_into_thread_name_spaces(namespace, ThreadNameSpaceType::NETWORK);
+    let host = openat(CWD, c"/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .context(|| "open /proc/self/ns/net".into(), "mount /proc")?;
+    enter(pidfd.as_fd()).context(|| "setns to the container's network".into(), "")?;
+    let socket = netlink::Socket::open(netlink::Protocol::Route);
+    move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network))
+        .context(|| "setns back to the host's network".into(), "")?;
+    socket
+}
+
+/// The published ports of one container, as they stand in messages.
+fn describe(publish: &Publish) -> String {
+    let protocol = match publish.protocol {
+        crate::config::Protocol::Tcp => "tcp",
+        crate::config::Protocol::Udp => "udp",
+    };
+    format!("publish {}:{}/{protocol}", publish.address, publish.host_port)
+}

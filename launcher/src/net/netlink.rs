@@ -1,0 +1,284 @@
+//! Netlink messages and their acknowledgements; netlink(7), Documentation/userspace-api/netlink.
+//!
+//! A [`Batch`] is written, sent with one sendmsg(2), and every request in it is acknowledged by its sequence number:
+//! the kernel has done all of it, and queued its answers, when the call returns, so nothing here ever waits. Must not
+//! know a link from a rule: that is rtnl.rs and nft.rs.
+
+use crate::error::{Context, Error, Result};
+use crate::sys;
+use linux_raw_sys::netlink as uapi;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+
+/// Which part of the kernel listens.
+#[derive(Clone, Copy)]
+pub enum Protocol {
+    /// rtnetlink(7).
+    Route,
+    /// nf_tables, behind nfnetlink.
+    Netfilter,
+}
+
+/// A netlink socket, in the network namespace it was opened in.
+pub struct Socket(OwnedFd);
+
+/// Requests that are sent together.
+#[derive(Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    requests: Vec<Request>,
+    /// A message or an attribute was longer than its length field can say.
+    overflow: bool,
+}
+
+struct Request {
+    what: String,
+    /// An errno that is no failure, such as EEXIST for what is made when missing.
+    accepted: Option<Errno>,
+    /// Whether the kernel is asked to acknowledge it when it works, too.
+    acknowledged: bool,
+}
+
+/// Why a request failed.
+pub struct Failure {
+    /// What the request was for.
+    pub what: String,
+    /// The kernel's reason.
+    pub errno: Errno,
+    /// The kernel's extended acknowledgement, in its own words.
+    pub text: String,
+}
+
+const HEADER: usize = 16;
+/// Room for the acknowledgements of one batch; each is at most a few hundred bytes.
+const ANSWER: usize = 16 * 1024;
+
+impl Socket {
+    /// Opens a socket in the launcher's current network namespace.
+    pub fn open(protocol: Protocol) -> Result<Self> {
+        let (number, hint) = match protocol {
+            // NETLINK_ROUTE is 0, which rustix has as no protocol.
+            Protocol::Route => (None, "the kernel needs CONFIG_NET"),
+            Protocol::Netfilter => (
+                Some(netlink::NETFILTER),
+                "the kernel needs CONFIG_NF_TABLES, or its module nf_tables: load it, or use --net none or host",
+            ),
+        };
+        let kind = SocketType::RAW;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, number)
+            .context(|| "open a netlink socket".into(), hint)?;
+        for option in sys::NETLINK_OPTIONS {
+            // Only the wording of errors depends on them.
+            let _ = sys::set_netlink_option(&socket, option);
+        }
+        Ok(Self(socket))
+    }
+
+    /// Sends the batch; the first request that failed, and was not accepted as it is, is the error.
+    pub fn send(&self, batch: &Batch) -> std::result::Result<(), Failure> {
+        let whole = |errno| Failure { what: "talk to the kernel by netlink".into(), errno, text: String::new() };
+        if batch.overflow {
+            return Err(whole(Errno::MSGSIZE));
+        }
+        rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).map_err(whole)?;
+
+        let mut waiting = batch.requests.iter().filter(|request| request.acknowledged).count();
+        let mut failure = None;
+        let mut buffer = vec![0; ANSWER];
+        while waiting > 0 {
+            let (length, _) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT).map_err(whole)?;
+            let mut answers = buffer.get(..length).unwrap_or_default();
+            while let Some(answer) = Answer::next(&mut answers) {
+                let Some(request) = batch.requests.get(answer.sequence as usize) else { continue };
+                waiting = waiting.saturating_sub(usize::from(request.acknowledged));
+                if answer.errno == 0 || request.accepted.is_some_and(|errno| errno.raw_os_error() == answer.errno) {
+                    continue;
+                }
+                failure.get_or_insert_with(|| Failure {
+                    what: request.what.clone(),
+                    errno: Errno::from_raw_os_error(answer.errno),
+                    text: answer.text.clone(),
+                });
+                if !request.acknowledged {
+                    // The batch was refused as a whole: there will be no other answer.
+                    waiting = 0;
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Failure {
+    /// As an error of the launcher's, the kernel's own words before `hint`.
+    pub fn into_error(self, hint: &str) -> Error {
+        let separator = if self.text.is_empty() || hint.is_empty() { "" } else { "; " };
+        Error::new(self.what, self.errno, format!("{}{separator}{hint}", self.text))
+    }
+}
+
+/// A message being written. Lengths are filled in when the part that they measure is complete.
+pub struct Message<'a> {
+    batch: &'a mut Batch,
+}
+
+impl Batch {
+    /// Adds a request with `flags` (NLM_F_*) that `write` fills, to be acknowledged; `what` stands in its error.
+    pub fn request(
+        &mut self,
+        what: impl Into<String>,
+        kind: u16,
+        flags: u32,
+        write: impl FnOnce(&mut Message<'_>),
+    ) -> &mut Self {
+        self.message(what.into(), kind, flags | uapi::NLM_F_ACK, write)
+    }
+
+    /// Accepts `errno` as an answer to the last request.
+    pub fn or(&mut self, errno: Errno) -> &mut Self {
+        if let Some(request) = self.requests.last_mut() {
+            request.accepted = Some(errno);
+        }
+        self
+    }
+
+    /// Adds a message that is answered only when it is refused.
+    pub fn message(&mut self, what: String, kind: u16, flags: u32, write: impl FnOnce(&mut Message<'_>)) -> &mut Self {
+        let start = self.bytes.len();
+        let sequence = self.requests.len() as u32;
+        self.requests.push(Request { what, accepted: None, acknowledged: flags & uapi::NLM_F_ACK != 0 });
+        // struct nlmsghdr: length, type, flags, sequence number, port
+        self.bytes.extend_from_slice(&[0; 4]);
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(&((flags | uapi::NLM_F_REQUEST) as u16).to_ne_bytes());
+        self.bytes.extend_from_slice(&sequence.to_ne_bytes());
+        self.bytes.extend_from_slice(&[0; 4]);
+        write(&mut Message { batch: self });
+        let length = (self.bytes.len() - start) as u32;
+        self.patch(start, &length.to_ne_bytes());
+        self
+    }
+
+    /// The bytes as they are sent.
+    #[cfg(test)]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn patch(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(field) = self.bytes.get_mut(at..at + bytes.len()) {
+            field.copy_from_slice(bytes);
+        }
+    }
+}
+
+impl Message<'_> {
+    /// Appends bytes as they are: a message's fixed header.
+    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.batch.bytes.extend_from_slice(bytes);
+        self
+    }
+
+    /// An attribute of bytes.
+    pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+        self.attribute(kind, |message| {
+            message.raw(value);
+        })
+    }
+
+    /// An attribute of text, with the NUL that the kernel wants behind it.
+    pub fn text(&mut self, kind: u16, value: &str) -> &mut Self {
+        self.attribute(kind, |message| {
+            message.raw(value.as_bytes()).raw(&[0]);
+        })
+    }
+
+    /// A number in the machine's byte order, as rtnetlink has them.
+    pub fn u32_ne(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.bytes(kind, &value.to_ne_bytes())
+    }
+
+    /// A number in network byte order, as nf_tables has them.
+    pub fn u32_be(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
+    /// An attribute of attributes.
+    pub fn nest(&mut self, kind: u16, write: impl FnOnce(&mut Message<'_>)) -> &mut Self {
+        const NLA_F_NESTED: u16 = 1 << 15;
+        self.attribute(kind | NLA_F_NESTED, write)
+    }
+
+    /// struct nlattr, its value, and the padding to four bytes that its length does not count.
+    fn attribute(&mut self, kind: u16, write: impl FnOnce(&mut Message<'_>)) -> &mut Self {
+        let start = self.batch.bytes.len();
+        self.raw(&[0; 2]).raw(&kind.to_ne_bytes());
+        write(self);
+        let length = self.batch.bytes.len() - start;
+        match u16::try_from(length) {
+            Ok(length) => self.batch.patch(start, &length.to_ne_bytes()),
+            Err(_) => self.batch.overflow = true,
+        }
+        let padding = length.next_multiple_of(4) - length;
+        self.raw(&[0; 3][..padding])
+    }
+}
+
+/// An NLMSG_ERROR: the acknowledgement of one request.
+struct Answer {
+    sequence: u32,
+    errno: i32,
+    text: String,
+}
+
+impl Answer {
+    /// Takes the next one off `answers`; messages of other kinds are passed over.
+    fn next(answers: &mut &[u8]) -> Option<Self> {
+        const NLMSG_ERROR: u16 = 2;
+        loop {
+            let length = u32_at(answers, 0)? as usize;
+            let message = answers.get(..length).filter(|message| message.len() >= HEADER)?;
+            *answers = answers.get(length.next_multiple_of(4)..).unwrap_or_default();
+            if u16_at(message, 4)? != NLMSG_ERROR {
+                continue;
+            }
+            // struct nlmsgerr: the errno, negated, the request's header and, unless it is capped, its body.
+            let (flags, echoed) = (u32::from(u16_at(message, 6)?), u32_at(message, HEADER + 4)? as usize);
+            let body = if flags & uapi::NLM_F_CAPPED != 0 { HEADER } else { echoed.next_multiple_of(4) };
+            let attributes = message.get(HEADER + 4 + body..).filter(|_| flags & uapi::NLM_F_ACK_TLVS != 0);
+            return Some(Self {
+                sequence: u32_at(message, HEADER + 12)?,
+                errno: (u32_at(message, HEADER)? as i32).wrapping_neg(),
+                text: attributes.map(message_text).unwrap_or_default(),
+            });
+        }
+    }
+}
+
+/// NLMSGERR_ATTR_MSG among the attributes of an acknowledgement.
+fn message_text(mut attributes: &[u8]) -> String {
+    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
+        let length = usize::from(length);
+        let Some(value) = attributes.get(4..length) else { break };
+        if u32::from(kind) == uapi::nlmsgerr_attrs::NLMSGERR_ATTR_MSG as u32 {
+            return String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    String::new()
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}

@@ -1,0 +1,66 @@
+//! Published ports: reserved before anything is started, elements of the nftables map while the container runs.
+//!
+//! A reservation is a socket bound to the port: the kernel refuses a second one, to kontena and to everybody else, and
+//! releases it when the launcher is gone, however it went. Must not listen on it.
+
+use crate::config::{Protocol, Publish};
+use crate::error::{Error, Result};
+use crate::net::{describe, nft};
+use crate::state::Root;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// A port that nobody else can have while this lives.
+pub struct Reservation {
+    _socket: OwnedFd,
+}
+
+/// Reserves the ports, or says which one is taken.
+pub fn reserve(ports: &[Publish]) -> Result<Vec<Reservation>> {
+    ports.iter().map(reserve_one).collect()
+}
+
+fn reserve_one(publish: &Publish) -> Result<Reservation> {
+    let kind = match publish.protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    let address = SocketAddrV4::new(publish.address, publish.host_port);
+    let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)
+        .and_then(|socket| bind(&socket, &address).map(|()| socket));
+    match socket {
+        Ok(socket) => Ok(Reservation { _socket: socket }),
+        Err(errno) => {
+            let hint = match errno {
+                Errno::ADDRINUSE => "another program or container has this port: stop it, or publish another",
+                Errno::ADDRNOTAVAIL => "not an address of this host: publish one of its own, or none for all",
+                _ => "",
+            };
+            Err(Error::new(describe(publish), errno, hint))
+        }
+    }
+}
+
+/// Sends what comes to the ports to the container at `address`.
+pub fn publish(root: &Root, ports: &[Publish], address: Ipv4Addr) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    match nft::add_elements(ports, address) {
+        // The reservation is ours, so what is in the map is left from a container whose launcher was killed.
+        Err(failure) if failure.errno == Errno::EXIST => {
+            root.sweep()?;
+            nft::add_elements(ports, address)
+        }
+        added => added,
+    }
+    .map_err(nft::error)
+}
+
+/// Ends that.
+pub fn unpublish(ports: impl Iterator<Item = Publish>) -> Result<()> {
+    let ports: Vec<Publish> = ports.collect();
+    if ports.is_empty() { Ok(()) } else { nft::delete_elements(&ports) }
+}

@@ -1,0 +1,137 @@
+//! The launcher's raw system calls: what rustix does not offer, and all `unsafe` of this crate.
+//!
+//! Each function opens with the prototype of its man page. Nothing here decides anything.
+
+use linux_raw_sys::{general as uapi, netlink};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::{Errno, Result};
+use rustix::process::Pid;
+use sc::syscall;
+use std::ffi::{CStr, c_char, c_int};
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::ptr;
+
+/// What the child of [`clone3_exec`] becomes, made before so that the child has nothing left to do.
+pub struct Exec<'a> {
+    /// The program.
+    pub program: BorrowedFd<'a>,
+    /// Its arguments.
+    pub arguments: &'a [&'a CStr],
+    /// Where the child writes `failure`, its last four bytes replaced by the errno, if the exec fails.
+    pub status: BorrowedFd<'a>,
+    /// A `plan::Report`.
+    pub failure: [u8; 8],
+}
+
+/// `long clone3(struct clone_args *cl_args, size_t size)`, and in the child at once
+/// `int execveat(int dirfd, "", char *const argv[], char *const envp[], AT_EMPTY_PATH)`.
+///
+/// The child starts in the cgroup `leaf`, with all signal handlers at their defaults and an empty environment.
+pub fn clone3_exec(flags: u64, leaf: BorrowedFd<'_>, exec: &Exec<'_>) -> Result<(Pid, OwnedFd)> {
+    let mut arguments: Vec<*const c_char> = exec.arguments.iter().map(|argument| argument.as_ptr()).collect();
+    arguments.push(ptr::null());
+    let environment = [ptr::null::<c_char>()];
+    let mut failure = exec.failure;
+    let mut pidfd: RawFd = -1;
+    let args = uapi::clone_args {
+        flags: flags | u64::from(uapi::CLONE_PIDFD) | uapi::CLONE_INTO_CGROUP | uapi::CLONE_CLEAR_SIGHAND,
+        pidfd: &raw mut pidfd as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: u64::from(uapi::SIGCHLD),
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: leaf.as_raw_fd() as u64,
+    };
+    // SAFETY: args outlives the call; CLONE_VM is not set, so the child has its own copy of everything, and it
+    // touches only this function's locals before exec or exit.
+    let pid = unsafe { syscall!(CLONE3, &raw const args, size_of::<uapi::clone_args>()) };
+    if pid == 0 {
+        let (program, flags) = (exec.program.as_raw_fd(), uapi::AT_EMPTY_PATH);
+        // SAFETY: an empty path and two NULL-terminated arrays of strings, all alive across the call.
+        let result =
+            unsafe { syscall!(EXECVEAT, program, c"".as_ptr(), arguments.as_ptr(), environment.as_ptr(), flags) };
+        failure[4..].copy_from_slice(&(result.wrapping_neg() as i32).to_le_bytes());
+        // SAFETY: writes a live buffer of the length given; nobody reads the result.
+        unsafe { syscall!(WRITE, exec.status.as_raw_fd(), failure.as_ptr(), failure.len()) };
+        loop {
+            // SAFETY: ends the child, without running anything of the parent's.
+            unsafe { syscall!(EXIT_GROUP, 125) };
+        }
+    }
+    let pid = check(pid)?;
+    // SAFETY: CLONE_PIDFD stored a new fd, close-on-exec, that nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok((Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?, pidfd))
+}
+
+/// `int close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)`: nothing that the caller left open reaches a container.
+pub fn close_inherited_fds_on_exec() -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
+    // SAFETY: only sets a flag on fds; none is closed.
+    check(unsafe { sc::syscall3(uapi::__NR_close_range as usize, 3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// `int sigaction(int signum, NULL, struct sigaction *oldact)`: whether the caller had this signal ignored.
+pub fn is_ignored(signal: u32) -> bool {
+    const SIG_IGN: usize = 1;
+    // The kernel's struct begins with the handler on every architecture; the rest is written but not looked at.
+    let mut action = [0usize; 8];
+    // SAFETY: the buffer is larger than any kernel's struct sigaction and alive across the call.
+    let result = unsafe { syscall!(RT_SIGACTION, signal, 0, action.as_mut_ptr(), size_of::<u64>()) };
+    result == 0 && action[0] == SIG_IGN
+}
+
+/// `int sigprocmask(SIG_BLOCK, const sigset_t *set, sigset_t *oldset)`: the mask that was; bit n-1 is signal n.
+pub fn block_signals(mask: u64) -> u64 {
+    let mut old = 0u64;
+    // SAFETY: both sets are the kernel's 8 bytes, alive across the call. It cannot fail with valid pointers.
+    unsafe { syscall!(RT_SIGPROCMASK, uapi::SIG_BLOCK, &raw const mask, &raw mut old, size_of::<u64>()) };
+    old
+}
+
+/// `int signalfd(-1, const sigset_t *mask, SFD_CLOEXEC | SFD_NONBLOCK)`.
+pub fn signalfd(mask: u64) -> Result<OwnedFd> {
+    let flags = uapi::O_CLOEXEC | uapi::O_NONBLOCK;
+    // SAFETY: the set is the kernel's 8 bytes, alive across the call.
+    let fd = check(unsafe { syscall!(SIGNALFD4, -1isize, &raw const mask, size_of::<u64>(), flags) })?;
+    // SAFETY: a new fd that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// `int pidfd_send_signal(int pidfd, int sig, NULL, 0)`, for any number.
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: u32) -> Result<()> {
+    // SAFETY: the NULL asks for the siginfo that kill(2) would make.
+    check(unsafe { syscall!(PIDFD_SEND_SIGNAL, pidfd.as_fd().as_raw_fd(), signal, 0, 0) }).map(drop)
+}
+
+/// `int setsockopt(int sockfd, SOL_NETLINK, int option, 1)`, for NETLINK_EXT_ACK and NETLINK_CAP_ACK.
+pub fn set_netlink_option(socket: impl AsFd, option: u32) -> Result<()> {
+    const SOL_NETLINK: usize = 270;
+    let one: c_int = 1;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the value is an int, alive across the call.
+    check(unsafe { syscall!(SETSOCKOPT, fd, SOL_NETLINK, option, &raw const one, size_of::<c_int>()) }).map(drop)
+}
+
+/// Numbers of netlink options, which linux-raw-sys has beside its messages.
+pub const NETLINK_OPTIONS: [u32; 2] = [netlink::NETLINK_EXT_ACK, netlink::NETLINK_CAP_ACK];
+
+/// Opens a file with std's `options`, close-on-exec; as the fd type of rustix, which is built without std.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<OwnedFd> {
+    let file = options.open(path).map_err(|error| Errno::from_raw_os_error(error.raw_os_error().unwrap_or(0)))?;
+    // SAFETY: a new fd that `file` has just given up.
+    Ok(unsafe { OwnedFd::from_raw_fd(std::os::fd::IntoRawFd::into_raw_fd(file)) })
+}
+
+/// A raw system call's result: the kernel answers `-errno` in the last page of the address space.
+fn check(result: usize) -> Result<usize> {
+    match result as isize {
+        error @ -4095..=-1 => Err(Errno::from_raw_os_error(-error as i32)),
+        _ => Ok(result),
+    }
+}
