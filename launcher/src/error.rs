@@ -32,11 +32,6 @@ impl Error {
     pub fn usage(what: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> Self {
         Self { what: what.into(), errno: None, hint: hint.into(), status: OWN_FAILURE }
     }
-
-    /// Whether the kernel's reason was `errno`.
-    pub fn is(&self, errno: Errno) -> bool {
-        self.errno == Some(errno)
-    }
 }
 
 impl fmt::Display for Error {

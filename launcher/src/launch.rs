@@ -7,7 +7,7 @@
 use crate::config::{Config, Net};
 use crate::error::{Context, Error, Result};
 use crate::plan::{self, Encoded};
-use crate::state::{Entry, Journal, Root};
+use crate::state::{Entry, Root};
 use crate::supervise::{Signals, supervise};
 use crate::{cgroup, net, sys};
 use kontena_init::plan::{PLAN_ARGUMENT, Report, Step};
@@ -45,23 +45,20 @@ pub fn run(state: &Path, config: &Config) -> Result<u8> {
         clone(config, &leaf, &init_program, &plan_fd)
     })();
     drop((init_program, plan_fd));
+    let mut table = None;
     let status = started.and_then(|container| {
         for publish in &config.publish {
             journal.record(&Entry::Publish(*publish))?;
         }
-        let connected = net::connect(config, &root, &journal, container.pid, &container.pidfd);
+        // On an error init sees the end of file instead of the byte, and gives up.
+        table = net::connect(config, &root, &journal, container.pid, &container.pidfd)?;
         root.started();
-        // Without the byte, init sees the end of file and gives up.
-        match connected {
-            Ok(()) => drop(rustix::io::write(&container.status, &[1])),
-            Err(error) => return Err(error),
-        }
-        supervise(container, &signals, || drop(root.sweep())).and_then(|ended| match ended.report {
-            Some(report) => Err(explain(report, config, &plan)),
-            None => Ok(ended.status),
-        })
+        let _ = rustix::io::write(&container.status, &[1]);
+        let ended = supervise(container, &signals, || drop(root.sweep()))?;
+        ended.report.map_or(Ok(ended.status), |report| Err(explain(report, config, &plan)))
     });
-    let released = end(journal);
+    // On failure too: by now the container's processes are dead or dying.
+    let released = journal.release(table);
     drop(reservations);
     let status = status?;
     released.map(|()| status)
@@ -109,11 +106,6 @@ fn clone(config: &Config, leaf: &OwnedFd, init: &OwnedFd, plan: &OwnedFd) -> Res
         )
     })?;
     Ok(Container { pid, pidfd, status })
-}
-
-/// Gives back all that the container held. On failure too: by now its processes are dead or dying.
-fn end(journal: Journal) -> Result<()> {
-    journal.release()
 }
 
 /// The init's program, which is the file `kontena-init` beside this one.

@@ -93,7 +93,7 @@ impl Root {
             if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == 0) {
                 return Ok(journal);
             }
-            journal.release()?;
+            journal.release(None)?;
         }
     }
 
@@ -108,7 +108,7 @@ impl Root {
                 Ok(file) if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() => {
                     let journal = Journal { root: self.path.clone(), name, file };
                     if journal.is_current() {
-                        journal.release()?;
+                        journal.release(None)?;
                     }
                 }
                 Ok(_) => any_running = true,
@@ -194,12 +194,18 @@ impl Journal {
         }
     }
 
-    /// Gives everything back, the last thing taken first, and the name at the very end.
-    pub fn release(self) -> Result<()> {
+    /// Gives everything back, the last thing taken first, and the name at the very end; what is in the nftables table
+    /// by `table`, where the container has it open.
+    pub fn release(self, table: Option<net::Table>) -> Result<()> {
         let directory = self.root.join(&self.name);
         let path = directory.join("journal");
         let text = fs::read_to_string(&path).unwrap_or_default();
         let entries: Vec<Entry> = whole_lines(&text).filter_map(Entry::from_line).collect();
+        let ports = entries.iter().filter_map(|entry| match entry {
+            Entry::Publish(publish) => Some(*publish),
+            _ => None,
+        });
+        net::unpublish(&ports.collect::<Vec<_>>(), table)?;
         for entry in entries.iter().rev() {
             match entry {
                 Entry::Cgroup(path) => cgroup::remove(path)?,
@@ -208,10 +214,6 @@ impl Journal {
                 Entry::Publish(_) => {}
             }
         }
-        net::unpublish(entries.iter().filter_map(|entry| match entry {
-            Entry::Publish(publish) => Some(*publish),
-            _ => None,
-        }))?;
         let _ = fs::remove_file(path);
         let _ = fs::remove_dir(directory);
         Ok(())

@@ -1,1 +1,45 @@
-//! Placeholder.
+//! The harness: pretend hosts, and what tests do with them.
+//!
+//! A [`Host`] has its own network, mount and pid namespaces, a neighbour on its LAN, a cgroup and a directory, so tests
+//! run in parallel and change nothing on the machine; dropping it takes all of it away, also when a test panics, and
+//! even when the test program is killed. Must not know how kontena does anything: tests look from outside, with ip(8),
+//! nft(8) and /proc.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test this is how a failure is told")]
+#![deny(unsafe_code)]
+
+mod container;
+mod host;
+mod place;
+mod process;
+mod snapshot;
+#[allow(unsafe_code)]
+pub mod sys;
+
+pub use container::{Container, leaf_processes};
+pub use host::{HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS};
+pub use place::Place;
+pub use process::{Outcome, PATIENCE, Program, Running, wait_for, wait_until};
+pub use snapshot::Snapshot;
+
+use std::path::PathBuf;
+
+/// What `cargo xtask test` has made for the tests.
+///
+/// # Panics
+/// Where the variable is not set: a test that cannot run here fails and says why.
+pub fn provided(variable: &str) -> PathBuf {
+    let value = std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run cargo xtask test"));
+    let path = PathBuf::from(value);
+    assert!(path.exists(), "{variable} names {}, which is not there: run cargo xtask test", path.display());
+    path
+}
+
+/// The launcher's file.
+pub fn launcher() -> PathBuf {
+    provided("KONTENA_BIN_DIR").join("kontena")
+}
+
+/// The init's file.
+pub fn init() -> PathBuf {
+    provided("KONTENA_BIN_DIR").join("kontena-init")
+}

@@ -19,13 +19,14 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
+pub use nft::Table;
 pub use publish::{reserve, unpublish};
 
 /// Gives the container of `init` the network it is to have. Its init sets up the mounts meanwhile.
-pub fn connect(config: &Config, root: &Root, journal: &Journal, init: Pid, pidfd: &OwnedFd) -> Result<()> {
+pub fn connect(config: &Config, root: &Root, journal: &Journal, init: Pid, pidfd: &OwnedFd) -> Result<Option<Table>> {
     match config.net {
-        Net::Host => Ok(()),
-        Net::None => rtnl::up_loopback(&socket_inside(pidfd)?),
+        Net::Host => Ok(None),
+        Net::None => rtnl::up_loopback(&socket_inside(pidfd)?).map(|()| None),
         Net::Bridge => {
             let address = bridge::connect(root, journal, init, &socket_inside(pidfd)?)?;
             publish::publish(root, &config.publish, address)

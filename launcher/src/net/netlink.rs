@@ -8,8 +8,12 @@ use crate::error::{Context, Error, Result};
 use crate::sys;
 use linux_raw_sys::netlink as uapi;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, netlink,
+    sendmsg, socketpair,
+};
+use std::mem::MaybeUninit;
 
 /// Which part of the kernel listens.
 #[derive(Clone, Copy)]
@@ -107,6 +111,26 @@ impl Socket {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Socket {
+    /// Closes the socket when the kernel comes to it, instead of waiting here for what closing it entails.
+    ///
+    /// It goes into a message that nobody will read, to a socket that only that message still refers to: garbage,
+    /// which the kernel's worker for unix sockets collects (net/unix/garbage.c; before Linux 6.9 it does so at once, and
+    /// this is a close like any other, as it is wherever the message cannot be sent).
+    pub fn close_later(self) {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+        let Ok((sender, receiver)) = pair else { return };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = [self.0.as_fd(), receiver.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        let _ = sendmsg(&sender, &[IoSlice::new(&[0])], &mut ancillary, SendFlags::empty());
+        // This fd first: once the receiver is garbage, whoever closes last waits.
+        drop(self);
+        drop(receiver);
     }
 }
 

@@ -157,10 +157,19 @@ mod uapi {
 }
 use uapi::*;
 
+/// The way to the table: a socket that is open as long as the container holds something in it.
+///
+/// It is closed without waiting. Closing any netfilter socket waits until what was deleted has been freed, an RCU
+/// grace period later, and keeps every other change off meanwhile (nft_rcv_nl_event of net/netfilter/nf_tables_api.c):
+/// ten milliseconds, several times a container's whole start.
+pub struct Table {
+    socket: Option<Socket>,
+}
+
 /// Makes the table, with all that is in it from the first, in one batch. EEXIST is no error.
 pub fn add_table(root: &Root) -> Result<()> {
     root.record_shared(&format!("net {RECORD}"))?;
-    match send(table) {
+    match Table::open()?.send(table) {
         Err(failure) if failure.errno == Errno::EXIST => Ok(()),
         sent => sent.map_err(error),
     }
@@ -245,7 +254,7 @@ fn table(batch: &mut Batch) {
 
 /// Deletes the table with all that is in it; no table is no error.
 pub fn delete_table() -> Result<()> {
-    let deleted = send(|batch| {
+    let deleted = Table::open()?.send(|batch| {
         request(batch, "delete table kontena", NFT_MSG_DELTABLE, 0, |m| {
             m.text(NFTA_TABLE_NAME, TABLE);
         });
@@ -256,33 +265,61 @@ pub fn delete_table() -> Result<()> {
     }
 }
 
-/// Publishes: all of the ports, or none. EEXIST: one of them is in the map already.
-pub fn add_elements(ports: &[Publish], address: Ipv4Addr) -> std::result::Result<(), Failure> {
-    send(|batch| {
+impl Table {
+    /// Opens the way to the table.
+    pub fn open() -> Result<Self> {
+        Socket::open(Protocol::Netfilter).map(|socket| Self { socket: Some(socket) })
+    }
+
+    /// Publishes: all of the ports, or none. EEXIST: one of them is in its map already.
+    pub fn publish(&self, ports: &[Publish], address: Ipv4Addr) -> std::result::Result<(), Failure> {
+        self.send(|batch| {
+            for publish in ports {
+                let (map, key) = key(publish);
+                elements(batch, &describe(publish), NFT_MSG_NEWSETELEM, map, |m| {
+                    let [a, b, c, d] = address.octets();
+                    let [high, low] = publish.container_port.to_be_bytes();
+                    element(m, &key, Some(&[a, b, c, d, high, low, 0, 0]));
+                });
+            }
+        })
+    }
+
+    /// Ends that, one by one: those that are not in their map, or a table that is gone, are no error.
+    pub fn unpublish(&self, ports: &[Publish]) -> Result<()> {
         for publish in ports {
             let (map, key) = key(publish);
-            elements(batch, &describe(publish), NFT_MSG_NEWSETELEM, map, |m| {
-                let [a, b, c, d] = address.octets();
-                let [high, low] = publish.container_port.to_be_bytes();
-                element(m, &key, Some(&[a, b, c, d, high, low, 0, 0]));
+            let deleted = self.send(|batch| {
+                elements(batch, &describe(publish), NFT_MSG_DELSETELEM, map, |m| element(m, &key, None));
             });
+            match deleted {
+                Err(failure) if failure.errno == Errno::NOENT => {}
+                sent => sent.map_err(error)?,
+            }
         }
-    })
+        Ok(())
+    }
+
+    /// Sends what `write` puts between the begin and the end of a batch: the kernel does all of it or nothing.
+    fn send(&self, write: impl FnOnce(&mut Batch)) -> std::result::Result<(), Failure> {
+        let mut batch = Batch::default();
+        let marker = |batch: &mut Batch, kind| {
+            // struct nfgenmsg: family, version, and for a batch the subsystem
+            batch.message("begin an nf_tables batch".into(), kind, 0, |m| {
+                m.raw(&[0, 0]).raw(&NFNL_SUBSYS_NFTABLES.to_be_bytes());
+            });
+        };
+        marker(&mut batch, NFNL_MSG_BATCH_BEGIN);
+        write(&mut batch);
+        marker(&mut batch, NFNL_MSG_BATCH_END);
+        self.socket.as_ref().map_or(Ok(()), |socket| socket.send(&batch))
+    }
 }
 
-/// Ends that, one by one: those that are not in the map, or a table that is gone, are no error.
-pub fn delete_elements(ports: &[Publish]) -> Result<()> {
-    for publish in ports {
-        let deleted = send(|batch| {
-            let (map, key) = key(publish);
-            elements(batch, &describe(publish), NFT_MSG_DELSETELEM, map, |m| element(m, &key, None));
-        });
-        match deleted {
-            Err(failure) if failure.errno == Errno::NOENT => {}
-            sent => sent.map_err(error)?,
-        }
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.socket.take().into_iter().for_each(Socket::close_later);
     }
-    Ok(())
 }
 
 /// A failure of this file's, told.
@@ -312,26 +349,6 @@ fn interface(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes.iter_mut().zip(name.bytes()).for_each(|(to, byte)| *to = byte);
     bytes
-}
-
-/// Sends what `write` puts between the begin and the end of a batch: the kernel does all of it or nothing.
-fn send(write: impl FnOnce(&mut Batch)) -> std::result::Result<(), Failure> {
-    let socket = Socket::open(Protocol::Netfilter).map_err(|error| Failure {
-        what: "open a netlink socket for nf_tables".into(),
-        errno: if error.is(Errno::PROTONOSUPPORT) { Errno::PROTONOSUPPORT } else { Errno::OPNOTSUPP },
-        text: String::new(),
-    })?;
-    let mut batch = Batch::default();
-    let marker = |batch: &mut Batch, kind| {
-        // struct nfgenmsg: family, version, and for a batch the subsystem
-        batch.message("begin an nf_tables batch".into(), kind, 0, |m| {
-            m.raw(&[0, 0]).raw(&NFNL_SUBSYS_NFTABLES.to_be_bytes());
-        });
-    };
-    marker(&mut batch, NFNL_MSG_BATCH_BEGIN);
-    write(&mut batch);
-    marker(&mut batch, NFNL_MSG_BATCH_END);
-    socket.send(&batch)
 }
 
 fn request(batch: &mut Batch, what: &str, message: u16, flags: u32, write: impl FnOnce(&mut Message<'_>)) {

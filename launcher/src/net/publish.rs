@@ -5,7 +5,8 @@
 
 use crate::config::{Protocol, Publish};
 use crate::error::{Error, Result};
-use crate::net::{describe, nft};
+use crate::net::describe;
+use crate::net::nft::{self, Table};
 use crate::state::Root;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -44,23 +45,28 @@ fn reserve_one(publish: &Publish) -> Result<Reservation> {
 }
 
 /// Sends what comes to the ports to the container at `address`.
-pub fn publish(root: &Root, ports: &[Publish], address: Ipv4Addr) -> Result<()> {
+pub fn publish(root: &Root, ports: &[Publish], address: Ipv4Addr) -> Result<Option<Table>> {
     if ports.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    match nft::add_elements(ports, address) {
+    let table = Table::open()?;
+    match table.publish(ports, address) {
         // The reservation is ours, so what is in the map is left from a container whose launcher was killed.
         Err(failure) if failure.errno == Errno::EXIST => {
             root.sweep()?;
-            nft::add_elements(ports, address)
+            table.publish(ports, address)
         }
-        added => added,
+        published => published,
     }
-    .map_err(nft::error)
+    .map_err(nft::error)?;
+    Ok(Some(table))
 }
 
-/// Ends that.
-pub fn unpublish(ports: impl Iterator<Item = Publish>) -> Result<()> {
-    let ports: Vec<Publish> = ports.collect();
-    if ports.is_empty() { Ok(()) } else { nft::delete_elements(&ports) }
+/// Ends that, by the table that it was done with or, for a container of a launcher that was killed, a new one.
+pub fn unpublish(ports: &[Publish], table: Option<Table>) -> Result<()> {
+    match (ports, table) {
+        ([], _) => Ok(()),
+        (ports, Some(table)) => table.unpublish(ports),
+        (ports, None) => Table::open()?.unpublish(ports),
+    }
 }

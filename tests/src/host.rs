@@ -1,0 +1,316 @@
+//! A pretend host: network, mounts, processes, cgroup and directory of its own, and a neighbour on its LAN.
+
+use crate::{Container, Place, Program, Snapshot, launcher, provided};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio, id};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// The host's own address on its LAN, on `eth0`.
+pub const HOST_ADDRESS: &str = "192.0.2.1";
+/// The neighbour's.
+pub const NEIGHBOUR_ADDRESS: &str = "192.0.2.2";
+
+/// PID 1 of a pretend host: mounts its /proc, and reaps until its stdin ends, which it does with the test program.
+const PID_1: &str = "mount -t proc proc /proc && exec 3<&0 && { cat <&3 & echo ready; wait $!; }";
+
+/// A pretend host. Declare it before what runs on it, so that it is dropped last.
+#[derive(Debug)]
+pub struct Host {
+    place: Place,
+    /// Another host on the same LAN, 192.0.2.2. Only its network is its own.
+    pub neighbour: Place,
+    pid_1: Child,
+    directory: PathBuf,
+    cgroup: PathBuf,
+    debian: OnceLock<PathBuf>,
+}
+
+impl Host {
+    /// Makes one.
+    ///
+    /// # Panics
+    /// Where something is missing that it takes; the message says what.
+    #[allow(clippy::new_without_default, reason = "nobody makes one by default")]
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("kontena-test-{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let directory = std::env::temp_dir().join(&name);
+        fs::create_dir(&directory).unwrap_or_else(|error| panic!("mkdir {}: {error}", directory.display()));
+        let cgroup = cgroup2().join(&name);
+        fs::create_dir(&cgroup).unwrap_or_else(|error| panic!("the tests need root: mkdir {}: {error}", cgroup.display()));
+
+        let neighbour = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("unshare the neighbour's network namespace");
+            Place::here().unwrap()
+        });
+        let neighbour = neighbour.join().unwrap();
+        let their_network = neighbour.network_path();
+        let pid_1 = thread::spawn(move || start_pid_1(&their_network)).join().unwrap();
+        let place = Place::of(pid_1.id()).unwrap();
+        let host = Self { place, neighbour, pid_1, directory, cgroup, debian: OnceLock::new() };
+        host.neighbour.ip(&format!("link set lo up\naddr add {NEIGHBOUR_ADDRESS}/24 dev eth0\nlink set eth0 up\n"));
+        host.ip("link set eth0 up\n");
+        host
+    }
+
+    /// The host's own namespaces.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Does something with the host's network and mounts.
+    pub fn inside<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        self.place.inside(what)
+    }
+
+    /// A directory that is this host's alone, of the same name inside and outside.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where the containers' state is, inside [`Self::directory`].
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// The cgroup, by its path, below which containers get theirs; kontena makes it.
+    pub fn cgroup_parent(&self) -> PathBuf {
+        self.cgroup.join("kontena")
+    }
+
+    /// A program of the machine's, run on this host.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Program<'_> {
+        Program::new(&self.place, program)
+    }
+
+    /// Lines for ip(8) -batch.
+    ///
+    /// # Panics
+    /// Where one of them fails.
+    pub fn ip(&self, lines: &str) {
+        self.place.ip(lines);
+    }
+
+    /// `kontena --root STATE`.
+    pub fn kontena(&self) -> Program<'_> {
+        self.program(launcher()).arg("--root").arg(self.state())
+    }
+
+    /// `kontena --root STATE run --cgroup-parent PARENT`, without more.
+    pub fn kontena_run(&self) -> Program<'_> {
+        self.kontena().args(["run", "--cgroup-parent"]).arg(self.cgroup_parent_option())
+    }
+
+    /// [`Self::cgroup_parent`] as the option takes it.
+    pub fn cgroup_parent_option(&self) -> String {
+        format!("/{}", self.cgroup_parent().strip_prefix(cgroup2()).unwrap().display())
+    }
+
+    /// `kontena run OPTIONS ROOTFS COMMAND`.
+    pub fn run(&self, options: &[&str], rootfs: impl AsRef<OsStr>, command: &[&str]) -> Program<'_> {
+        self.kontena_run().args(options).arg(rootfs).args(command)
+    }
+
+    /// `kontena run --net none OPTIONS` of a script in the Debian rootfs.
+    pub fn sh(&self, options: &[&str], script: &str) -> Program<'_> {
+        self.kontena_run().args(["--net", "none"]).args(options).arg(self.debian()).args(["sh", "-c", script])
+    }
+
+    /// Starts nginx of the demo rootfs with `options`, and waits until it answers inside.
+    ///
+    /// # Panics
+    /// Where it does not.
+    #[track_caller]
+    pub fn nginx(&self, name: &str, options: &[&str]) -> Container<'_> {
+        let options = [&["--name", name], options].concat();
+        let running = self.run(&options, self.demo(), &["/usr/sbin/nginx"]).start();
+        let mut container = Container::new(self, name, running);
+        container.wait_for_nginx();
+        container
+    }
+
+    /// `kontena prune`.
+    ///
+    /// # Panics
+    /// Where it fails.
+    #[track_caller]
+    pub fn prune(&self) {
+        let _ = self.kontena().arg("prune").run().ok();
+    }
+
+    /// The demo rootfs. All containers share it: make a copy to write to it.
+    pub fn demo(&self) -> PathBuf {
+        provided("KONTENA_ROOTFS")
+    }
+
+    /// A copy of the demo rootfs that is this host's alone.
+    ///
+    /// # Panics
+    /// Where it cannot be copied.
+    pub fn demo_copy(&self, name: &str) -> PathBuf {
+        let copy = self.directory.join(name);
+        let _ = self.program("cp").arg("-a").arg(self.demo()).arg(&copy).run().ok();
+        copy
+    }
+
+    /// The Debian rootfs, under an overlay that is this host's alone. Only [`Self::inside`] sees it.
+    ///
+    /// # Panics
+    /// Where it cannot be mounted.
+    pub fn debian(&self) -> PathBuf {
+        let mounted = self.debian.get_or_init(|| {
+            let lower = provided("KONTENA_DEBIAN_ROOTFS");
+            let [upper, work, merged] = ["upper", "work", "debian"].map(|name| self.directory.join(name));
+            for path in [&upper, &work, &merged] {
+                fs::create_dir(path).unwrap();
+            }
+            let options =
+                format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+            self.inside(|| {
+                mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+                    .unwrap_or_else(|errno| panic!("the tests need overlayfs: mount {}: {errno}", merged.display()));
+            });
+            merged
+        });
+        mounted.clone()
+    }
+
+    /// A rootfs of the machine's own programs, and the volume that it needs to be mounted with.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub fn machine_rootfs(&self) -> (PathBuf, [&'static str; 2]) {
+        let rootfs = self.directory.join("machine");
+        for name in ["dev", "etc", "proc", "sys", "tmp", "usr"] {
+            fs::create_dir_all(rootfs.join(name)).unwrap();
+        }
+        for name in ["bin", "lib", "lib64", "sbin"] {
+            // Links into /usr, as on every merged machine.
+            if let Ok(target) = fs::read_link(Path::new("/").join(name)) {
+                let _ = symlink(target, rootfs.join(name));
+            }
+        }
+        (rootfs, ["-v", "/usr:/usr:ro"])
+    }
+
+    /// GETs `/` from the host itself, and gives the page.
+    ///
+    /// # Errors
+    /// Where there is no connection, or no page.
+    pub fn get(&self, address: &str) -> Result<String, String> {
+        self.place.get(address)
+    }
+
+    /// All that kontena could have left here.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self)
+    }
+
+    /// The directory of this host's cgroups.
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    /// Its pid namespace, `pid:[4026531836]`, by which its processes can be told from others.
+    pub fn pid_namespace(&self) -> PathBuf {
+        fs::read_link(format!("/proc/{}/ns/pid", self.pid_1.id())).unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The kernel kills all of its pid namespace, and the wait ends when they are gone.
+        drop(self.pid_1.stdin.take());
+        let _ = self.pid_1.kill();
+        let _ = self.pid_1.wait();
+        remove_cgroups(&self.cgroup);
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Place {
+    /// Lines for ip(8) -batch.
+    ///
+    /// # Panics
+    /// Where one of them fails.
+    pub fn ip(&self, lines: &str) {
+        let _ = Program::new(self, "ip").args(["-batch", "-"]).input(lines.as_bytes()).run().ok();
+    }
+
+    /// A program of the machine's, run here.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Program<'_> {
+        Program::new(self, program)
+    }
+
+    /// GETs `/` from here, and gives the page.
+    ///
+    /// # Errors
+    /// Where there is no connection, or no page.
+    pub fn get(&self, address: &str) -> Result<String, String> {
+        let address: SocketAddr = address.parse().unwrap();
+        self.inside(|| {
+            let wait = Duration::from_secs(2);
+            let mut stream = TcpStream::connect_timeout(&address, wait).map_err(|error| error.to_string())?;
+            stream.set_read_timeout(Some(wait)).unwrap();
+            let mut page = String::new();
+            stream
+                .write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                .and_then(|()| stream.read_to_string(&mut page))
+                .map_err(|error| error.to_string())?;
+            if page.starts_with("HTTP/1.1 200 ") { Ok(page) } else { Err(page) }
+        })
+    }
+}
+
+/// Where cgroup2 is mounted.
+pub(crate) fn cgroup2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let mount = mount.unwrap_or_else(|| panic!("the tests need cgroup2: mount -t cgroup2 none /sys/fs/cgroup"));
+    mount.split(' ').nth(1).unwrap().into()
+}
+
+/// Makes the host's namespaces, on a thread that is given up to it, and starts its first process.
+fn start_pid_1(their_network: &str) -> Child {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("the tests need root: unshare namespaces");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    Place::here().unwrap().ip(&format!(
+        "link set lo up\nlink add eth0 type veth peer name eth0 netns {their_network}\n\
+         addr add {HOST_ADDRESS}/24 dev eth0\n"
+    ));
+    unshare(CloneFlags::CLONE_NEWPID).unwrap();
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", PID_1]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut pid_1 = shell.spawn().expect("the tests need sh");
+    let mut ready = [0; 6];
+    pid_1.stdout.take().unwrap().read_exact(&mut ready).expect("PID 1 of a pretend host did not start");
+    pid_1
+}
+
+/// Removes a cgroup with those below it, whose processes are dead or dying.
+fn remove_cgroups(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroups(&entry.path());
+        }
+    }
+    for _ in 0..1000 {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => thread::sleep(Duration::from_millis(5)),
+            _ => break,
+        }
+    }
+}

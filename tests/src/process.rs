@@ -1,0 +1,284 @@
+//! Programs that a test starts, each with a deadline: a test may fail, and never hang.
+
+use crate::Place;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+/// The deadline of everything: long enough for a machine under load, since no test is about speed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `value` is there.
+///
+/// # Panics
+/// At the deadline, saying what was waited for.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = value() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until something is so.
+///
+/// # Panics
+/// At the deadline, saying what was waited for.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    wait_for(what, || is_so().then_some(()));
+}
+
+/// A program that is to be started in a place.
+pub struct Program<'a> {
+    place: &'a Place,
+    command: Command,
+    input: Option<Vec<u8>>,
+}
+
+impl<'a> Program<'a> {
+    pub(crate) fn new(place: &'a Place, program: impl AsRef<OsStr>) -> Self {
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { place, command, input: None }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// What it reads from stdin; nothing, unless this says otherwise.
+    #[must_use]
+    pub fn input(mut self, bytes: &[u8]) -> Self {
+        self.command.stdin(Stdio::piped());
+        self.input = Some(bytes.into());
+        self
+    }
+
+    /// What std's `Command` can do beyond this.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Command)) -> Self {
+        change(&mut self.command);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[track_caller]
+    pub fn start(mut self) -> Running {
+        let text = format!("{:?}", self.command);
+        let mut child = self.place.spawn(&mut self.command).unwrap_or_else(|error| panic!("start {text}: {error}"));
+        let (stdout, stderr) = (child.stdout.take().map(Collector::new), child.stderr.take().map(Collector::new));
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), self.input) {
+            spawn(move || drop(stdin.write_all(&input)));
+        }
+        Running { child, stdout, stderr, text }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// Where it cannot be started, or does not end.
+    #[track_caller]
+    pub fn run(self) -> Outcome {
+        self.start().finish()
+    }
+}
+
+/// A program that runs. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Option<Collector>,
+    stderr: Option<Collector>,
+    text: String,
+}
+
+impl Running {
+    /// Its pid, as the test sees it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// Where it has ended and was waited for.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.nix_pid(), signal).unwrap_or_else(|errno| panic!("{signal} to {}: {errno}", self.text));
+    }
+
+    /// The same, as nix has it.
+    pub fn nix_pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// What it has written to stdout so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.as_ref().map(Collector::text).unwrap_or_default()
+    }
+
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.as_ref().map(Collector::text).unwrap_or_default()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until `text` is in what it writes to stdout.
+    ///
+    /// # Panics
+    /// When it ends before, and at the deadline.
+    #[track_caller]
+    pub fn wait_for_output(&mut self, text: &str) {
+        wait_until(&format!("{text:?} from {}", self.text), || {
+            let ended = self.has_ended();
+            let seen = self.stdout().contains(text);
+            assert!(seen || !ended, "{} ended without {text:?}: {}{}", self.text, self.stdout(), self.stderr());
+            seen
+        });
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// At the deadline.
+    #[track_caller]
+    pub fn finish(mut self) -> Outcome {
+        let status = wait_for(&format!("the end of {}\nso far: {}{}", self.text, self.stdout(), self.stderr()), || {
+            self.child.try_wait().unwrap()
+        });
+        let collect = |collector: Option<Collector>| collector.map(Collector::finish).unwrap_or_default();
+        Outcome {
+            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)),
+            stdout: collect(self.stdout.take()),
+            stderr: collect(self.stderr.take()),
+            text: self.text.clone(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its exit status; -n where signal n ended it.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+    text: String,
+}
+
+impl Outcome {
+    /// Asserts that it ended with `code`.
+    ///
+    /// # Panics
+    /// Where it did not.
+    #[track_caller]
+    #[must_use = "what it wrote may matter too"]
+    pub fn code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "the exit status of {self}");
+        self
+    }
+
+    /// Asserts that it ended with 0, and gives what it wrote to stdout.
+    ///
+    /// # Panics
+    /// Where it did not.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        self.code(0).stdout
+    }
+
+    /// Asserts that kontena refused with `code`, and exactly one line on stderr, and gives the line.
+    ///
+    /// # Panics
+    /// Where it did not.
+    #[track_caller]
+    pub fn refused(self, code: i32) -> String {
+        assert_eq!(self.code, code, "the exit status of {self}");
+        assert_eq!(self.stderr.lines().count(), 1, "one line on stderr: {self}");
+        assert!(self.stderr.starts_with("kontena: ") && self.stderr.ends_with('\n'), "kontena's own words: {self}");
+        assert!(self.stderr.len() < 1024 || self.text.len() > 1024, "a line that a person can read: {self}");
+        self.stderr.trim_end().into()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\nstdout: {}\nstderr: {}", self.text, self.code, self.stdout, self.stderr)
+    }
+}
+
+/// Reads a pipe to its end, so that nobody waits for room in it.
+#[derive(Debug)]
+struct Collector {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Collector {
+    fn new(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let ours = bytes.clone();
+        let thread = spawn(move || {
+            let mut buffer = [0; 65536];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                ours.lock().unwrap().extend_from_slice(&buffer[..length]);
+            }
+        });
+        Self { bytes, thread }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    /// All of it. Something left behind that holds the pipe open is a defect that this finds.
+    #[track_caller]
+    fn finish(self) -> String {
+        wait_until("the end of its output, which a process left behind holds open", || self.thread.is_finished());
+        self.text()
+    }
+}

@@ -1,0 +1,298 @@
+//! `kontena run`: exit statuses, environment, user, working directory, names, and what goes in and out.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use tests::{Container, Host};
+
+#[test]
+fn payloads_exit_status_is_kontenas() {
+    let host = Host::new();
+    for code in [0, 1, 7, 124, 125, 126, 127, 255] {
+        let outcome = host.sh(&[], &format!("exit {code}")).run().code(code);
+        assert_eq!(outcome.stderr, "", "a status of the payload's is no error of kontena's");
+    }
+}
+
+#[test]
+fn payload_ended_by_signal_n_exits_128_plus_n() {
+    let host = Host::new();
+    for (signal, number) in [("TERM", 15), ("KILL", 9), ("INT", 2), ("SEGV", 11), ("USR1", 10)] {
+        let _ = host.sh(&[], &format!("kill -{signal} $$; sleep 60")).run().code(128 + number);
+    }
+}
+
+#[test]
+fn missing_payload_exits_127() {
+    let host = Host::new();
+    for command in ["nosuch", "/bin/nosuch", "/etc/passwd/nosuch", "./nosuch"] {
+        let line = host.run(&["--net", "none"], host.demo(), &[command]).run().refused(127);
+        assert!(line.contains(command), "{line}");
+    }
+    let _ = host.run(&["--net", "none"], host.demo(), &["true"]).run().ok();
+    let _ = host.run(&["--net", "none"], host.demo(), &["/bin/true"]).run().ok();
+}
+
+#[test]
+fn payload_with_a_missing_interpreter_exits_127() {
+    let host = Host::new();
+    let rootfs = host.demo_copy("rootfs");
+    let script = rootfs.join("script");
+    fs::write(&script, "#!/nosuch/sh\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let line = host.run(&["--net", "none"], &rootfs, &["/script"]).run().refused(127);
+    assert!(line.contains("/script") && line.contains("interpreter"), "{line}");
+}
+
+#[test]
+fn payload_that_is_no_program_exits_126() {
+    let host = Host::new();
+    let rootfs = host.demo_copy("rootfs");
+    let text = rootfs.join("text");
+    fs::write(&text, "no program\n").unwrap();
+    fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
+    for command in ["/etc/passwd", "/etc", "/text"] {
+        let line = host.run(&["--net", "none"], &rootfs, &[command]).run().refused(126);
+        assert!(line.contains(command), "{line}");
+    }
+}
+
+#[test]
+fn payload_that_the_user_may_not_execute_exits_126() {
+    let host = Host::new();
+    let rootfs = host.demo_copy("rootfs");
+    fs::set_permissions(rootfs.join("bin/true"), fs::Permissions::from_mode(0o700)).unwrap();
+    let line = host.run(&["--net", "none", "-u", "101"], &rootfs, &["/bin/true"]).run().refused(126);
+    assert!(line.contains("EACCES"), "{line}");
+    let _ = host.run(&["--net", "none"], &rootfs, &["/bin/true"]).run().ok();
+}
+
+#[test]
+fn kontenas_own_failure_exits_125() {
+    let host = Host::new();
+    let line = host.run(&["--net", "none", "-w", "/nosuch"], host.demo(), &["/bin/true"]).run().refused(125);
+    assert!(line.contains("/nosuch"), "{line}");
+}
+
+#[test]
+fn environment_is_path_hostname_and_home() {
+    let host = Host::new();
+    let program = host.run(&["--net", "none", "--hostname", "box"], host.debian(), &["env"]);
+    let out = program.env("SECRET", "of the caller").run().ok();
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["HOME=/root", "HOSTNAME=box", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    );
+}
+
+#[test]
+fn option_e_sets_and_passes_on() {
+    let host = Host::new();
+    let options = ["-e", "KEY=a=b c", "-e", "PASSED", "--env=LAST=1", "-e", "LAST=2", "-e", "NOT_SET", "-eEMPTY="];
+    let out = host.sh(&options, "exec env").env("PASSED", "on").run().ok();
+    let lines: Vec<&str> = out.lines().collect();
+    for line in ["KEY=a=b c", "PASSED=on", "LAST=2", "EMPTY="] {
+        assert!(lines.contains(&line), "{line}: {out}");
+    }
+    assert!(!out.contains("NOT_SET") && !out.contains("LAST=1"), "{out}");
+}
+
+#[test]
+fn option_e_replaces_the_defaults() {
+    let host = Host::new();
+    let options = ["--net", "none", "-e", "HOME=/tmp", "-e", "PATH=/bin", "-e", "HOSTNAME=other"];
+    let out = host.run(&options, host.debian(), &["env"]).run().ok();
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["HOME=/tmp", "HOSTNAME=other", "PATH=/bin"]);
+    // PATH is where the payload itself is looked for.
+    let _ = host.run(&["--net", "none", "-e", "PATH=/etc"], host.demo(), &["true"]).run().refused(127);
+}
+
+#[test]
+fn home_is_that_of_etc_passwd() {
+    let host = Host::new();
+    for (user, home) in [("www-data", "/var/www"), ("33", "/var/www"), ("root", "/root"), ("4242", "/")] {
+        assert_eq!(host.sh(&["-u", user], "echo $HOME").run().ok(), format!("{home}\n"), "of {user}");
+    }
+}
+
+#[test]
+fn working_directory_is_root_or_as_asked() {
+    let host = Host::new();
+    assert_eq!(host.sh(&[], "pwd").run().ok(), "/\n");
+    assert_eq!(host.sh(&["-w", "/var/www"], "pwd; readlink /proc/self/cwd").run().ok(), "/var/www\n/var/www\n");
+    assert_eq!(host.sh(&["--workdir=/proc/self/"], "cd ..; pwd -P").run().ok(), "/proc\n");
+}
+
+#[test]
+fn working_directory_that_cannot_be_entered_is_an_error() {
+    let host = Host::new();
+    for (user, directory) in [("root", "/nosuch"), ("root", "/etc/passwd"), ("www-data", "/root")] {
+        let line = host.sh(&["-u", user, "-w", directory], "pwd").run().refused(125);
+        assert!(line.contains(directory), "{line}");
+    }
+    assert_eq!(host.sh(&["-u", "root", "-w", "/root"], "pwd").run().ok(), "/root\n");
+    let line = host.sh(&["-w", "relative"], "pwd").run().refused(125);
+    assert!(line.contains("relative"), "{line}");
+}
+
+#[test]
+fn option_u_gives_exactly_the_ids_asked_for() {
+    let host = Host::new();
+    let rootfs = host.debian();
+    host.inside(|| {
+        let groups = fs::read_to_string(rootfs.join("etc/group")).unwrap();
+        fs::write(rootfs.join("etc/group"), groups + "extra:x:777:games,www-data\nnot:x:778:www\n").unwrap();
+    });
+    for (user, ids) in [
+        ("root", "0 0 0"),
+        ("0", "0 0 0"),
+        ("www-data", "33 33 33 777"),
+        ("33", "33 33 33 777"),
+        ("33:0", "33 0 0"),
+        ("www-data:adm", "33 4 4"),
+        ("www-data:4", "33 4 4"),
+        ("4242", "4242 0 0"),
+        ("4242:4343", "4242 4343 4343"),
+        ("4242:adm", "4242 4 4"),
+        ("0:33", "0 33 33"),
+        ("4294967294:4294967294", "4294967294 4294967294 4294967294"),
+    ] {
+        let out = host.sh(&["-u", user], "echo $(id -u) $(id -g) $(id -G)").run().ok();
+        assert_eq!(out.trim(), ids, "of -u {user}");
+    }
+}
+
+#[test]
+fn option_u_never_falls_back_to_root() {
+    let host = Host::new();
+    let bad = [
+        "1:", ":1", ":", "-1", "+1", " 1", "1 ", "4294967296", "4294967295", "0x0", "0x1", "00x", "1.0", "nosuch", "1:-1",
+        "1:4294967295", "1:nosuch", "www-data:nosuch", "www-data:", "root:root:root", "roo", "rootx", "root\n", "*", "",
+    ];
+    for user in bad {
+        let outcome = host.sh(&["-u", user], "id").run();
+        assert!(!outcome.stdout.contains("uid="), "-u {user:?} ran: {outcome}");
+        let line = outcome.refused(125);
+        let named = user.replace('\n', "\\n");
+        assert!(line.contains(&named), "-u {user:?}: {line}");
+    }
+}
+
+#[test]
+fn user_without_etc_passwd_is_a_number() {
+    let host = Host::new();
+    let rootfs = host.debian();
+    host.inside(|| {
+        fs::remove_file(rootfs.join("etc/passwd")).unwrap();
+        fs::remove_file(rootfs.join("etc/group")).unwrap();
+    });
+    assert_eq!(host.sh(&["-u", "33:44"], "echo $(id -u) $(id -G) $HOME").run().ok(), "33 44 /\n");
+    let _ = host.sh(&["-u", "www-data"], "id").run().refused(125);
+}
+
+#[test]
+fn hostname_is_the_name_unless_asked_otherwise() {
+    let host = Host::new();
+    let before = host.says("uname", &["-n"]);
+    let script = "uname -n; echo $HOSTNAME";
+    assert_eq!(host.sh(&["--name", "web"], script).run().ok(), "web\nweb\n");
+    assert_eq!(host.sh(&["--name", "web", "--hostname", "box.example"], script).run().ok(), "box.example\nbox.example\n");
+    let out = host.sh(&[], script).run().ok();
+    assert!(out.len() == 26 && out.lines().next() == out.lines().nth(1), "twelve digits, twice: {out}");
+    assert_ne!(out, host.sh(&[], script).run().ok());
+    assert_eq!(host.says("uname", &["-n"]), before);
+    for bad in ["", "a b", &"a".repeat(65)] {
+        let _ = host.sh(&["--hostname", bad], "true").run().refused(125);
+    }
+}
+
+#[test]
+fn name_is_that_of_the_leaf_cgroup() {
+    let host = Host::new();
+    let running = host.sh(&["--name", "web"], "echo ready; exec sleep 60").start();
+    let mut container = Container::new(&host, "web", running);
+    container.wait_for_output("ready");
+    assert_eq!(tests::leaf_processes(&container.leaf()).len(), 2, "PID 1 and the payload");
+}
+
+#[test]
+fn stdin_passes_through() {
+    let host = Host::new();
+    let bytes: Vec<u8> = (0..1_000_000u32).map(|number| b'a' + (number % 23) as u8).collect();
+    let out = host.sh(&[], "exec cat").input(&bytes).run().ok();
+    assert!(out.as_bytes() == bytes, "{} bytes came out of {}", out.len(), bytes.len());
+}
+
+#[test]
+fn stdout_and_stderr_are_apart() {
+    let host = Host::new();
+    let outcome = host.sh(&[], "echo out; echo err >&2").run().code(0);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn payload_writes_to_dev_stdout_as_another_user() {
+    // nginx logs to /dev/stdout as uid 101, and stdout is a pipe of the caller's.
+    let host = Host::new();
+    for user in ["root", "33"] {
+        let outcome = host.sh(&["-u", user], "echo out > /dev/stdout; echo err > /dev/stderr").run().code(0);
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"), "of user {user}");
+    }
+}
+
+#[test]
+fn arguments_reach_the_payload_as_they_are() {
+    let host = Host::new();
+    let arguments = ["", "a b", "--net", "host", "-p", "--", "-", "--name=x", "*", "$HOME", "ü", "a\nb"];
+    let script = ["sh", "-c", "for a; do printf '<%s>' \"$a\"; done", "sh"];
+    let out = host.run(&["--net=none"], host.debian(), &[&script[..], &arguments].concat()).run().ok();
+    assert_eq!(out, arguments.map(|argument| format!("<{argument}>")).concat());
+}
+
+#[test]
+fn options_are_taken_in_every_form() {
+    let host = Host::new();
+    let out = host.kontena_run().args(["--net=none", "-eA=1", "-e", "B=2", "--env", "C=3", "--"]).arg(host.debian());
+    assert_eq!(out.args(["sh", "-c", "echo $A$B$C"]).run().ok(), "123\n");
+}
+
+#[test]
+fn shell_runs_where_no_command_is_given() {
+    let host = Host::new();
+    let program = host.kontena_run().args(["--net", "none"]).arg(host.debian());
+    assert_eq!(program.input(b"echo $0 says hello\n").run().ok(), "/bin/sh says hello\n");
+    let line = host.run(&["--net", "none"], host.demo(), &[]).run().refused(127);
+    assert!(line.contains("no COMMAND was given"), "{line}");
+}
+
+#[test]
+fn umask_is_022() {
+    let host = Host::new();
+    assert_eq!(host.sh(&[], "umask").run().ok(), "0022\n");
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let host = Host::new();
+    for arguments in [&["--help"][..], &["run", "--help"], &["run", "-h"], &["prune", "--help"]] {
+        let outcome = host.program(tests::launcher()).args(arguments).run().code(0);
+        assert!(outcome.stdout.contains("Usage: kontena") && outcome.stderr.is_empty(), "{outcome}");
+    }
+    let version = host.program(tests::launcher()).arg("--version").run().ok();
+    assert!(version.starts_with("kontena ") && version.lines().count() == 1, "{version}");
+}
+
+#[test]
+fn rootfs_is_found_by_a_relative_path() {
+    let host = Host::new();
+    let rootfs = host.demo_copy("rootfs");
+    let program = host.run(&["--net", "none"], "rootfs", &["/bin/true"]);
+    let _ = program.with(|command| _ = command.current_dir(rootfs.parent().unwrap())).run().ok();
+    let link = host.directory().join("link");
+    std::os::unix::fs::symlink(&rootfs, &link).unwrap();
+    let _ = host.run(&["--net", "none"], &link, &["/bin/true"]).run().ok();
+}

@@ -1,0 +1,331 @@
+//! `cargo xtask bench`: what a start and stop costs, as a multiple of the floor (bench/floor.c), the least that this
+//! kernel can do it for. All are measured in turns in one run, in a private network and mount namespace, from spawn to
+//! reaped. Times differ from machine to machine: only ratios are held to a limit.
+
+use crate::step::{done, spinner};
+use crate::{dist, host, rootfs, setup};
+use anyhow::{Context, Result, ensure};
+use argh::{FromArgValue, FromArgs};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// measure starts against the floor and other tools
+#[derive(FromArgs)]
+#[argh(subcommand, name = "bench")]
+pub struct Bench {
+    /// fail when kontena costs more than it may; three tries
+    #[argh(switch)]
+    check: bool,
+
+    /// text (default) or json
+    #[argh(option, default = "Format::Text")]
+    format: Format,
+
+    /// how often each is started back to back (default 200), and a fifth of that at one start each 50 ms
+    #[argh(option, default = "200")]
+    rounds: usize,
+}
+
+#[derive(FromArgValue, PartialEq)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Bench {
+    pub fn check() -> Self {
+        Self { check: true, format: Format::Text, rounds: 200 }
+    }
+}
+
+/// The names of the measured, and how many times the floor's median each may cost, back to back.
+const FLOOR: &str = "floor";
+const NO_NET: &str = "kontena --net none";
+const BRIDGE: &str = "kontena, bridge and port";
+const LIMITS: [(&str, f64); 2] = [(NO_NET, 1.5), (BRIDGE, 3.0)];
+
+/// The machine is shared, and one run may be unlucky.
+const TRIES: usize = 3;
+
+const WARM_UPS: usize = 10;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Set inside the private namespaces.
+const INSIDE: &str = "XTASK_BENCH_INSIDE";
+
+/// The private namespaces as every tool wants them: lo is up, and cgroup v2 is at /sys/fs/cgroup.
+const STAGE: &str = r#"
+set -e
+ip link set lo up
+if [ "$(stat -fc %T /sys/fs/cgroup)" != cgroup2fs ]; then
+    umount -R /sys/fs/cgroup
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+fi
+exec "$@"
+"#;
+
+pub fn bench(options: &Bench) -> Result<ExitCode> {
+    if env::var_os(INSIDE).is_some() {
+        return measure_all(options);
+    }
+    if !host::prepared() {
+        prepare()?;
+    }
+    if !host::is_root() {
+        return host::become_root(&options.args());
+    }
+    let mut stage = Command::new("unshare");
+    stage.args(["--net", "--mount", "--propagation=private", "sh", "-c", STAGE, "sh"]);
+    stage.arg(env::current_exe()?).args(options.args()).env(INSIDE, "1");
+    let status = stage.status().context("cannot run unshare")?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+impl Bench {
+    /// The command line which gives these options.
+    fn args(&self) -> Vec<String> {
+        let format = if self.format == Format::Json { "json" } else { "text" };
+        let rounds = self.rounds.to_string();
+        let mut args = ["bench", "--format", format, "--rounds", &rounds].map(String::from).to_vec();
+        args.extend(self.check.then(|| "--check".into()));
+        args
+    }
+}
+
+fn floor() -> PathBuf {
+    host::target_dir().join("floor")
+}
+
+fn prepare() -> Result<()> {
+    setup::setup(&[setup::BENCH, setup::ROOTFS])?;
+    if setup::installed("apt-get") {
+        setup::setup(&[setup::RIVALS])?;
+    }
+    rootfs::build(&dist::small()?)?;
+    rootfs::compile(&host::root().join("xtask/bench/floor.c"), &floor())
+}
+
+/// One of the measured: a command which starts /bin/true in a container, and ends with it.
+struct Contender {
+    name: &'static str,
+    command: Vec<String>,
+}
+
+/// What a contender's rounds took, in the order of the rounds.
+struct Measured {
+    name: &'static str,
+    times: Vec<Duration>,
+}
+
+fn measure_all(options: &Bench) -> Result<ExitCode> {
+    // A Ctrl-C, too, ends through the end of Scratch.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let scratch = Scratch::new()?;
+    let contenders = contenders(&scratch)?;
+    for attempt in 1.. {
+        let start = Instant::now();
+        let bar = spinner("measuring");
+        let close = measure(&contenders, options.rounds, Duration::ZERO, &stop)?;
+        let spaced = measure(&contenders, (options.rounds / 5).max(1), PAUSE, &stop)?;
+        bar.finish_and_clear();
+        done("measuring", start);
+        let report = match options.format {
+            Format::Text => [table("back to back", &close), table("one start each 50 ms", &spaced)].join("\n"),
+            Format::Json => format!("{:#}", json!({ "back_to_back": as_json(&close), "each_50_ms": as_json(&spaced) })),
+        };
+        // Not println!, whose panic at a closed pipe would leave the cgroup behind.
+        writeln!(std::io::stdout(), "{report}")?;
+        if !options.check || within_limits(&close) {
+            break;
+        }
+        if attempt == TRIES {
+            return Ok(ExitCode::FAILURE);
+        }
+        eprintln!(
+            "over the limit: measuring again, try {} of {TRIES}, for other work on this machine may be why",
+            attempt + 1
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Who is measured: the floor, kontena, and those of the others which run here.
+fn contenders(scratch: &Scratch) -> Result<Vec<Contender>> {
+    let rootfs = path(&host::target_dir().join("rootfs"));
+    let leaf = path(&scratch.cgroup.join("floor"));
+    let kontena = path(&dist::small_dir().join("kontena"));
+    let state = path(&scratch.dir.join("state"));
+    let parent = scratch.cgroup_name();
+    let run = [&kontena, "--root", &state, "run", "--cgroup-parent", &parent];
+    let bundle = scratch.dir.join("bundle");
+    fs::create_dir(&bundle)?;
+    fs::write(bundle.join("config.json"), oci_config(&rootfs, &parent).to_string())?;
+
+    let mut contenders = vec![
+        Contender::new(FLOOR, &[&path(&floor()), &rootfs, &leaf, "/bin/true"]),
+        Contender::new(NO_NET, &[&run[..], &["--net", "none", &rootfs, "/bin/true"]].concat()),
+        Contender::new(BRIDGE, &[&run[..], &["-p", "18080:80", &rootfs, "/bin/true"]].concat()),
+    ];
+    let bwrap = ["bwrap", "--unshare-all", "--bind", &rootfs, "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"];
+    let crun = ["crun", "--root", &path(&scratch.dir.join("crun")), "run", "--bundle", &path(&bundle), "bench"];
+    for (name, command) in [("bwrap", &bwrap[..]), ("crun", &crun[..])] {
+        let contender = Contender::new(name, command);
+        match contender.time() {
+            Ok(_) => contenders.push(contender),
+            Err(error) => eprintln!("- {name} is left out: {error:#}"),
+        }
+    }
+    Ok(contenders)
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The least OCI bundle which does what the floor does.
+fn oci_config(rootfs: &str, cgroup: &str) -> Value {
+    let namespaces = ["pid", "mount", "uts", "ipc", "network", "cgroup"].map(|kind| json!({ "type": kind }));
+    json!({
+        "ociVersion": "1.0.2",
+        "process": { "cwd": "/", "args": ["/bin/true"], "user": { "uid": 0, "gid": 0 } },
+        "root": { "path": rootfs },
+        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        "linux": { "namespaces": namespaces, "cgroupsPath": format!("/{cgroup}/crun") },
+    })
+}
+
+/// Starts everybody once a round, in turns, so that what disturbs the machine disturbs them all.
+fn measure(contenders: &[Contender], rounds: usize, pause: Duration, stop: &AtomicBool) -> Result<Vec<Measured>> {
+    let mut all: Vec<Measured> = contenders.iter().map(|one| Measured { name: one.name, times: Vec::new() }).collect();
+    for round in 0..WARM_UPS + rounds {
+        for (contender, measured) in contenders.iter().zip(&mut all) {
+            ensure!(!stop.load(Ordering::Relaxed), "stopped by a signal");
+            std::thread::sleep(pause);
+            let time = contender.time()?;
+            if round >= WARM_UPS {
+                measured.times.push(time);
+            }
+        }
+    }
+    Ok(all)
+}
+
+impl Contender {
+    fn new(name: &'static str, command: &[&str]) -> Self {
+        Self { name, command: command.iter().map(|word| (*word).to_owned()).collect() }
+    }
+
+    /// One start, from spawn to reaped.
+    fn time(&self) -> Result<Duration> {
+        let (program, args) = self.command.split_first().context("a contender without a command")?;
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        let start = Instant::now();
+        let status = command.status().with_context(|| format!("cannot run {}", self.name))?;
+        let time = start.elapsed();
+        ensure!(status.success(), "{}: {status}", self.name);
+        Ok(time)
+    }
+}
+
+impl Measured {
+    /// The time which `percent` of the rounds do not exceed.
+    fn percentile(&self, percent: usize) -> f64 {
+        percentile(self.times.iter().map(Duration::as_secs_f64).collect(), percent)
+    }
+
+    /// How much more than the floor this costs: by the medians, and as the median of each round's own ratio.
+    fn ratios(&self, floor: &Self) -> (f64, f64) {
+        let rounds = self.times.iter().zip(&floor.times).map(|(own, floor)| own.as_secs_f64() / floor.as_secs_f64());
+        (self.percentile(50) / floor.percentile(50), percentile(rounds.collect(), 50))
+    }
+}
+
+fn percentile(mut values: Vec<f64>, percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get((values.len() * percent / 100).min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+}
+
+fn table(pace: &str, all: &[Measured]) -> String {
+    let (Some(floor), mut lines) = (all.first(), Vec::new()) else { return String::new() };
+    lines.push(format!("\n{pace}, {} rounds", floor.times.len()));
+    lines.push(format!("{:26} {:>10} {:>10} {:>8} {:>8}", "", "median ms", "p90 ms", "ratio", "paired"));
+    for one in all {
+        let (ratio, paired) = one.ratios(floor);
+        let (median, p90) = (one.percentile(50) * 1e3, one.percentile(90) * 1e3);
+        lines.push(format!("{:26} {median:>10.2} {p90:>10.2} {ratio:>8.2} {paired:>8.2}", one.name));
+    }
+    lines.join("\n")
+}
+
+fn as_json(all: &[Measured]) -> Value {
+    let floor = all.first();
+    let rows = all.iter().map(|one| {
+        let (ratio, paired) = floor.map_or((f64::NAN, f64::NAN), |floor| one.ratios(floor));
+        json!({
+            "name": one.name, "rounds": one.times.len(),
+            "median_ms": one.percentile(50) * 1e3, "p90_ms": one.percentile(90) * 1e3,
+            "ratio": ratio, "paired_ratio": paired,
+        })
+    });
+    rows.collect()
+}
+
+/// Holds kontena to its limits, and says so.
+fn within_limits(all: &[Measured]) -> bool {
+    let mut within = true;
+    let Some(floor) = all.first() else {
+        return false;
+    };
+    for (name, limit) in LIMITS {
+        let ratio = all.iter().find(|one| one.name == name).map_or(f64::NAN, |one| one.ratios(floor).0);
+        let ok = ratio <= limit;
+        within &= ok;
+        eprintln!("{} {name}: {ratio:.2} times the floor, at most {limit}", if ok { "✓" } else { "✗" });
+    }
+    within
+}
+
+/// A directory and a cgroup for one benchmark, removed with it.
+struct Scratch {
+    dir: PathBuf,
+    cgroup: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let name = format!("kontena-bench-{}", std::process::id());
+        let scratch = Self { dir: env::temp_dir().join(&name), cgroup: Path::new("/sys/fs/cgroup").join(&name) };
+        fs::create_dir(&scratch.dir).with_context(|| scratch.dir.display().to_string())?;
+        fs::create_dir(&scratch.cgroup).with_context(|| scratch.cgroup.display().to_string())?;
+        Ok(scratch)
+    }
+
+    fn cgroup_name(&self) -> String {
+        self.cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A cgroup has no real files: its directories go one by one, innermost first.
+        for child in fs::read_dir(&self.cgroup).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(child.path());
+        }
+        if let Err(error) = fs::remove_dir(&self.cgroup) {
+            eprintln!("xtask: {} is left behind: {error}", self.cgroup.display());
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}

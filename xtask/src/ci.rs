@@ -1,0 +1,36 @@
+//! `cargo xtask ci`: everything that must pass before a change goes in, in the order in which it fails fastest.
+
+use crate::{bench, host, setup, size, step::step, test};
+use anyhow::{Result, ensure};
+use std::process::{ExitCode, Stdio};
+
+pub fn ci() -> Result<ExitCode> {
+    setup::setup(&[setup::LINTS, setup::PAIR])?;
+    step("checking the format", &mut host::cargo(["fmt", "--all", "--check"]))?;
+    let lints = ["--all-targets", "--", "-D", "warnings"];
+    let mut pair = host::cargo(["clippy", "-p", "kontena", "-p", "kontena-init", "--target"]);
+    step("clippy: the pair", pair.arg(host::musl_target()).args(lints))?;
+    let mut others = host::cargo(["clippy", "-p", "xtask", "-p", "tests", "--target=host-tuple"]);
+    step("clippy: xtask and the tests", others.args(lints))?;
+    deny()?;
+    passed("size", size::size()?)?;
+    passed("test", test::test(&test::Test::all())?)?;
+    passed("bench --check", bench::bench(&bench::Bench::check())?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Licences, duplicates and sources of the dependencies, where cargo-deny is installed: it is too slow to build it here.
+/// Advisories are for `cargo deny check` by hand: they change from day to day, and need the network.
+fn deny() -> Result<()> {
+    let there = host::cargo(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !there.is_ok_and(|status| status.success()) {
+        eprintln!("- cargo deny is not installed: skipped (cargo install cargo-deny)");
+        return Ok(());
+    }
+    step("cargo deny", &mut host::cargo(["deny", "check", "bans", "licenses", "sources"]))
+}
+
+fn passed(task: &str, code: ExitCode) -> Result<()> {
+    ensure!(code == ExitCode::SUCCESS, "{task} failed");
+    Ok(())
+}

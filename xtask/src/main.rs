@@ -1,0 +1,91 @@
+//! `cargo xtask`: the project's chores, one command each. This file reads the command line and dispatches; the work is
+//! in the file which has the command's name.
+
+mod bench;
+mod ci;
+mod dist;
+mod host;
+mod rootfs;
+mod run;
+mod setup;
+mod size;
+mod step;
+mod test;
+
+use argh::{EarlyExit, FromArgs};
+use std::process::ExitCode;
+
+/// kontena's chores. Each one first names and installs what it needs and this machine has not.
+#[derive(FromArgs)]
+struct Xtask {
+    #[argh(subcommand)]
+    task: Task,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Task {
+    Run(run::Run),
+    Test(test::Test),
+    Bench(bench::Bench),
+    Rootfs(Rootfs),
+    Dist(Dist),
+    Size(Size),
+    Ci(Ci),
+}
+
+/// build the demo rootfs: nginx and a hello page
+#[derive(FromArgs)]
+#[argh(subcommand, name = "rootfs")]
+struct Rootfs {}
+
+/// build the pair for size, with a std of its own, into dist/
+#[derive(FromArgs)]
+#[argh(subcommand, name = "dist")]
+struct Dist {}
+
+/// show the pair's bytes and largest symbols; fails when over budget
+#[derive(FromArgs)]
+#[argh(subcommand, name = "size")]
+struct Size {}
+
+/// everything that must pass: format, lints, size, tests, benchmark
+#[derive(FromArgs)]
+#[argh(subcommand, name = "ci")]
+struct Ci {}
+
+fn main() -> ExitCode {
+    let mut args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if args.is_empty() {
+        args.push("help".into());
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let task = match Xtask::from_args(&["cargo xtask"], &args) {
+        Ok(xtask) => xtask.task,
+        Err(EarlyExit { output, status }) => {
+            return match status {
+                Ok(()) => {
+                    println!("{}", output.trim_end());
+                    ExitCode::SUCCESS
+                }
+                Err(()) => {
+                    eprintln!("{}", output.trim_end());
+                    ExitCode::from(2)
+                }
+            };
+        }
+    };
+    let done = match task {
+        Task::Run(options) => run::run(&options),
+        Task::Test(options) => test::test(&options),
+        Task::Bench(options) => bench::bench(&options),
+        Task::Rootfs(_) => rootfs::rootfs(),
+        Task::Dist(_) => dist::dist(),
+        Task::Size(_) => size::size(),
+        Task::Ci(_) => ci::ci(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,131 @@
+//! What must be installed for each task, as tables, and its installation: Debian packages through apt-get, parts of the
+//! toolchain through rustup. It installs nothing which it has not named before, and nothing which is there.
+
+use crate::{host, step::step};
+use anyhow::{Result, bail};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Something to be installed, with the proof that it is: a program of PATH, or a file when it starts with a slash; for
+/// the toolchain's parts, a file below its directory.
+pub enum Need {
+    Package { name: &'static str, proof: &'static str },
+    Component { name: &'static str, proof: &'static str },
+    MuslTarget,
+}
+use Need::{Component, MuslTarget, Package};
+
+/// To build the pair.
+pub const PAIR: &[Need] = &[MuslTarget];
+
+/// To build the pair with a std of its own.
+pub const DIST: &[Need] = &[
+    MuslTarget,
+    Component { name: "rust-src", proof: "lib/rustlib/src/rust/library/std/Cargo.toml" },
+    Package { name: "binutils", proof: "strip" },
+];
+
+/// To build the demo rootfs.
+pub const ROOTFS: &[Need] = &[
+    Package { name: "gcc", proof: "gcc" },
+    Package { name: "make", proof: "make" },
+    Package { name: "musl-tools", proof: "musl-gcc" },
+];
+
+/// What the tests run: the pretend hosts, the load, the browser, and the onlookers.
+pub const TESTS: &[Need] = &[
+    Package { name: "iproute2", proof: "ip" },
+    Package { name: "nftables", proof: "nft" },
+    Package { name: "procps", proof: "ps" },
+    Package { name: "strace", proof: "strace" },
+    Package { name: "wrk", proof: "wrk" },
+    Package { name: "curl", proof: "curl" },
+    Package { name: "chromium", proof: "chromium" },
+];
+
+/// What gives the benchmark a private network.
+pub const BENCH: &[Need] =
+    &[Package { name: "util-linux", proof: "unshare" }, Package { name: "iproute2", proof: "ip" }];
+
+/// Other container tools, which the benchmark compares with.
+pub const RIVALS: &[Need] = &[Package { name: "bubblewrap", proof: "bwrap" }, Package { name: "crun", proof: "crun" }];
+
+/// To check the sources.
+pub const LINTS: &[Need] =
+    &[Component { name: "rustfmt", proof: "bin/cargo-fmt" }, Component { name: "clippy", proof: "bin/cargo-clippy" }];
+
+/// Installs what is missing of `tables`.
+pub fn setup(tables: &[&[Need]]) -> Result<()> {
+    let sysroot = host::sysroot()?;
+    let musl = host::musl_target();
+    let (mut packages, mut parts) = (Vec::new(), Vec::new());
+    for need in tables.iter().copied().flatten() {
+        match need {
+            Package { name, proof } if !installed(proof) => packages.push(*name),
+            Component { name, proof } if !sysroot.join(proof).exists() => parts.push(("component", *name)),
+            MuslTarget if !sysroot.join("lib/rustlib").join(&musl).exists() => parts.push(("target", &musl)),
+            _ => (),
+        }
+    }
+    packages.sort_unstable();
+    packages.dedup();
+    parts.dedup();
+    install_packages(&packages)?;
+    install_parts(&parts)
+}
+
+/// Whether a package's proof is there.
+pub fn installed(proof: &str) -> bool {
+    if proof.starts_with('/') {
+        return Path::new(proof).exists();
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).any(|dir| dir.join(proof).exists())
+}
+
+fn install_packages(names: &[&str]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let list = names.join(" ");
+    if !installed("apt-get") {
+        bail!("please install what Debian calls {list}: this machine has no apt-get, so I cannot");
+    }
+    eprintln!("Installing these Debian packages: {list}");
+    // A mirror which fails is not yet a failure: the packages may come from the others.
+    let stale = step("apt-get update", apt_get().arg("update"));
+    let mut install = apt_get();
+    install.args(["install", "-y", "--no-install-recommends"]).args(names);
+    step(&format!("apt-get install {list}"), &mut install).map_err(|error| stale.err().unwrap_or(error))
+}
+
+/// apt-get which asks nothing, as root.
+pub fn apt_get() -> Command {
+    let mut command = as_root("env");
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]);
+    command
+}
+
+/// `program`, through sudo when we are not root.
+fn as_root(program: &str) -> Command {
+    if host::is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    command
+}
+
+fn install_parts(parts: &[(&str, &str)]) -> Result<()> {
+    for (kind, name) in parts {
+        let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") else {
+            bail!("please install the {kind} {name} for this cargo: it does not come from rustup, so I cannot");
+        };
+        eprintln!("Installing the toolchain's {kind} {name}");
+        let mut rustup = Command::new("rustup");
+        rustup.args([kind, "add", "--toolchain"]).arg(toolchain).arg(name);
+        step(&format!("rustup {kind} add {name}"), &mut rustup)?;
+    }
+    Ok(())
+}
