@@ -1,15 +1,16 @@
-//! The container's /dev: six devices and five links in a fresh tmpfs, made before anything can see it.
+//! The container's /dev: six devices and six links in a fresh tmpfs.
 //!
-//! Runs on the detached mount, by fd. Must not open or follow anything of the rootfs.
+//! Runs by the tmpfs's fd. Must not open or follow anything of the rootfs.
 
 use core::ffi::CStr;
-use rustix::fd::AsFd;
-use rustix::fs::{FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Result;
 
 /// Name and device numbers, as in the kernel's Documentation/admin-guide/devices.txt.
-const DEVICES: [(&CStr, u32, u32); 6] =
-    [(c"null", 1, 3), (c"zero", 1, 5), (c"full", 1, 7), (c"random", 1, 8), (c"urandom", 1, 9), (c"tty", 5, 0)];
+const NULL: (&CStr, u32, u32) = (c"null", 1, 3);
+const DEVICES: [(&CStr, u32, u32); 5] =
+    [(c"zero", 1, 5), (c"full", 1, 7), (c"random", 1, 8), (c"urandom", 1, 9), (c"tty", 5, 0)];
 
 const LINKS: [(&CStr, &CStr); 6] = [
     (c"/proc/self/fd", c"fd"),
@@ -21,13 +22,32 @@ const LINKS: [(&CStr, &CStr); 6] = [
 ];
 
 /// Where other file systems are mounted.
-const DIRECTORIES: [&CStr; 3] = [c"pts", c"shm", c"mqueue"];
+const SHM: &CStr = c"shm";
+const DIRECTORIES: [&CStr; 2] = [c"pts", c"mqueue"];
 
-/// Fills `dev`, the root of an empty tmpfs. The caller's umask is 0.
-pub fn populate(dev: impl AsFd) -> Result<()> {
-    let dev = dev.as_fd();
+const DEVICE_MODE: Mode = Mode::from_raw_mode(0o666);
+
+/// What masked paths are covered with, by fd.
+pub struct Empty {
+    /// The device null of this /dev, which nobody else can have put there.
+    pub null: OwnedFd,
+    /// The directory that /dev/shm is mounted on: from then on nobody reaches it, and it stays empty.
+    pub directory: OwnedFd,
+}
+
+/// Makes what masks are made of in `dev`, the root of a tmpfs that is not attached anywhere. The caller's umask is 0.
+pub fn make_empty(dev: &OwnedFd) -> Result<Empty> {
+    let find = |name| openat(dev, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let (null, major, minor) = NULL;
+    mknodat(dev, null, FileType::CharacterDevice, DEVICE_MODE, makedev(major, minor))?;
+    mkdirat(dev, SHM, Mode::from_raw_mode(0o755))?;
+    Ok(Empty { null: find(null)?, directory: find(SHM)? })
+}
+
+/// Fills `dev` with all the rest.
+pub fn populate(dev: &OwnedFd) -> Result<()> {
     for (name, major, minor) in DEVICES {
-        mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))?;
+        mknodat(dev, name, FileType::CharacterDevice, DEVICE_MODE, makedev(major, minor))?;
     }
     for (target, name) in LINKS {
         symlinkat(target, dev, name)?;

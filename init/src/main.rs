@@ -12,10 +12,14 @@
 use core::ffi::CStr;
 use kontena_init::plan::{PLAN_ARGUMENT, Plan, Report, Step};
 use rustix::fd::OwnedFd;
+use rustix::fs::Mode;
 use rustix::io::{Errno, write};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use rustix::process::{DumpableBehavior, Pid, Signal, getpid, set_dumpable_behavior, set_parent_process_death_signal};
-use rustix::thread::set_no_new_privs;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, getpid, set_dumpable_behavior, set_parent_process_death_signal, umask,
+};
+use rustix::system::sethostname;
+use rustix::thread::{set_name, set_no_new_privs};
 
 use reap::{Target, kill_the_rest, supervise};
 use sys::Strings;
@@ -35,7 +39,7 @@ const INIT_FAILED: i32 = 125;
 /// The whole life of the process.
 fn start(mut arguments: Strings, environment: Strings) -> i32 {
     arguments.next();
-    let mut rest = arguments.clone();
+    let mut rest = arguments;
     match rest.next() {
         Some(first) if first == PLAN_ARGUMENT => match (rest.next(), rest.next()) {
             (Some(plan), Some(status)) => run_plan(plan, status),
@@ -45,90 +49,92 @@ fn start(mut arguments: Strings, environment: Strings) -> i32 {
     }
 }
 
-/// Makes the container of the Plan, and is its PID 1.
+/// Makes the container of the Plan, and is its PID 1; or, in the process it forks for it, becomes the payload.
 fn run_plan(plan: &CStr, status: &CStr) -> i32 {
-    let (Some(plan_fd), Some(status)) = (sys::inherited_fd(plan), sys::inherited_fd(status)) else {
-        return usage();
-    };
+    let (Some(plan_fd), Some(status)) = (sys::inherited_fd(plan), sys::inherited_fd(status)) else { return usage() };
     match contain(plan_fd, &status) {
-        Ok((payload, None)) => {
-            // The launcher reads the end of file as "the payload runs".
+        Ok(payload) => {
+            // The launcher reads the end of file as "the payload runs": its exec has closed the other copy.
             drop(status);
             let code = supervise(payload, Target::Process);
             kill_the_rest();
             code
         }
-        Ok((_, Some(plan))) => {
-            let Ok(status) = sys::close_all_but(status) else {
-                return INIT_FAILED;
-            };
-            let report = payload::become_payload(&plan);
-            tell(status, report);
+        Err(report) => {
+            // The last thing this process does; nobody may be there to read it.
+            let _ = send(&status, &report.to_bytes(), SendFlags::NOSIGNAL);
             match report.step {
                 Step::Exec => payload::exec_failure_status(Errno::from_raw_os_error(report.errno)),
                 _ => INIT_FAILED,
             }
         }
-        Err(report) => {
-            tell(&status, report);
-            INIT_FAILED
-        }
     }
 }
 
-/// The container, step by step. Comes back twice: in PID 1 with the payload's pid, and in the payload's process with
-/// the Plan it is to carry out.
-fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<(Pid, Option<Plan<'static>>), Report> {
+/// The container, step by step. Comes back in PID 1 alone, with the payload's process.
+///
+/// Two processes share the work, since it is most of what a start costs: the payload's is forked as soon as there is a
+/// root to mount on, and makes /proc while PID 1 makes the rest.
+fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     guard().map_err(fail(Step::Guard, 0))?;
     let block = sys::map_sealed(plan_fd).map_err(fail(Step::ReadPlan, 0))?;
     let plan = Plan::decode(block).ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
 
-    rustix::process::umask(rustix::fs::Mode::empty());
+    umask(Mode::empty());
     mounts::make_private().map_err(fail(Step::MakePrivate, 0))?;
     let root = mounts::attach_root(plan.root).map_err(fail(Step::AttachRoot, 0))?;
-    let mut empty = None;
-    for (index, mount) in (0..).zip(plan.mounts.iter()) {
-        mounts::mount(&root, index, mount, &mut empty)?;
+    let dev = plan.mounts.iter().next().ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
+    let (dev, empty) = mounts::mount_dev(&root, dev)?;
+    let proc_first = plan.mounts.len();
+    let volumes_first = proc_first + plan.proc.len();
+
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(fail(Step::Handshake, 0))?;
+    let Some(payload) = sys::fork().map_err(fail(Step::Fork, 0))? else {
+        drop(ours);
+        mounts::mount_all(&root, &empty, proc_first, plan.proc.iter())?;
+        return Err(payload::become_payload(&plan, &root, theirs, status));
+    };
+    drop(theirs);
+    dev::populate(&dev).map_err(fail(Step::Devices, 0))?;
+    mounts::mount_all(&root, &empty, 1, plan.mounts.iter().skip(1))?;
+    if !wait_for_byte(&ours).map_err(fail(Step::Handshake, 0))? {
+        // It has failed, has told the launcher why, and is about to end.
+        return Ok(payload);
     }
-    drop(empty);
+    mounts::mount_all(&root, &empty, volumes_first, plan.volumes.iter())?;
+    drop((dev, empty));
     if plan.root_readonly == 1 {
         mounts::make_root_readonly(&root).map_err(fail(Step::RootReadonly, 0))?;
     }
+    // The payload's process, too, has the new root from here on; pivot_root(2).
     mounts::pivot_root(root).map_err(fail(Step::PivotRoot, 0))?;
-    rustix::system::sethostname(plan.hostname.to_bytes()).map_err(fail(Step::Hostname, 0))?;
-    wait_for_launcher(status).map_err(fail(Step::Launcher, 0))?;
-
-    match sys::fork().map_err(fail(Step::Fork, 0))? {
-        None => Ok((Pid::INIT, Some(plan))),
-        Some(payload) => {
-            // From here on PID 1 only signals and reaps. The payload is past its reach: it has its own copy.
-            set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
-            caps::limit(caps::KILL).map_err(fail(Step::Capabilities, 0))?;
-            Ok((payload, None))
-        }
+    sethostname(plan.hostname.to_bytes()).map_err(fail(Step::Hostname, 0))?;
+    // The launcher's byte: the network is ready. End of file: it died before the death signal was armed, or gave up.
+    if !wait_for_byte(status).map_err(fail(Step::Launcher, 0))? {
+        return Err(fail(Step::Launcher, 0)(Errno::PIPE));
     }
+    send(&ours, &[1], SendFlags::NOSIGNAL).map_err(fail(Step::Handshake, 0))?;
+
+    // From here on PID 1 only signals and reaps.
+    set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
+    caps::limit(caps::KILL).map_err(fail(Step::Capabilities, 0))?;
+    Ok(payload)
+}
+
+/// `false` for the end of file.
+fn wait_for_byte(socket: &OwnedFd) -> rustix::io::Result<bool> {
+    recv(socket, &mut [0u8; 1], RecvFlags::empty()).map(|(length, _)| length == 1)
 }
 
 /// Dies with the launcher, cannot be looked into by the payload, and gets no signal it does not ask for.
 fn guard() -> rustix::io::Result<()> {
     sys::set_signal_mask(u64::MAX);
+    // The kernel calls a program that was executed from a memfd after that.
+    set_name(c"kontena-init")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::setsid().map(drop)
-}
-
-/// Waits for the launcher's byte: the network is ready. End of file means that the launcher died before the
-/// death signal was armed, or gave up.
-fn wait_for_launcher(status: &OwnedFd) -> rustix::io::Result<()> {
-    match recv(status, &mut [0u8; 1], RecvFlags::empty())? {
-        (1, _) => Ok(()),
-        _ => Err(Errno::PIPE),
-    }
-}
-
-/// Sends the report, the last thing this process does; nobody may be there to read it.
-fn tell(status: impl rustix::fd::AsFd, report: Report) {
-    let _ = send(status, &report.to_bytes(), SendFlags::NOSIGNAL);
 }
 
 /// Turns an errno into the report of a step.
@@ -139,7 +145,7 @@ fn fail(step: Step, index: u16) -> impl FnOnce(Errno) -> Report {
 /// `kontena-init [-g] [--] CMD [ARG…]`: PID 1 for somebody else's container.
 fn run_entrypoint(mut arguments: Strings, environment: Strings) -> i32 {
     let mut target = Target::Process;
-    let mut command = arguments.clone();
+    let mut command = arguments;
     while let Some(argument) = command.next() {
         match argument.to_bytes() {
             b"-g" => target = Target::Group,
@@ -150,9 +156,9 @@ fn run_entrypoint(mut arguments: Strings, environment: Strings) -> i32 {
             [b'-', ..] => return usage(),
             _ => break,
         }
-        arguments = command.clone();
+        arguments = command;
     }
-    if arguments.clone().next().is_none() {
+    if { arguments }.next().is_none() {
         return usage();
     }
 
@@ -168,7 +174,7 @@ fn run_entrypoint(mut arguments: Strings, environment: Strings) -> i32 {
             let _ = sys::set_foreground_group(getpid());
             sys::set_signal_mask(mask);
             let errno = payload::exec(arguments, environment);
-            complain(&[b"cannot execute ", arguments.clone().next().unwrap_or_default().to_bytes()]);
+            complain(&[b"cannot execute ", { arguments }.next().unwrap_or_default().to_bytes()]);
             payload::exec_failure_status(errno)
         }
         Ok(Some(payload)) => {

@@ -15,7 +15,8 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
-use crate::{dev, fail, sys};
+use crate::dev::{self, Empty};
+use crate::{fail, sys};
 
 const PATH_FD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -27,74 +28,53 @@ pub fn make_private() -> Result<()> {
 
 /// Makes `path` a mount of its own, which pivot_root(2) asks for, with what is mounted below it.
 pub fn attach_root(path: &CStr) -> Result<OwnedFd> {
-    let root = clone_tree(CWD, path)?;
+    let root = clone_tree(CWD, path, true)?;
     move_mount(&root, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(root)
 }
 
-/// Makes one mount of the Plan, the `index`th, and covers what of it must not be seen or changed.
-pub fn mount(
+/// Makes mounts of the Plan, of which the first is its `first`th, and covers what of them must not be seen or changed.
+pub fn mount_all<'a>(
     root: &OwnedFd,
-    index: u16,
-    mount: Mount<'_>,
-    empty: &mut Option<Empty>,
+    empty: &Empty,
+    first: usize,
+    mounts: impl Iterator<Item = Mount<'a>>,
 ) -> core::result::Result<(), Report> {
-    let tree = match mount.kind {
-        mount_kind::BIND => clone_tree(CWD, mount.source).and_then(|tree| {
-            // Nothing that is mounted below a read-only volume stays writable.
-            sys::mount_setattr(&tree, true, mount.attributes, 0).map(|()| tree)
-        }),
-        _ => make_filesystem(&mount),
-    };
-    let tree = match tree {
-        Err(Errno::NODEV) if mount.kind == mount_kind::FILESYSTEM_IF_KNOWN => return Ok(()),
-        tree => tree.map_err(fail(Step::Mount, index))?,
-    };
-    if mount.kind == mount_kind::DEV {
-        dev::populate(&tree).map_err(fail(Step::Devices, index))?;
-        *empty = Some(Empty::new(&tree).map_err(fail(Step::Devices, index))?);
-    }
-    find_target(root, &tree, &mount)
-        .and_then(|target| attach(&tree, target))
-        .map_err(fail(Step::MountTarget, index))?;
-    for path in mount.masked.iter() {
-        mask(&tree, path, empty).map_err(fail(Step::Mask, index))?;
-    }
-    for path in mount.readonly.iter() {
-        make_readonly(&tree, path).map_err(fail(Step::Readonly, index))?;
+    for (index, mount) in (first as u16..).zip(mounts) {
+        let tree = match make(&mount) {
+            Err(Errno::NODEV) if mount.kind == mount_kind::FILESYSTEM_IF_KNOWN => continue,
+            tree => tree.map_err(fail(Step::Mount, index))?,
+        };
+        find_target(root, &tree, &mount)
+            .and_then(|target| attach(&tree, target))
+            .map_err(fail(Step::MountTarget, index))?;
+        for path in mount.masked.iter() {
+            mask(&tree, path, empty).map_err(fail(Step::Mask, index))?;
+        }
+        for path in mount.readonly.iter() {
+            make_readonly(&tree, path).map_err(fail(Step::Readonly, index))?;
+        }
     }
     Ok(())
 }
 
-/// What masked paths are covered with: our own /dev/null, and one empty directory nobody can write to.
-pub struct Empty {
-    null: OwnedFd,
-    directory: OwnedFd,
-    /// Whether the directory is mounted somewhere: before Linux 6.15 only then can it be cloned.
-    attached: bool,
+/// Mounts /dev, the Plan's first mount, with no more in it than what paths are masked with; [`dev::populate`] does the
+/// rest.
+pub fn mount_dev(root: &OwnedFd, mount: Mount<'_>) -> core::result::Result<(OwnedFd, Empty), Report> {
+    let tree = make(&mount).map_err(fail(Step::Mount, 0))?;
+    let empty = dev::make_empty(&tree).map_err(fail(Step::Devices, 0))?;
+    find_target(root, &tree, &mount).and_then(|target| attach(&tree, target)).map_err(fail(Step::MountTarget, 0))?;
+    Ok((tree, empty))
 }
 
-impl Empty {
-    fn new(dev: &OwnedFd) -> Result<Self> {
-        // dev is the tmpfs that was filled a moment ago and is not attached anywhere: this null is ours.
-        let null = openat(dev, c"null", PATH_FD | OFlags::NOFOLLOW, Mode::empty())?;
-        let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, c"nr_inodes", c"1")?;
-        fsconfig_create(&context)?;
-        let attributes = MountAttrFlags::from_bits_retain(uapi::MOUNT_ATTR_RDONLY);
-        Ok(Self { null, directory: fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?, attached: false })
+fn make(mount: &Mount<'_>) -> Result<OwnedFd> {
+    if mount.kind != mount_kind::BIND {
+        return make_filesystem(mount);
     }
-
-    fn cover(&mut self, target: OwnedFd) -> Result<()> {
-        if !is_directory(&target)? {
-            attach(&clone_tree(&self.null, c"")?, target)
-        } else if self.attached {
-            attach(&clone_tree(&self.directory, c"")?, target)
-        } else {
-            self.attached = true;
-            attach(&self.directory, target)
-        }
-    }
+    let tree = clone_tree(CWD, mount.source, true)?;
+    // Nothing that is mounted below a read-only volume stays writable.
+    sys::mount_setattr(&tree, true, mount.attributes, 0)?;
+    Ok(tree)
 }
 
 /// Makes `/` read-only, as the last mount to be changed; those below it keep their own attributes.
@@ -112,11 +92,10 @@ pub fn pivot_root(root: OwnedFd) -> Result<()> {
     rustix::process::chdir(c"/")
 }
 
-fn clone_tree(at: impl AsFd, path: &CStr) -> Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
+/// A detached copy of a mount from `path` on; with those below it, or without.
+fn clone_tree(at: impl AsFd, path: &CStr, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     open_tree(at, path, flags)
 }
 
@@ -130,8 +109,7 @@ fn is_directory(fd: &OwnedFd) -> Result<bool> {
 }
 
 fn make_filesystem(mount: &Mount<'_>) -> Result<OwnedFd> {
-    let kind = if mount.kind == mount_kind::DEV { c"tmpfs" } else { mount.source };
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let context = fsopen(mount.source, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for option in mount.options.iter() {
         match option.to_bytes().iter().position(|byte| *byte == b'=') {
             Some(at) => fsconfig_set_string(&context, &option.to_bytes()[..at], &option.to_bytes()[at + 1..])?,
@@ -200,18 +178,22 @@ fn find_below(tree: &OwnedFd, path: &CStr) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn mask(tree: &OwnedFd, path: &CStr, empty: &mut Option<Empty>) -> Result<()> {
-    let Some(target) = find_below(tree, path)? else {
-        return Ok(());
-    };
-    empty.as_mut().ok_or(Errno::INVAL)?.cover(target)
+/// Covers a path with something empty of the same kind.
+fn mask(tree: &OwnedFd, path: &CStr, empty: &Empty) -> Result<()> {
+    let Some(target) = find_below(tree, path)? else { return Ok(()) };
+    if !is_directory(&target)? {
+        return attach(&clone_tree(&empty.null, c"", false)?, target);
+    }
+    let cover = clone_tree(&empty.directory, c"", false)?;
+    sys::mount_setattr(&cover, false, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)?;
+    attach(&cover, target)
 }
 
 fn make_readonly(tree: &OwnedFd, path: &CStr) -> Result<()> {
     let Some(target) = find_below(tree, path)? else {
         return Ok(());
     };
-    let readonly = clone_tree(&target, c"")?;
+    let readonly = clone_tree(&target, c"", true)?;
     sys::mount_setattr(&readonly, true, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)?;
     attach(&readonly, target)
 }

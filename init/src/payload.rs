@@ -3,45 +3,57 @@
 //! Everything here runs in the child and gives something up, in the order in which it can still be given up. Must not
 //! return once the exec has worked, and must leave no fd open but stdio and the status socket, which exec closes.
 
+use core::convert::Infallible;
 use core::ffi::CStr;
 use kontena_init::plan::{Plan, Report, Step};
+use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
 use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use rustix::process::{chdir, setsid, umask};
 use rustix::thread::set_no_new_privs;
 
 use crate::sys::{self, Strings};
-use crate::{caps, fail, user};
+use crate::{caps, fail, user, wait_for_byte};
 
 /// Where a command without a slash is looked for when the environment has no PATH; execvp(3).
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Becomes the payload of `plan`; what comes back is why not.
-pub fn become_payload(plan: &Plan<'static>) -> Report {
-    let Err(report) = try_to_become(plan);
+/// Becomes the payload of `plan`, when PID 1 says so through `pid1`; what comes back is why not.
+pub fn become_payload(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &OwnedFd) -> Report {
+    let Err(report) = try_to_become(plan, root, pid1, status);
     report
 }
 
-fn try_to_become(plan: &Plan<'static>) -> Result<core::convert::Infallible, Report> {
+fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &OwnedFd) -> Result<Infallible, Report> {
+    // What can be done while PID 1 makes the other mounts.
     setsid().map_err(fail(Step::Session, 0))?;
-    umask(Mode::from_raw_mode(0o022));
-    let user = user::resolve(plan.user)?;
     caps::bound(plan.capabilities).map_err(fail(Step::Capabilities, 0))?;
-    user.switch().map_err(fail(Step::SetUser, 0))?;
-    caps::limit(if user.uid == 0 { plan.capabilities } else { 0 }).map_err(fail(Step::Capabilities, 0))?;
-    set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
-    // As the payload's user, and with every fd of the host closed: neither can a directory be entered that the
-    // payload may not enter, nor one outside the root (CVE-2024-21626).
-    chdir(plan.cwd).map_err(fail(Step::WorkingDirectory, 0))?;
-    if !sys::cwd_is_inside_root() {
-        return Err(fail(Step::WorkingDirectory, 0)(Errno::PERM));
-    }
-
+    let user = user::resolve(root, plan.user)?;
     let has_home = plan.env.iter().any(|variable| variable.to_bytes().starts_with(b"HOME="));
     let home =
         if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };
     let argv = sys::strings(plan.argv.iter()).map_err(fail(Step::Exec, 0))?;
     let env = sys::strings(plan.env.iter().chain(home)).map_err(fail(Step::Exec, 0))?;
+
+    send(&pid1, &[1], SendFlags::NOSIGNAL).map_err(fail(Step::Handshake, 0))?;
+    if !wait_for_byte(&pid1).map_err(fail(Step::Handshake, 0))? {
+        return Err(fail(Step::Handshake, 0)(Errno::PIPE));
+    }
+    drop(pid1);
+
+    // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
+    sys::close_all_but(status).map_err(fail(Step::Handshake, 0))?;
+    user.switch().map_err(fail(Step::SetUser, 0))?;
+    caps::limit(if user.uid == 0 { plan.capabilities } else { 0 }).map_err(fail(Step::Capabilities, 0))?;
+    set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
+    umask(Mode::from_raw_mode(0o022));
+    // As the payload's user: it cannot start in a directory that it may not enter, nor in one outside of the root
+    // (CVE-2024-21626).
+    chdir(plan.cwd).map_err(fail(Step::WorkingDirectory, 0))?;
+    if !sys::cwd_is_inside_root() {
+        return Err(fail(Step::WorkingDirectory, 0)(Errno::PERM));
+    }
     sys::set_signal_mask(plan.signal_mask);
     Err(fail(Step::Exec, 0)(exec(argv, env)))
 }
@@ -49,13 +61,13 @@ fn try_to_become(plan: &Plan<'static>) -> Result<core::convert::Infallible, Repo
 /// execvp(3): replaces this process by the command of `arguments`, or says why not. Where several directories of PATH
 /// have it, the first that can be executed counts; where none can, EACCES is worth more than ENOENT.
 pub fn exec(arguments: Strings, environment: Strings) -> Errno {
-    let Some(command) = arguments.clone().next() else {
+    let Some(command) = { arguments }.next() else {
         return Errno::INVAL;
     };
     if command.to_bytes().contains(&b'/') {
         return sys::execve(command, arguments, environment);
     }
-    let path = environment.clone().find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
+    let path = { environment }.find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
     let mut found = Errno::NOENT;
     for directory in path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':') {
         match join(&mut [0; 4096], directory, command).map(|path| sys::execve(path, arguments, environment)) {

@@ -139,8 +139,12 @@ wire_structs! {
         pub root_readonly: u8,
         /// The UTS node name; sethostname(2).
         pub hostname: &'a CStr,
-        /// Mounted in this order, the root first of all.
+        /// /dev, the first of them, and all that every container has beside /proc.
         pub mounts: List<'a, Mount<'a>>,
+        /// /proc, which has the most to be masked: the payload's process makes it while PID 1 makes the others.
+        pub proc: List<'a, Mount<'a>>,
+        /// What was asked for, in this order, on top of all that.
+        pub volumes: List<'a, Mount<'a>>,
         /// Bit n is capability n; the bounding set, and what a payload of uid 0 is permitted. capabilities(7).
         pub capabilities: u64,
         /// `NAME|UID[:GROUP|GID]`, resolved in the container's own files; empty for root.
@@ -180,13 +184,16 @@ pub mod mount_kind {
     pub const FILESYSTEM: u8 = 0;
     /// The same, which a kernel may lack; then it is left out.
     pub const FILESYSTEM_IF_KNOWN: u8 = 1;
-    /// A tmpfs with the devices and links of a container's /dev.
-    pub const DEV: u8 = 2;
     /// A file or directory of the host, with what is mounted below it.
-    pub const BIND: u8 = 3;
+    pub const BIND: u8 = 2;
 }
 
 impl<'a> Plan<'a> {
+    /// Every mount, in the order that a [`Report`]'s index counts them.
+    pub fn all_mounts(&self) -> impl Iterator<Item = Mount<'a>> + use<'a> {
+        self.mounts.iter().chain(self.proc.iter()).chain(self.volumes.iter())
+    }
+
     /// Appends the whole Plan to `out`.
     pub fn encode(&self, out: &mut impl Extend<u8>) {
         MAGIC.put(out);
@@ -249,8 +256,10 @@ steps! {
     Hostname = "set the hostname",
     /// The launcher went away before the container was whole.
     Launcher = "wait for the launcher",
-    /// A process for the payload.
+    /// clone(2) of the payload's process.
     Fork = "fork",
+    /// What PID 1 and the payload's process tell each other.
+    Handshake = "start the payload's process",
     /// setsid(2).
     Session = "start a session",
     /// The user is not in the container's /etc/passwd.
@@ -323,7 +332,9 @@ mod tests {
             root: c"/rootfs",
             root_readonly: 1,
             hostname: c"web",
-            mounts: List::Items(&[proc, volume]),
+            mounts: List::Items(&[]),
+            proc: List::Items(&[proc]),
+            volumes: List::Items(&[volume]),
             capabilities: 0xa800_25fb,
             user: c"nginx",
             cwd: c"/",
@@ -340,7 +351,7 @@ mod tests {
         sample(&mut block);
         let plan = Plan::decode(&block).unwrap();
         assert_eq!(plan.argv.iter().collect::<Vec<_>>(), [c"/bin/nginx", c"", c"-g"]);
-        let masked: Vec<_> = plan.mounts.iter().map(|m| m.masked.iter().count()).collect();
+        let masked: Vec<_> = plan.proc.iter().chain(plan.volumes.iter()).map(|m| m.masked.iter().count()).collect();
         assert_eq!(masked, [2, 2]);
         assert_eq!((plan.root_readonly, plan.capabilities, plan.signal_mask), (1, 0xa800_25fb, 1 << 63));
         let mut again = Vec::new();
@@ -361,7 +372,7 @@ mod tests {
                 bent[at] = value;
                 // Whatever it says, walking it must end.
                 if let Some(plan) = Plan::decode(&bent) {
-                    let options: usize = plan.mounts.iter().map(|mount| mount.options.iter().count()).sum();
+                    let options: usize = plan.volumes.iter().map(|mount| mount.options.iter().count()).sum();
                     assert!(options <= bent.len());
                 }
             }

@@ -21,8 +21,10 @@ unsafe extern "C" {}
 // SAFETY: no other symbol of this name is linked in: the crate has no Rust `main` (`no_main`).
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: execve(2) puts both arrays, NULL-terminated, on the initial stack, where they stay.
-    let (arguments, environment) = unsafe { (Strings::from_kernel(argv), Strings::from_kernel(envp)) };
+    // SAFETY: execve(2) puts the array, NULL-terminated, on the initial stack, where it stays.
+    let arguments = unsafe { Strings::from_kernel(argv) };
+    // SAFETY: the same.
+    let environment = unsafe { Strings::from_kernel(envp) };
     crate::start(arguments, environment)
 }
 
@@ -66,8 +68,10 @@ impl Iterator for Strings {
 pub fn strings(strings: impl Iterator<Item = &'static CStr> + Clone) -> Result<Strings> {
     let array: *mut *const c_char = map_anonymous((strings.clone().count() + 1) * size_of::<*const c_char>())?.cast();
     for (index, string) in strings.enumerate() {
-        // SAFETY: the mapping holds count + 1 pointers, is zeroed, aligned to a page, and nobody else's.
-        unsafe { array.add(index).write(string.as_ptr()) };
+        // SAFETY: the mapping holds count + 1 pointers, and index is below count.
+        let place = unsafe { array.add(index) };
+        // SAFETY: the mapping is aligned to a page, and nobody else's.
+        unsafe { place.write(string.as_ptr()) };
     }
     // SAFETY: the element behind the last one written is still zero; the mapping is never undone.
     Ok(unsafe { Strings::from_kernel(array) })
@@ -136,22 +140,17 @@ pub fn inherited_fd(argument: &CStr) -> Option<OwnedFd> {
     Some(unsafe { rustix::fd::FromRawFd::from_raw_fd(number) })
 }
 
-/// `int close_range(unsigned int first, unsigned int last, unsigned int flags)`: closes all but stdio and `keep`,
-/// which becomes 3 and close-on-exec.
-pub fn close_all_but(keep: OwnedFd) -> Result<BorrowedFd<'static>> {
-    const KEPT: RawFd = 3;
-    let from = rustix::fd::IntoRawFd::into_raw_fd(keep);
-    if from == KEPT {
-        // SAFETY: sets a flag of an fd that was owned until just now.
-        check(unsafe { syscall!(FCNTL, KEPT, uapi::F_SETFD, uapi::FD_CLOEXEC) })?;
-    } else {
-        // SAFETY: whatever was 3 is closed; every fd above stdio is given up here, as the name says.
-        check(unsafe { syscall!(DUP3, from, KEPT, uapi::O_CLOEXEC) })?;
+/// `int close_range(unsigned int first, unsigned int last, unsigned int flags)`: closes all but stdio and `keep`.
+pub fn close_all_but(keep: &OwnedFd) -> Result<()> {
+    let keep = keep.as_raw_fd() as usize;
+    for (first, last) in [(3, keep - 1), (keep + 1, u32::MAX as usize)] {
+        if first <= last {
+            // SAFETY: in the process that becomes the payload. Owners of these fds that drop them on the way to a
+            // failed start's exit just get EBADF: nothing is opened and kept from here on.
+            check(unsafe { sc::syscall3(uapi::__NR_close_range as usize, first, last, 0) })?;
+        }
     }
-    // SAFETY: closes fds whose owners the caller has given up: it never returns to them.
-    check(unsafe { sc::syscall3(uapi::__NR_close_range as usize, KEPT as usize + 1, u32::MAX as usize, 0) })?;
-    // SAFETY: 3 is open, and nobody closes it before exec or exit does.
-    Ok(unsafe { BorrowedFd::borrow_raw(KEPT) })
+    Ok(())
 }
 
 /// `pid_t fork(void)`, by clone(2): `None` in the child.

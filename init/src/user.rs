@@ -1,12 +1,13 @@
 //! Who the payload runs as: `NAME|UID[:GROUP|GID]`, looked up in the container's own /etc/passwd and /etc/group.
 //!
-//! Runs after pivot_root. Strict: what is not a number of 32 bits and not a name in those files is an error, and never
+//! Runs before pivot_root, with the container's root as an fd, below which both files are resolved. Strict: what is not a number of 32 bits and not a name in those files is an error, and never
 //! root. Must not read anything else of the rootfs, nor wait for it: a FIFO in place of a file is refused.
 
 use core::ffi::CStr;
 use core::str::FromStr;
 use kontena_init::plan::{Report, Step};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -29,12 +30,12 @@ pub struct User {
     groups_len: usize,
 }
 
-/// Resolves the Plan's user.
-pub fn resolve(spec: &CStr) -> core::result::Result<User, Report> {
+/// Resolves the Plan's user in the files of `root`.
+pub fn resolve(root: &OwnedFd, spec: &CStr) -> core::result::Result<User, Report> {
     let spec = if spec.is_empty() { b"0" } else { spec.to_bytes() };
     let mut parts = spec.splitn(2, |byte| *byte == b':');
     let (name, group) = (parts.next().unwrap_or_default(), parts.next());
-    let read = |path| read_file(path).map_err(fail(Step::ReadUsers, 0));
+    let read = |path| read_file(root, path).map_err(fail(Step::ReadUsers, 0));
 
     // name:password:uid:gid:comment:home:shell, passwd(5)
     let wanted = number(name);
@@ -111,9 +112,9 @@ fn fields<const N: usize>(line: &'static [u8]) -> [&'static [u8]; N] {
 }
 
 /// The whole file; empty where there is none.
-fn read_file(path: &CStr) -> Result<&'static [u8]> {
+fn read_file(root: &OwnedFd, path: &CStr) -> Result<&'static [u8]> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match openat(CWD, path, flags, Mode::empty()) {
+    let file = match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(&[]),
         file => file?,
     };

@@ -16,10 +16,9 @@ const NODEV: u64 = MOUNT_ATTR_NODEV as u64;
 const NOEXEC: u64 = MOUNT_ATTR_NOEXEC as u64;
 const STRICTATIME: u64 = MOUNT_ATTR_STRICTATIME as u64;
 
-/// Every container's own file systems. /dev comes first: masks are made of its null.
-const MOUNTS: [Mount<'static>; 7] = [
+/// What every container has. /dev comes first: what is masked is covered with its null.
+const MOUNTS: [Mount<'static>; 6] = [
     Mount {
-        kind: mount_kind::DEV,
         attributes: NOSUID | NOEXEC | STRICTATIME,
         ..filesystem(c"tmpfs", c"/dev", &[c"mode=755", c"size=65536k"])
     },
@@ -27,27 +26,28 @@ const MOUNTS: [Mount<'static>; 7] = [
     filesystem(c"tmpfs", c"/dev/shm", &[c"mode=1777", c"size=65536k"]),
     Mount { kind: mount_kind::FILESYSTEM_IF_KNOWN, ..filesystem(c"mqueue", c"/dev/mqueue", &[]) },
     Mount {
-        masked: List::Items(&[
-            c"acpi",
-            c"interrupts",
-            c"kcore",
-            c"keys",
-            c"latency_stats",
-            c"sched_debug",
-            c"scsi",
-            c"timer_list",
-            c"timer_stats",
-        ]),
-        readonly: List::Items(&[c"asound", c"bus", c"fs", c"irq", c"sys", c"sysrq-trigger"]),
-        ..filesystem(c"proc", c"/proc", &[])
-    },
-    Mount {
         attributes: RO | NOSUID | NODEV | NOEXEC,
         masked: List::Items(&[c"firmware", c"fs/selinux", c"dev/block", c"devices/virtual/powercap"]),
         ..filesystem(c"sysfs", c"/sys", &[])
     },
     Mount { attributes: RO | NOSUID | NODEV | NOEXEC, ..filesystem(c"cgroup2", c"/sys/fs/cgroup", &[]) },
 ];
+
+const PROC: [Mount<'static>; 1] = [Mount {
+    masked: List::Items(&[
+        c"acpi",
+        c"interrupts",
+        c"kcore",
+        c"keys",
+        c"latency_stats",
+        c"sched_debug",
+        c"scsi",
+        c"timer_list",
+        c"timer_stats",
+    ]),
+    readonly: List::Items(&[c"asound", c"bus", c"fs", c"irq", c"sys", c"sysrq-trigger"]),
+    ..filesystem(c"proc", c"/proc", &[])
+}];
 
 const fn filesystem(source: &'static CStr, target: &'static CStr, options: &'static [&'static CStr]) -> Mount<'static> {
     Mount {
@@ -106,8 +106,7 @@ pub fn encode(config: &Config, signal_mask: u64) -> Result<Encoded> {
     let volumes = config.volumes.iter().map(OwnedVolume::new).collect::<Result<Vec<_>>>()?;
     let options: Vec<Vec<&CStr>> = volumes.iter().map(|volume| borrow(&volume.options)).collect();
 
-    let mut mounts: Vec<Mount<'_>> = MOUNTS.to_vec();
-    mounts.extend(volumes.iter().zip(&options).map(|(volume, options)| Mount {
+    let mounts = volumes.iter().zip(&options).map(|(volume, options)| Mount {
         kind: volume.kind,
         source: &volume.source,
         target: &volume.target,
@@ -115,13 +114,16 @@ pub fn encode(config: &Config, signal_mask: u64) -> Result<Encoded> {
         options: List::Items(options),
         masked: List::Items(&[]),
         readonly: List::Items(&[]),
-    }));
+    });
+    let volumes: Vec<Mount<'_>> = mounts.collect();
     let permitted = rustix::thread::capabilities(None).map(|sets| sets.permitted.bits()).unwrap_or(0);
     let plan = Plan {
         root: &root,
         root_readonly: config.read_only.into(),
         hostname: &hostname,
-        mounts: List::Items(&mounts),
+        mounts: List::Items(&MOUNTS),
+        proc: List::Items(&PROC),
+        volumes: List::Items(&volumes),
         // What the launcher itself may not do, in a container say, it cannot pass on.
         capabilities: CAPABILITIES.iter().fold(0, |set, number| set | 1 << number) & permitted,
         user: &user,
@@ -132,7 +134,7 @@ pub fn encode(config: &Config, signal_mask: u64) -> Result<Encoded> {
     };
     let mut bytes = Vec::with_capacity(4096);
     plan.encode(&mut bytes);
-    let targets = mounts.iter().map(|mount| mount.target.to_string_lossy().into_owned()).collect();
+    let targets = plan.all_mounts().map(|mount| mount.target.to_string_lossy().into_owned()).collect();
     Ok(Encoded { bytes, targets })
 }
 
