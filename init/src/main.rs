@@ -196,8 +196,9 @@ fn usage() -> i32 {
 }
 
 fn complain(parts: &[&[u8]]) {
+    let [_, _, stderr] = sys::stdio();
     for part in [b"kontena-init: " as &[u8]].iter().chain(parts).chain(&[b"\n" as &[u8]]) {
-        let _ = write(sys::stderr(), part);
+        let _ = write(stderr, part);
     }
 }
 

@@ -44,6 +44,7 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
 
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
     sys::close_all_but(status).map_err(fail(Step::Handshake, 0))?;
+    user.own_pipes().map_err(fail(Step::SetUser, 0))?;
     user.switch().map_err(fail(Step::SetUser, 0))?;
     caps::limit(if user.uid == 0 { plan.capabilities } else { 0 }).map_err(fail(Step::Capabilities, 0))?;
     set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
@@ -54,6 +55,8 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     if !sys::cwd_is_inside_root() {
         return Err(fail(Step::WorkingDirectory, 0)(Errno::PERM));
     }
+    // The launcher's language had it ignored, before the launcher could look what its caller had.
+    sys::restore_sigpipe();
     sys::set_signal_mask(plan.signal_mask);
     Err(fail(Step::Exec, 0)(exec(argv, env)))
 }

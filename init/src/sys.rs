@@ -176,6 +176,14 @@ pub fn set_signal_mask(mask: u64) -> u64 {
     old
 }
 
+/// `int sigaction(SIGPIPE, SIG_DFL)`.
+pub fn restore_sigpipe() {
+    // struct sigaction with SIG_DFL, no flags and an empty mask is all zeros, on every architecture.
+    let default = [0u64; 4];
+    // SAFETY: the struct is at most 32 bytes and alive across the call. It cannot fail with a valid pointer.
+    unsafe { syscall!(RT_SIGACTION, uapi::SIGPIPE, default.as_ptr(), 0, size_of::<u64>()) };
+}
+
 /// `int sigwaitinfo(const sigset_t *set, siginfo_t *info)`: takes the next pending signal of any kind.
 pub fn wait_for_signal() -> Result<c_int> {
     let all = u64::MAX;
@@ -216,10 +224,10 @@ pub fn mount_setattr(fd: impl AsFd, recursive: bool, set: u64, propagation: u64)
     .map(drop)
 }
 
-/// Standard error.
-pub fn stderr() -> BorrowedFd<'static> {
-    // SAFETY: nothing here closes stdio; where the caller did, a write to it just answers EBADF.
-    unsafe { rustix::stdio::stderr() }
+/// Standard input, output and error.
+pub fn stdio() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: nothing here closes stdio; where the caller did, a call on it just answers EBADF.
+    [0, 1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Whether getcwd(2) finds the working directory below the root; the kernel says `(unreachable)` where it is not.

@@ -7,7 +7,7 @@ use core::ffi::CStr;
 use core::str::FromStr;
 use kontena_init::plan::{Report, Step};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fchown, fstat, fstatfs, openat2};
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -88,6 +88,21 @@ pub fn resolve(root: &OwnedFd, spec: &CStr) -> core::result::Result<User, Report
 }
 
 impl User {
+    /// Lets the user open /dev/stdin, /dev/stdout and /dev/stderr where they are pipes, which belong to the launcher's
+    /// caller. Only those without a name: a FIFO in a file system, or a terminal, is somebody's.
+    pub fn own_pipes(&self) -> Result<()> {
+        const PIPEFS_MAGIC: u32 = 0x5049_5045;
+        if self.uid == 0 {
+            return Ok(());
+        }
+        for stdio in sys::stdio() {
+            if fstatfs(stdio).is_ok_and(|fs| fs.f_type as u32 == PIPEFS_MAGIC) {
+                fchown(stdio, Some(Uid::from_raw(self.uid)), None)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Becomes the user, for good.
     pub fn switch(&self) -> Result<()> {
         set_thread_groups(&self.groups[..self.groups_len])?;
