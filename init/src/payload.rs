@@ -14,7 +14,7 @@ use rustix::process::{chdir, setsid, umask};
 use rustix::thread::set_no_new_privs;
 
 use crate::sys::{self, Strings};
-use crate::{caps, fail, user, wait_for_byte};
+use crate::{INIT_FAILED, caps, fail, user, wait_for_byte};
 
 /// Where a command without a slash is looked for when the environment has no PATH; execvp(3).
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,9 +36,9 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     let argv = sys::strings(plan.argv.iter()).map_err(fail(Step::Exec, 0))?;
     let env = sys::strings(plan.env.iter().chain(home)).map_err(fail(Step::Exec, 0))?;
 
-    send(&pid1, &[1], SendFlags::NOSIGNAL).map_err(fail(Step::Handshake, 0))?;
-    if !wait_for_byte(&pid1).map_err(fail(Step::Handshake, 0))? {
-        return Err(fail(Step::Handshake, 0)(Errno::PIPE));
+    if send(&pid1, &[1], SendFlags::NOSIGNAL).is_err() || !wait_for_byte(&pid1).unwrap_or(false) {
+        // PID 1 has failed, and tells the launcher why.
+        sys::exit(INIT_FAILED);
     }
     drop(pid1);
 

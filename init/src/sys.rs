@@ -128,12 +128,13 @@ pub fn read_whole(fd: impl AsFd, limit: usize) -> Result<&'static [u8]> {
     Ok(&buffer[..length])
 }
 
-/// The fd that an argument names, when it is open; for the two that the launcher hands over.
+/// The fd that an argument names, when it is open; for the two that the launcher hands over. The payload does not get
+/// it: it is close-on-exec from here on.
 pub fn inherited_fd(argument: &CStr) -> Option<OwnedFd> {
     let number: RawFd = argument.to_str().ok()?.parse().ok()?;
-    // SAFETY: fcntl(F_GETFD) with a number that may be no fd at all just answers EBADF.
-    let flags = unsafe { syscall!(FCNTL, number, uapi::F_GETFD, 0) } as isize;
-    if number <= 2 || flags < 0 {
+    // SAFETY: fcntl(F_SETFD) with a number that may be no fd at all just answers EBADF.
+    let result = unsafe { syscall!(FCNTL, number, uapi::F_SETFD, uapi::FD_CLOEXEC) };
+    if number <= 2 || check(result).is_err() {
         return None;
     }
     // SAFETY: open, as was just seen, and this early in the process nothing else owns an fd beyond stdio.
