@@ -5,13 +5,11 @@
 
 use crate::config::Limit;
 use crate::error::{Context, Error, Result};
-use crate::sys;
+use crate::file::{self, CWD};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
-use rustix::fs::statfs;
-use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use rustix::fs::{Mode, OFlags, mkdir, statfs};
+use rustix::io::Errno;
 
 /// Where cgroup2 is mounted: alone, or beside the v1 hierarchies of a hybrid host.
 const MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -20,106 +18,125 @@ const CGROUP2_SUPER_MAGIC: u64 = linux_raw_sys::general::CGROUP2_SUPER_MAGIC as 
 const KILL_SECONDS: i64 = 10;
 
 /// The path of the leaf of `name` below `parent`, which is relative to the hierarchy.
-pub fn leaf_path(parent: &str, name: &str) -> Result<PathBuf> {
-    Ok(hierarchy()?.join(parent).join(name))
+pub fn leaf_path(parent: &str, name: &str) -> Result<String> {
+    Ok(format!("{}/{parent}/{name}", hierarchy()?))
 }
 
 /// Where the cgroup2 hierarchy is.
-fn hierarchy() -> Result<PathBuf> {
-    let is_cgroup2 = |path: &str| statfs(path).is_ok_and(|fs| fs.f_type as u64 == CGROUP2_SUPER_MAGIC);
-    if let Some(path) = MOUNT_POINTS.into_iter().find(|path| is_cgroup2(path)) {
+fn hierarchy() -> Result<String> {
+    let is_cgroup2 = |path: &&str| statfs(*path).is_ok_and(|fs| fs.f_type as u64 == CGROUP2_SUPER_MAGIC);
+    if let Some(path) = MOUNT_POINTS.into_iter().find(is_cgroup2) {
         return Ok(path.into());
     }
     // Somewhere else; proc_pid_mountinfo(5): "… root mount-point options … - type source options".
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let found = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
-    found.map(PathBuf::from).ok_or_else(|| {
-        Error::usage("cgroup2 is not mounted", "mount it: mount -t cgroup2 none /sys/fs/cgroup (Linux 5.15 or newer)")
+    for line in file::read_text(CWD, "/proc/self/mountinfo").lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let dash = fields.iter().position(|field| *field == "-").unwrap_or(0);
+        if let (Some(path), Some(&"cgroup2")) = (fields.get(4), fields.get(dash + 1)) {
+            return Ok((*path).into());
+        }
+    }
+    let hint = "mount it: mount -t cgroup2 none /sys/fs/cgroup (Linux 5.15 or newer)";
+    Err(Error::usage(format_args!("cgroup2 is not mounted"), hint))
+}
+
+/// Makes the leaf `path`, and writes its limits; calls `record` before it makes one of its parents that is missing.
+pub fn create(path: &str, limits: &[Limit], record: &dyn Fn(&str) -> Result<()>) -> Result<OwnedFd> {
+    let hint = "kontena needs write access to the cgroup2 hierarchy";
+    let make = || file::c_path(path).and_then(|path| mkdir(&*path, Mode::from_raw_mode(0o755)));
+    let made = match make() {
+        Err(Errno::NOENT) => {
+            for parent in ancestors(path) {
+                if file::open(CWD, parent, OFlags::PATH).is_err() {
+                    record(parent)?;
+                    file::make_directories(parent).context(format_args!("mkdir {parent}"), hint)?;
+                }
+            }
+            make()
+        }
+        made => made,
+    };
+    made.context(format_args!("mkdir {path}"), hint)?;
+    let leaf = file::open(CWD, path, OFlags::DIRECTORY).context(format_args!("open {path}"), "")?;
+    for limit in limits {
+        set_limit(&leaf, path, limit)?;
+    }
+    Ok(leaf)
+}
+
+fn set_limit(leaf: &OwnedFd, path: &str, limit: &Limit) -> Result<()> {
+    let Limit { controller, file, value } = limit;
+    let mut written = file::write(leaf, file, value);
+    if written == Err(Errno::NOENT) {
+        enable(path, controller)?;
+        written = file::write(leaf, file, value);
+    }
+    written.map_err(|errno| {
+        let hint = format!("the {controller} controller refused the limit");
+        Error::new(format_args!("write {value} to {path}/{file}"), errno, &hint)
     })
 }
 
-/// Makes the leaf `path`, and its parents, and writes its limits.
-pub fn create(path: &Path, limits: &[Limit]) -> Result<OwnedFd> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(path),
-        made => made,
-    }
-    .context(|| format!("mkdir {}", path.display()), "kontena needs write access to the cgroup2 hierarchy")?;
-    for limit in limits {
-        set_limit(path, limit)?;
-    }
-    sys::open(path, OpenOptions::new().read(true)).context(|| format!("open {}", path.display()), "")
-}
-
-fn set_limit(leaf: &Path, limit: &Limit) -> Result<()> {
-    let file = leaf.join(limit.file);
-    if !file.exists() {
-        enable(leaf, limit.controller)?;
-    }
-    fs::write(&file, &limit.value).context(
-        || format!("write {} to {}", limit.value, file.display()),
-        format!("the {} controller refused the limit", limit.controller),
-    )
-}
-
 /// Enables `controller` for `leaf`: in the cgroup.subtree_control of each of its ancestors, from the root on.
-fn enable(leaf: &Path, controller: &'static str) -> Result<()> {
+fn enable(leaf: &str, controller: &str) -> Result<()> {
     let root = hierarchy()?;
-    let available = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-    if !available.split_whitespace().any(|known| known == controller) {
-        return Err(Error::usage(
-            format!("the {controller} controller is not in cgroup v2 here"),
-            why_missing(controller),
-        ));
+    let available = file::read_text(CWD, &format!("{root}/cgroup.controllers"));
+    if !available.trim_ascii_end().split(' ').any(|known| known == controller) {
+        let what = format_args!("the {controller} controller is not in cgroup v2 here");
+        return Err(Error::usage(what, &why_missing(controller)));
     }
-    let ancestors: Vec<&Path> = leaf.ancestors().skip(1).take_while(|path| path.starts_with(&root)).collect();
-    for ancestor in ancestors.into_iter().rev() {
-        let file = ancestor.join("cgroup.subtree_control");
-        fs::write(&file, format!("+{controller}")).context(
-            || format!("enable {controller} in {}", file.display()),
+    for parent in ancestors(leaf).filter(|parent| parent.len() >= root.len()) {
+        let control = format!("{parent}/cgroup.subtree_control");
+        file::write(CWD, &control, &format!("+{controller}")).context(
+            format_args!("enable {controller} in {control}"),
             "the cgroup has processes of its own, or is not delegated: choose another with --cgroup-parent",
         )?;
     }
     Ok(())
 }
 
+/// The directories above `path`, from the root on.
+fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(end, _)| &path[..end])
+}
+
 /// Who has a controller that cgroup v2 lacks.
 fn why_missing(controller: &str) -> String {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let v1 = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| {
-        fields.get(2) == Some(&"cgroup")
-            && fields.get(3).is_some_and(|options| options.split(',').any(|o| o == controller))
-    });
-    match v1 {
-        Some(fields) => format!(
-            "cgroup v1 holds it, mounted at {}: boot with cgroup_no_v1={controller}, or leave the limit out",
-            fields.get(1).unwrap_or(&"")
-        ),
-        None => format!("the kernel lacks it or was told to: look for cgroup_disable={controller} on its command line"),
+    for line in file::read_text(CWD, "/proc/self/mounts").lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        if let [_, mount_point, "cgroup", options, ..] = fields[..]
+            && options.split(',').any(|option| option == controller)
+        {
+            return format!(
+                "cgroup v1 holds it, mounted at {mount_point}: boot with cgroup_no_v1={controller}, or leave the limit \
+                 out"
+            );
+        }
     }
+    format!("the kernel lacks it or was told to: look for cgroup_disable={controller} on its command line")
 }
 
 /// Kills what still runs in the cgroup `path`, and removes it. One that is gone is no error.
-pub fn remove(path: &Path) -> Result<()> {
-    for attempt in 0..2 {
-        match fs::remove_dir(path) {
-            Err(error) if error.kind() == ErrorKind::ResourceBusy && attempt == 0 => kill_and_wait(path),
-            Err(error) if error.kind() == ErrorKind::NotFound => break,
-            removed => {
-                return removed.context(|| format!("rmdir {}", path.display()), "run kontena prune to try again");
-            }
-        }
+pub fn remove(path: &str) -> Result<()> {
+    let mut removed = file::remove_directory(path);
+    if removed == Err(Errno::BUSY) {
+        kill_and_wait(path);
+        removed = file::remove_directory(path);
     }
-    Ok(())
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed.context(format_args!("rmdir {path}"), "run kontena prune to try again"),
+    }
 }
 
 /// Sends SIGKILL to all of the cgroup, and waits until it has no process left.
-fn kill_and_wait(path: &Path) {
-    let _ = fs::write(path.join("cgroup.kill"), "1");
+fn kill_and_wait(path: &str) {
+    let _ = file::write(CWD, &format!("{path}/cgroup.kill"), "1");
     for _ in 0..KILL_SECONDS * 100 {
         // cgroup.events is polled for POLLPRI; the file is opened again, since a poll counts from the last read.
-        let Ok(events) = sys::open(&path.join("cgroup.events"), OpenOptions::new().read(true)) else { return };
-        if fs::read_to_string(path.join("cgroup.events")).is_ok_and(|text| text.contains("populated 0")) {
+        let Ok(events) = file::open(CWD, &format!("{path}/cgroup.events"), OFlags::RDONLY) else { return };
+        let text = file::read_open(&events).unwrap_or_default();
+        if String::from_utf8_lossy(&text).lines().any(|line| line == "populated 0") {
             return;
         }
         let wait = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };

@@ -3,18 +3,20 @@
 //! argh does the parsing and the help; this file gives it what it does not know: `--option=value`, `-p8080:80`, bytes
 //! that are not UTF-8, and one line for each mistake. Must not act on anything.
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, c_string};
 use crate::error::{Error, Result};
 use argh::FromArgs;
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{CStr, CString, OsString};
+use std::os::unix::ffi::OsStringExt;
 
 /// Where the state is kept unless `--root` says otherwise.
 const STATE_ROOT: &str = "/run/kontena";
 /// The cgroup that holds the leaves unless `--cgroup-parent` says otherwise.
 const CGROUP_PARENT: &str = "/kontena";
 /// What runs where no COMMAND is given.
-const DEFAULT_COMMAND: &str = "/bin/sh";
+const DEFAULT_COMMAND: &CStr = c"/bin/sh";
+/// Where it is looked for.
+const DEFAULT_PATH: &CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Options without a value; every other one takes the next argument.
 const SWITCHES: [&str; 4] = ["--help", "--version", "--read-only", "-h"];
@@ -24,9 +26,9 @@ pub enum Command {
     /// Print this and exit with 0.
     Print(String),
     /// `kontena run`.
-    Run(PathBuf, Box<Config>),
+    Run(String, Box<Config>),
     /// `kontena prune`.
-    Prune(PathBuf),
+    Prune(String),
 }
 
 /// A container runtime: this launcher, and a PID 1 beside it.
@@ -35,7 +37,7 @@ pub enum Command {
 struct Kontena {
     /// directory of the state (/run/kontena)
     #[argh(option, arg_name = "dir")]
-    root: Option<PathBuf>,
+    root: Option<String>,
     /// print the version
     #[argh(switch)]
     version: bool,
@@ -46,7 +48,7 @@ struct Kontena {
 #[derive(FromArgs)]
 #[argh(subcommand)]
 enum Verb {
-    Run(Run),
+    Run(Box<Run>),
     Prune(Prune),
 }
 
@@ -119,26 +121,32 @@ struct Run {
 struct Prune {}
 
 /// Reads the command line; `args` begins with the program's name.
-pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command> {
-    let args: Vec<OsString> = args.skip(1).collect();
-    let (texts, positionals) = normalise(&args)?;
+pub fn parse(args: &[OsString]) -> Result<Command> {
+    let (texts, positionals) = normalise(args.get(1..).unwrap_or_default())?;
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let kontena = match Kontena::from_args(&["kontena"], &texts) {
         Ok(kontena) => kontena,
         Err(exit) if exit.status.is_ok() => return Ok(Command::Print(exit.output)),
+        // "Unrecognized argument: --foo\n\nRun kontena --help for more information."
         Err(exit) => {
-            // "Unrecognized argument: --foo\n\nRun kontena --help for more information."
-            let line = exit.output.split("\nRun ").next().unwrap_or_default();
-            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            return Err(Error::usage(line, "see kontena run --help"));
+            let mut line = String::new();
+            for part in exit.output.lines().take_while(|part| !part.starts_with("Run ")) {
+                line.push_str(part.trim_ascii());
+                line.push(' ');
+            }
+            return Err(Error::usage(format_args!("{}", line.trim_ascii()), "see kontena run --help"));
         }
     };
-    let root = absolute(&kontena.root.unwrap_or_else(|| STATE_ROOT.into()))?;
+    let root = kontena.root.unwrap_or_else(|| STATE_ROOT.into());
     match kontena.verb {
-        _ if kontena.version => Ok(Command::Print(format!("kontena {}\n", env!("CARGO_PKG_VERSION")))),
-        Some(Verb::Run(run)) => Ok(Command::Run(root, Box::new(config_of(run, positionals)?))),
+        _ if kontena.version => Ok(Command::Print(concat!("kontena ", env!("CARGO_PKG_VERSION"), "\n").into())),
+        Some(_) if root.is_empty() => Err(Error::usage(format_args!("--root \"\""), "give a directory")),
+        Some(Verb::Run(run)) => Ok(Command::Run(root, Box::new(config_of(&run, positionals)?))),
         Some(Verb::Prune(Prune {})) => Ok(Command::Prune(root)),
-        None => Err(Error::usage("no command was given", "begin with kontena run ROOTFS; see kontena --help")),
+        None => {
+            let hint = "begin with kontena run ROOTFS; see kontena --help";
+            Err(Error::usage(format_args!("no command was given"), hint))
+        }
     }
 }
 
@@ -147,18 +155,20 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Command> {
 fn normalise(args: &[OsString]) -> Result<(Vec<String>, &[OsString])> {
     let mut texts = Vec::new();
     let mut verb_seen = false;
-    let mut index = 0;
-    while let Some(arg) = args.get(index) {
-        let is_positional = verb_seen && (arg == "-" || !arg.as_encoded_bytes().starts_with(b"-"));
-        if is_positional || arg == "--" {
-            index += usize::from(arg == "--");
+    let mut rest = args;
+    while let Some((arg, behind)) = rest.split_first() {
+        let is_option = arg.as_encoded_bytes().starts_with(b"-") && arg != "-";
+        if arg == "--" || verb_seen && !is_option {
+            let positionals = if arg == "--" { behind } else { rest };
             texts.push("--".into());
-            texts.extend(args[index..].iter().map(|arg| arg.to_string_lossy().into_owned()));
-            return Ok((texts, &args[index..]));
+            for arg in positionals {
+                texts.push(arg.to_string_lossy().into_owned());
+            }
+            return Ok((texts, positionals));
         }
-        index += 1;
+        rest = behind;
         let text = utf8(arg)?;
-        if !text.starts_with('-') {
+        if !is_option {
             verb_seen = true;
             texts.push(text.into());
             continue;
@@ -170,17 +180,16 @@ fn normalise(args: &[OsString]) -> Result<(Vec<String>, &[OsString])> {
             }
             _ => (text, None),
         };
+        let is_switch = SWITCHES.contains(&name);
         texts.push(if name == "-h" { "--help".into() } else { name.into() });
         if let Some(value) = value {
-            if SWITCHES.contains(&name) {
-                return Err(Error::usage(text, format!("{name} takes no value")));
+            if is_switch {
+                return Err(Error::usage(format_args!("{text}"), &format!("{name} takes no value")));
             }
             texts.push(value.into());
-        } else if !SWITCHES.contains(&name)
-            && let Some(value) = args.get(index)
-        {
+        } else if !is_switch && let Some((value, behind)) = rest.split_first() {
             texts.push(utf8(value)?.into());
-            index += 1;
+            rest = behind;
         }
     }
     Ok((texts, &[]))
@@ -188,17 +197,14 @@ fn normalise(args: &[OsString]) -> Result<(Vec<String>, &[OsString])> {
 
 fn utf8(arg: &OsString) -> Result<&str> {
     arg.to_str().ok_or_else(|| {
-        Error::usage(format!("option {}", config::quote(&arg.to_string_lossy())), "not UTF-8: options are text")
+        Error::usage(format_args!("option \"{}\"", arg.to_string_lossy()), "not UTF-8: options are text")
     })
 }
 
-fn absolute(path: &std::path::Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|_| Error::usage(format!("--root {}", path.display()), "give a directory"))
-}
-
-fn config_of(run: Run, positionals: &[OsString]) -> Result<Config> {
-    let (rootfs, command) =
-        positionals.split_first().ok_or_else(|| Error::usage("no ROOTFS was given", "see kontena run --help"))?;
+fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
+    let Some((rootfs, command)) = positionals.split_first() else {
+        return Err(Error::usage(format_args!("no ROOTFS was given"), "see kontena run --help"));
+    };
     let name = match &run.name {
         Some(name) => config::name(name)?,
         None => random_name(),
@@ -208,47 +214,72 @@ fn config_of(run: Run, positionals: &[OsString]) -> Result<Config> {
         None => name.chars().take(64).collect(),
     };
     let net = config::net(run.net.as_deref().unwrap_or("bridge"))?;
-    let publish = run.publish.iter().map(|text| config::publish(text)).collect::<Result<Vec<_>>>()?;
-    if net != config::Net::Bridge && !publish.is_empty() {
-        return Err(Error::usage("--publish", "a port can be published with --net bridge alone"));
+    let mut publish = Vec::new();
+    for text in &run.publish {
+        publish.push(config::publish(text)?);
     }
-    let limits = [
-        run.memory.as_deref().map(config::memory),
-        run.pids_limit.as_deref().map(config::pids_limit),
-        run.cpus.as_deref().map(config::cpus),
-    ];
-    let volumes = run.volume.iter().map(|text| config::volume(text));
-    let mut env = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()];
-    env.push(format!("HOSTNAME={hostname}"));
+    if net != config::Net::Bridge && !publish.is_empty() {
+        let hint = "a port can be published with --net bridge alone";
+        return Err(Error::usage(format_args!("--publish"), hint));
+    }
+    let mut limits = Vec::new();
+    if let Some(memory) = &run.memory {
+        limits.push(config::memory(memory)?);
+    }
+    if let Some(pids) = &run.pids_limit {
+        limits.push(config::pids_limit(pids)?);
+    }
+    if let Some(cpus) = &run.cpus {
+        limits.push(config::cpus(cpus)?);
+    }
+    let mut volumes = Vec::new();
+    for text in &run.volume {
+        volumes.push(config::volume(text)?);
+    }
+    for text in &run.tmpfs {
+        volumes.push(config::tmpfs(text)?);
+    }
+    let mut env = vec![DEFAULT_PATH.into(), c_string(format!("HOSTNAME={hostname}"))?];
     for text in &run.env {
         if let Some(variable) = config::env(text)? {
-            let key = variable.split_inclusive('=').next().unwrap_or_default().to_owned();
-            env.retain(|other: &String| !other.starts_with(&key));
+            env.retain(|other: &CString| key(other) != key(&variable));
             env.push(variable);
         }
     }
+    let mut argv = Vec::new();
+    for argument in command {
+        argv.push(c_string(argument.clone().into_vec())?);
+    }
+    if command.is_empty() {
+        argv.push(DEFAULT_COMMAND.into());
+    }
     Ok(Config {
-        rootfs: rootfs.into(),
+        rootfs: c_string(rootfs.clone().into_vec())?,
         command_is_default: command.is_empty(),
-        command: if command.is_empty() { vec![DEFAULT_COMMAND.into()] } else { command.to_vec() },
+        command: argv,
         env,
         workdir: config::workdir(run.workdir.as_deref().unwrap_or("/"))?,
-        user: run.user.unwrap_or_default(),
+        user: c_string(run.user.as_deref().unwrap_or_default())?,
         read_only: run.read_only,
-        volumes: volumes.chain(run.tmpfs.iter().map(|text| config::tmpfs(text))).collect::<Result<_>>()?,
-        limits: limits.into_iter().flatten().collect::<Result<_>>()?,
+        volumes,
+        limits,
         cgroup_parent: config::cgroup_parent(run.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
         name,
-        hostname,
+        hostname: c_string(hostname)?,
         net,
         publish,
     })
 }
 
+/// The name of an environment variable.
+fn key(variable: &CStr) -> &[u8] {
+    variable.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default()
+}
+
 /// Twelve hexadecimal digits, as docker and podman name what was given no name.
 fn random_name() -> String {
-    let mut bytes = [0u8; 6];
+    let mut bytes = [0u8; 8];
     // Six bytes are never cut short; should the kernel refuse, the name is taken by at most one container.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let _ = rustix::rand::getrandom(&mut bytes[..6], rustix::rand::GetRandomFlags::empty());
+    format!("{:012x}", u64::from_le_bytes(bytes))
 }

@@ -4,28 +4,29 @@
 //! `-v` names a directory that exists is found out when it is used.
 
 use crate::error::{Error, Result};
-use std::ffi::OsString;
+use linux_raw_sys::general::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
+use std::ffi::CString;
+use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
-/// A container to run.
+/// A container to run. What goes to the kernel as it is has its NUL already.
 pub struct Config {
     /// Its name: of the state directory, the leaf cgroup and, unless told otherwise, the host.
     pub name: String,
     /// The UTS node name.
-    pub hostname: String,
+    pub hostname: CString,
     /// The directory that becomes `/`.
-    pub rootfs: PathBuf,
+    pub rootfs: CString,
     /// The payload and its arguments; `/bin/sh` where none was given.
-    pub command: Vec<OsString>,
+    pub command: Vec<CString>,
     /// Whether none was given.
     pub command_is_default: bool,
     /// `KEY=VALUE`.
-    pub env: Vec<String>,
+    pub env: Vec<CString>,
     /// `-w`.
-    pub workdir: String,
+    pub workdir: CString,
     /// `-u`, resolved inside.
-    pub user: String,
+    pub user: CString,
     /// `--read-only`.
     pub read_only: bool,
     /// `-v` and `--tmpfs`, in the order given.
@@ -64,6 +65,17 @@ pub struct Publish {
     pub protocol: Protocol,
 }
 
+/// As it stands in messages.
+impl fmt::Display for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "publish {}:{}/{protocol}", self.address, self.host_port)
+    }
+}
+
 /// A transport protocol, by its number in IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -89,13 +101,29 @@ pub struct Limit {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Volume {
     /// A path of the host, or `None` for a tmpfs.
-    pub source: Option<String>,
+    pub source: Option<CString>,
     /// An absolute path in the container.
-    pub target: String,
-    /// MOUNT_ATTR_* by name: `ro`, `nosuid`, `nodev`, `noexec`.
-    pub flags: Vec<&'static str>,
+    pub target: CString,
+    /// MOUNT_ATTR_*.
+    pub attributes: u32,
     /// For the file system: `size=64m`, `mode=1777`.
-    pub options: Vec<String>,
+    pub options: Vec<CString>,
+}
+
+/// An option whose `text` makes no sense.
+#[cold]
+#[inline(never)]
+fn wrong(option: &str, text: &str, hint: &str) -> Error {
+    Error::usage(format_args!("{option} \"{text}\""), hint)
+}
+
+/// Text for the kernel.
+pub fn c_string(text: impl Into<Vec<u8>>) -> Result<CString> {
+    let text: Vec<u8> = text.into();
+    CString::new(text).map_err(|error| {
+        let text = error.into_vec();
+        Error::usage(format_args!("{}", String::from_utf8_lossy(&text)), "a NUL cannot be passed on: leave it out")
+    })
 }
 
 /// A name that is safe as a file, a cgroup and a host: `[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}`.
@@ -105,10 +133,8 @@ pub fn name(text: &str) -> Result<String> {
     if first && text.len() <= 128 && text.bytes().all(good) {
         return Ok(text.into());
     }
-    Err(Error::usage(
-        format!("--name {}", quote(text)),
-        "not a name: give 1 to 128 letters, digits or _.+- with a letter or digit first",
-    ))
+    let hint = "not a name: give 1 to 128 letters, digits or _.+- with a letter or digit first";
+    Err(wrong("--name", text, hint))
 }
 
 /// A node name of at most 64 bytes; sethostname(2).
@@ -116,7 +142,7 @@ pub fn hostname(text: &str) -> Result<String> {
     if (1..=64).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_graphic()) {
         return Ok(text.into());
     }
-    Err(Error::usage(format!("--hostname {}", quote(text)), "not a host name: give 1 to 64 printable characters"))
+    Err(wrong("--hostname", text, "not a host name: give 1 to 64 printable characters"))
 }
 
 /// `bridge`, `none` or `host`.
@@ -125,75 +151,74 @@ pub fn net(text: &str) -> Result<Net> {
         "bridge" => Ok(Net::Bridge),
         "none" => Ok(Net::None),
         "host" => Ok(Net::Host),
-        _ => Err(Error::usage(format!("--net {}", quote(text)), "not a network: give bridge, none or host")),
+        _ => Err(wrong("--net", text, "not a network: give bridge, none or host")),
     }
 }
 
 /// `[IP:]HOST:CONTAINER[/tcp|udp]`.
 pub fn publish(text: &str) -> Result<Publish> {
-    let wrong = |hint: &'static str| Error::usage(format!("--publish {}", quote(text)), hint);
+    let wrong = |hint| wrong("--publish", text, hint);
     let (ports, protocol) = match text.split_once('/') {
-        None | Some((_, "tcp")) => (text.split('/').next().unwrap_or_default(), Protocol::Tcp),
+        None => (text, Protocol::Tcp),
+        Some((ports, "tcp")) => (ports, Protocol::Tcp),
         Some((ports, "udp")) => (ports, Protocol::Udp),
         Some(_) => return Err(wrong("not a protocol: give /tcp or /udp")),
     };
-    let port = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
-        let port = text.parse().ok().filter(|port| digits && *port != 0);
-        port.ok_or_else(|| wrong("not a port: give numbers from 1 to 65535"))
+    let parts: Vec<&str> = ports.split(':').collect();
+    let (address, host, container) = match parts[..] {
+        [host, container] => ("0.0.0.0", host, container),
+        [address, host, container] => (address, host, container),
+        _ => return Err(wrong("give [IP:]HOST:CONTAINER, for example -p 8080:80 or -p 127.0.0.1:8080:80")),
     };
-    let (host, container) =
-        ports.rsplit_once(':').ok_or_else(|| wrong("give HOST:CONTAINER, for example -p 8080:80"))?;
-    let (address, host) = match host.rsplit_once(':') {
-        None => (Ipv4Addr::UNSPECIFIED, host),
-        Some((address, host)) => (
-            address
-                .parse()
-                .map_err(|_| wrong("not an IPv4 address: give [IP:]HOST:CONTAINER, as 127.0.0.1:8080:80"))?,
-            host,
-        ),
-    };
-    Ok(Publish { address, host_port: port(host)?, container_port: port(container)?, protocol })
+    let address =
+        address.parse().map_err(|_| wrong("not an IPv4 address: give [IP:]HOST:CONTAINER, as 127.0.0.1:8080:80"))?;
+    match (port(host), port(container)) {
+        (Some(host_port), Some(container_port)) => Ok(Publish { address, host_port, container_port, protocol }),
+        _ => Err(wrong("not a port: give numbers from 1 to 65535")),
+    }
+}
+
+/// 1 to 65535.
+pub fn port(text: &str) -> Option<u16> {
+    number(text)?.try_into().ok().filter(|port| *port != 0)
+}
+
+/// Digits and nothing else: str::parse would take a sign too.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 /// A number of bytes, with b, k, m, g or t behind it as docker takes them.
 fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let shift = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
+    let (digits, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let shift = match unit.to_ascii_lowercase().as_bytes() {
+        [] | [b'b'] => 0,
+        [letter] | [letter, b'b'] | [letter, b'i', b'b'] => 10 * (b"kmgt".iter().position(|c| c == letter)? + 1),
         _ => return None,
     };
-    if !digits.bytes().all(|c| c.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    number(digits)?.checked_mul(1 << shift)
 }
 
 /// `-m`: memory.max.
 pub fn memory(text: &str) -> Result<Limit> {
     match bytes(text) {
         Some(max) if max > 0 => Ok(Limit { controller: "memory", file: "memory.max", value: max.to_string() }),
-        _ => Err(Error::usage(
-            format!("--memory {}", quote(text)),
-            "not an amount of memory: give bytes, or a number with k, m or g behind it, as 64m",
-        )),
+        _ => {
+            let hint = "not an amount of memory: give bytes, or a number with k, m or g behind it, as 64m";
+            Err(wrong("--memory", text, hint))
+        }
     }
 }
 
 /// `--pids-limit`: pids.max; -1 for no limit.
 pub fn pids_limit(text: &str) -> Result<Limit> {
-    let value = match text.parse::<u32>() {
-        Ok(max) if max > 0 => max.to_string(),
+    let value = match number(text) {
+        Some(max) if (1..=u32::MAX.into()).contains(&max) => max.to_string(),
         _ if text == "-1" => "max".into(),
         _ => {
-            return Err(Error::usage(
-                format!("--pids-limit {}", quote(text)),
-                "not a number of processes: give 1 or more, or -1 for no limit",
-            ));
+            let hint = "not a number of processes: give 1 or more, or -1 for no limit";
+            return Err(wrong("--pids-limit", text, hint));
         }
     };
     Ok(Limit { controller: "pids", file: "pids.max", value })
@@ -202,31 +227,31 @@ pub fn pids_limit(text: &str) -> Result<Limit> {
 /// `--cpus`: cpu.max, as microseconds of each 100,000.
 pub fn cpus(text: &str) -> Result<Limit> {
     const PERIOD: u64 = 100_000;
-    let quota = || {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        if whole.is_empty() && fraction.is_empty()
-            || !(whole.bytes().chain(fraction.bytes())).all(|c| c.is_ascii_digit())
-        {
-            return None;
-        }
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        let (mut quota, mut digit) = (whole.checked_mul(PERIOD)?, PERIOD);
-        for c in fraction.bytes() {
-            digit /= 10;
-            quota = quota.checked_add(u64::from(c - b'0') * digit)?;
-        }
-        // The kernel's least is a millisecond.
-        (1_000..1 << 40).contains(&quota).then_some(quota)
-    };
-    match quota() {
+    // The kernel's least is a millisecond.
+    match hundred_thousandths(text).filter(|quota| (1_000..1 << 40).contains(quota)) {
         Some(quota) => Ok(Limit { controller: "cpu", file: "cpu.max", value: format!("{quota} {PERIOD}") }),
-        None => Err(Error::usage(format!("--cpus {}", quote(text)), "not a number of CPUs: give 0.01 or more, as 1.5")),
+        None => Err(wrong("--cpus", text, "not a number of CPUs: give 0.01 or more, as 1.5")),
     }
+}
+
+/// A decimal number, as 1.5 or 2 or .25, in hundred thousandths.
+fn hundred_thousandths(text: &str) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if whole.is_empty() && fraction.is_empty() || !fraction.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    let mut sum = if whole.is_empty() { 0 } else { number(whole)?.checked_mul(100_000)? };
+    let mut unit = 100_000;
+    for c in fraction.bytes() {
+        unit /= 10;
+        sum = sum.checked_add(u64::from(c - b'0') * unit)?;
+    }
+    Some(sum)
 }
 
 /// `-v SRC:DST[:OPTION,…]` with ro, rw, nosuid, nodev, noexec.
 pub fn volume(text: &str) -> Result<Volume> {
-    let wrong = |hint: &'static str| Error::usage(format!("--volume {}", quote(text)), hint);
+    let wrong = |hint| wrong("--volume", text, hint);
     let mut parts = text.split(':');
     let (Some(source), Some(target), options, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Err(wrong("give SOURCE:TARGET or SOURCE:TARGET:ro"));
@@ -234,65 +259,65 @@ pub fn volume(text: &str) -> Result<Volume> {
     if source.is_empty() {
         return Err(wrong("the source is empty: give a file or directory of the host"));
     }
-    let target = absolute(target).ok_or_else(|| wrong("the target is not an absolute path below /"))?;
-    let mut flags = Vec::new();
-    for option in options.unwrap_or("rw").split(',') {
-        match option {
-            "rw" => {}
-            _ => flags.push(flag(option).ok_or_else(|| wrong("not an option: give ro, rw, nosuid, nodev or noexec"))?),
-        }
+    let target = mount_target(target).ok_or_else(|| wrong("the target is not an absolute path below /"))?;
+    let mut attributes = 0;
+    for option in options.unwrap_or("rw").split(',').filter(|option| *option != "rw") {
+        attributes |= attribute(option).ok_or_else(|| wrong("not an option: give ro, rw, nosuid, nodev or noexec"))?;
     }
-    Ok(Volume { source: Some(source.into()), target, flags, options: Vec::new() })
+    Ok(Volume { source: Some(c_string(source)?), target, attributes, options: Vec::new() })
 }
 
 /// `--tmpfs DST[:OPTION,…]`: noexec, nosuid and nodev unless asked otherwise, as docker has it.
 pub fn tmpfs(text: &str) -> Result<Volume> {
-    let wrong = |hint: &'static str| Error::usage(format!("--tmpfs {}", quote(text)), hint);
+    let wrong = |hint| wrong("--tmpfs", text, hint);
     let (target, given) = text.split_once(':').unwrap_or((text, ""));
-    let target = absolute(target).ok_or_else(|| wrong("the target is not an absolute path below /"))?;
-    let mut flags = vec!["nosuid", "nodev", "noexec"];
+    let target = mount_target(target).ok_or_else(|| wrong("the target is not an absolute path below /"))?;
+    let mut attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let mut options = Vec::new();
     for option in given.split(',').filter(|option| !option.is_empty()) {
-        match (option, option.split_once('=')) {
-            ("rw", _) => {}
-            ("exec" | "suid" | "dev", _) => flags.retain(|flag| flag.strip_prefix("no") != Some(option)),
-            (_, Some(("size", size))) => match bytes(size) {
-                Some(size) if size > 0 => options.push(format!("size={size}")),
+        match option.split_once('=') {
+            Some(("size", size)) => match bytes(size) {
+                Some(size) if size > 0 => options.push(c_string(format!("size={size}"))?),
                 _ => return Err(wrong("not a size: give bytes, or a number with k, m or g behind it, as size=64m")),
             },
-            (_, Some(("mode", mode)))
-                if !mode.is_empty() && mode.len() <= 5 && mode.bytes().all(|c| (b'0'..b'8').contains(&c)) =>
-            {
-                options.push(option.into());
+            Some(("mode", mode)) if (1..=5).contains(&mode.len()) && mode.bytes().all(|c| matches!(c, b'0'..=b'7')) => {
+                options.push(c_string(option)?);
             }
-            _ => match flag(option) {
-                Some(flag) if flags.contains(&flag) => {}
-                Some(flag) => flags.push(flag),
-                None => return Err(wrong("not an option: give size=, mode=, ro, exec, suid or dev")),
+            _ => match option {
+                "rw" => {}
+                "exec" => attributes &= !MOUNT_ATTR_NOEXEC,
+                "suid" => attributes &= !MOUNT_ATTR_NOSUID,
+                "dev" => attributes &= !MOUNT_ATTR_NODEV,
+                _ => {
+                    let wrong = || wrong("not an option: give size=, mode=, ro, exec, suid or dev");
+                    attributes |= attribute(option).ok_or_else(wrong)?;
+                }
             },
         }
     }
-    Ok(Volume { source: None, target, flags, options })
+    Ok(Volume { source: None, target, attributes, options })
 }
 
-/// `-e KEY=VALUE`, or `-e KEY` for the launcher's own value.
-pub fn env(text: &str) -> Result<Option<String>> {
-    let key = text.split('=').next().unwrap_or_default();
-    if key.is_empty() {
-        return Err(Error::usage(format!("--env {}", quote(text)), "no name before the =: give KEY=VALUE or KEY"));
+/// `-e KEY=VALUE`, or `-e KEY` for the launcher's own value, if it has one.
+pub fn env(text: &str) -> Result<Option<CString>> {
+    match text.split_once('=') {
+        _ if text.is_empty() || text.starts_with('=') => {
+            Err(wrong("--env", text, "no name before the =: give KEY=VALUE or KEY"))
+        }
+        Some(_) => c_string(text).map(Some),
+        None => match std::env::var_os(text) {
+            Some(value) => c_string([text.as_bytes(), b"=", value.as_encoded_bytes()].concat()).map(Some),
+            None => Ok(None),
+        },
     }
-    if text.contains('=') {
-        return Ok(Some(text.into()));
-    }
-    Ok(std::env::var(key).ok().map(|value| format!("{key}={value}")))
 }
 
 /// `-w`.
-pub fn workdir(text: &str) -> Result<String> {
+pub fn workdir(text: &str) -> Result<CString> {
     if text.starts_with('/') {
-        return Ok(text.into());
+        return c_string(text);
     }
-    Err(Error::usage(format!("--workdir {}", quote(text)), "not an absolute path of the container: begin it with /"))
+    Err(wrong("--workdir", text, "not an absolute path of the container: begin it with /"))
 }
 
 /// `--cgroup-parent`: a path of cgroup names below the cgroup2 mount.
@@ -301,22 +326,22 @@ pub fn cgroup_parent(text: &str) -> Result<String> {
     if !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | "..")) {
         return Ok(path.into());
     }
-    Err(Error::usage(
-        format!("--cgroup-parent {}", quote(text)),
-        "not a cgroup: give its path below the cgroup2 mount, as /kontena",
-    ))
+    Err(wrong("--cgroup-parent", text, "not a cgroup: give its path below the cgroup2 mount, as /kontena"))
 }
 
-fn flag(text: &str) -> Option<&'static str> {
-    ["ro", "nosuid", "nodev", "noexec"].into_iter().find(|flag| *flag == text)
+fn attribute(option: &str) -> Option<u32> {
+    match option {
+        "ro" => Some(MOUNT_ATTR_RDONLY),
+        "nosuid" => Some(MOUNT_ATTR_NOSUID),
+        "nodev" => Some(MOUNT_ATTR_NODEV),
+        "noexec" => Some(MOUNT_ATTR_NOEXEC),
+        _ => None,
+    }
 }
 
-fn absolute(path: &str) -> Option<String> {
+/// A path that is absolute, and neither `/` itself nor has `..` in it.
+fn mount_target(path: &str) -> Option<CString> {
     let below_root = path.split('/').any(|part| !matches!(part, "" | "."));
-    (path.starts_with('/') && below_root && !path.split('/').any(|part| part == "..")).then(|| path.into())
-}
-
-/// Text of the caller's as it stands in a message.
-pub fn quote(text: &str) -> String {
-    format!("\"{text}\"")
+    let good = path.starts_with('/') && below_root && path.split('/').all(|part| part != "..");
+    CString::new(path).ok().filter(|_| good)
 }

@@ -1,7 +1,7 @@
 //! kontena: the launcher. Everything that happens on the host; what happens in a container is kontena-init's.
 //!
 //! ```text
-//! main → cli → config → launch → { plan, cgroup, net, state } → sys,   and then supervise
+//! main → cli → config → launch → { plan, cgroup, net, state } → file, sys,   and then supervise
 //! ```
 #![deny(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod cgroup;
 mod cli;
 mod config;
 mod error;
+mod file;
 mod launch;
 mod net;
 mod plan;
@@ -17,27 +18,36 @@ mod supervise;
 #[allow(unsafe_code)]
 mod sys;
 
-use std::io::Write;
-use std::process::ExitCode;
+use cli::Command;
 
-fn main() -> ExitCode {
-    match carry_out() {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            // Nobody may be there to read it.
-            let _ = writeln!(std::io::stderr(), "{error}");
-            ExitCode::from(error.status)
+fn main() {
+    let args: Vec<_> = std::env::args_os().collect();
+    let status = cli::parse(&args).and_then(carry_out).unwrap_or_else(|error| {
+        print(2, &format!("{error}\n"));
+        error.status()
+    });
+    sys::exit(status)
+}
+
+fn carry_out(command: Command) -> error::Result<u8> {
+    // Never dropped: the process ends with it.
+    match &*std::mem::ManuallyDrop::new(command) {
+        Command::Print(text) => {
+            print(1, text);
+            Ok(0)
         }
+        Command::Run(root, config) => launch::run(root, config),
+        Command::Prune(root) => state::Root::open(root)?.prune().map(|()| 0),
     }
 }
 
-fn carry_out() -> error::Result<u8> {
-    match cli::parse(std::env::args_os())? {
-        cli::Command::Print(text) => {
-            let _ = write!(std::io::stdout(), "{text}");
-            Ok(0)
-        }
-        cli::Command::Run(root, config) => launch::run(&root, &config),
-        cli::Command::Prune(root) => state::Root::open(&root)?.prune().map(|()| 0),
+/// In one write(2), as long as the reader takes it. Nobody may be there to read it.
+#[inline(never)]
+fn print(to: i32, text: &str) {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty()
+        && let Ok(written) = rustix::io::write(sys::standard_fd(to), rest)
+    {
+        rest = &rest[written..];
     }
 }

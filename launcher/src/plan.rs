@@ -2,13 +2,13 @@
 //!
 //! The defaults are podman's. Runs before the clone; must not open anything of the rootfs, which init resolves.
 
-use crate::config::{Config, Volume};
+use crate::config::{Config, c_string};
 use crate::error::{Context, Error, Result};
 use kontena_init::plan::{List, Mount, Plan, mount_kind};
 use linux_raw_sys::general::*;
-use std::ffi::{CStr, CString, OsStr};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use rustix::fs::{FileType, stat};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
 
 const RO: u64 = MOUNT_ATTR_RDONLY as u64;
 const NOSUID: u64 = MOUNT_ATTR_NOSUID as u64;
@@ -76,105 +76,71 @@ const CAPABILITIES: [u32; 11] = [
     CAP_SYS_CHROOT,
 ];
 
-/// The Plan of a container, encoded, and what its mounts are called in messages.
-pub struct Encoded {
-    /// For the memfd.
-    pub bytes: Vec<u8>,
-    /// The mounts' targets, in the order of the Plan.
-    pub targets: Vec<String>,
-}
-
 /// Writes the Plan down.
-pub fn encode(config: &Config, signal_mask: u64) -> Result<Encoded> {
-    let root = std::fs::canonicalize(&config.rootfs).context(
-        || format!("rootfs {}", config.rootfs.display()),
-        "give a directory with the container's files, as one unpacked from an image",
-    )?;
-    if !root.is_dir() {
-        return Err(Error::new(
-            format!("rootfs {}", root.display()),
-            rustix::io::Errno::NOTDIR,
-            "give a directory with the container's files, not a file",
-        ));
-    }
-    let root = c_string(root.as_os_str())?;
-    let hostname = c_string(config.hostname.as_ref())?;
-    let user = c_string(config.user.as_ref())?;
-    let cwd = c_string(config.workdir.as_ref())?;
-    let argv = config.command.iter().map(|argument| c_string(argument)).collect::<Result<Vec<_>>>()?;
-    let env = config.env.iter().map(|variable| c_string(variable.as_ref())).collect::<Result<Vec<_>>>()?;
-    let volumes = config.volumes.iter().map(OwnedVolume::new).collect::<Result<Vec<_>>>()?;
-    let options: Vec<Vec<&CStr>> = volumes.iter().map(|volume| borrow(&volume.options)).collect();
-
-    let mounts = volumes.iter().zip(&options).map(|(volume, options)| Mount {
-        kind: volume.kind,
-        source: &volume.source,
+pub fn encode(config: &Config, signal_mask: u64) -> Result<Vec<u8>> {
+    check(config)?;
+    // What follows the last slash makes init follow a symbolic link there, as stat(2) did.
+    let root = c_string([config.rootfs.to_bytes(), b"/."].concat())?;
+    let options: Vec<_> = config.volumes.iter().map(|volume| borrow(&volume.options)).collect();
+    let volumes = config.volumes.iter().zip(&options).map(|(volume, options)| Mount {
+        kind: if volume.source.is_some() { mount_kind::BIND } else { mount_kind::FILESYSTEM },
+        source: volume.source.as_deref().unwrap_or(c"tmpfs"),
         target: &volume.target,
-        attributes: volume.attributes,
+        attributes: volume.attributes.into(),
         options: List::Items(options),
         masked: List::Items(&[]),
         readonly: List::Items(&[]),
     });
-    let volumes: Vec<Mount<'_>> = mounts.collect();
+    let volumes: Vec<Mount<'_>> = volumes.collect();
     let permitted = rustix::thread::capabilities(None).map(|sets| sets.permitted.bits()).unwrap_or(0);
     let plan = Plan {
         root: &root,
         root_readonly: config.read_only.into(),
-        hostname: &hostname,
+        hostname: &config.hostname,
         mounts: List::Items(&MOUNTS),
         proc: List::Items(&PROC),
         volumes: List::Items(&volumes),
         // What the launcher itself may not do, in a container say, it cannot pass on.
         capabilities: CAPABILITIES.iter().fold(0, |set, number| set | 1 << number) & permitted,
-        user: &user,
-        cwd: &cwd,
-        argv: List::Items(&borrow(&argv)),
-        env: List::Items(&borrow(&env)),
+        user: &config.user,
+        cwd: &config.workdir,
+        argv: List::Items(&borrow(&config.command)),
+        env: List::Items(&borrow(&config.env)),
         signal_mask,
     };
     let mut bytes = Vec::with_capacity(4096);
     plan.encode(&mut bytes);
-    let targets = plan.all_mounts().map(|mount| mount.target.to_string_lossy().into_owned()).collect();
-    Ok(Encoded { bytes, targets })
+    Ok(bytes)
 }
 
-/// A volume as the Plan has it.
-struct OwnedVolume {
-    kind: u8,
-    source: CString,
-    target: CString,
-    attributes: u64,
-    options: Vec<CString>,
-}
-
-impl OwnedVolume {
-    fn new(volume: &Volume) -> Result<Self> {
-        let (kind, source) = match &volume.source {
-            Some(source) => {
-                let path = Path::new(source).canonicalize().context(
-                    || format!("--volume {source}:{}", volume.target),
-                    "the source must be a file or directory of the host: make it first",
-                )?;
-                (mount_kind::BIND, c_string(path.as_os_str())?)
-            }
-            None => (mount_kind::FILESYSTEM, c"tmpfs".into()),
-        };
-        let attributes = volume.flags.iter().fold(0, |set, flag| match *flag {
-            "ro" => set | RO,
-            "nosuid" => set | NOSUID,
-            "nodev" => set | NODEV,
-            _ => set | NOEXEC,
-        });
-        let options = volume.options.iter().map(|option| c_string(option.as_ref())).collect::<Result<_>>()?;
-        Ok(Self { kind, source, target: c_string(volume.target.as_ref())?, attributes, options })
+/// Whether what the container takes from the host is there; init finds it by the same paths, in the same directory.
+fn check(config: &Config) -> Result<()> {
+    let what = config.rootfs.to_string_lossy();
+    let found = stat(&*config.rootfs).context(
+        format_args!("rootfs {what}"),
+        "give a directory with the container's files, as one unpacked from an image",
+    )?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+        let hint = "give a directory with the container's files, not a file";
+        return Err(Error::new(format_args!("rootfs {what}"), Errno::NOTDIR, hint));
     }
+    for volume in &config.volumes {
+        if let Some(source) = &volume.source {
+            stat(&**source).context(
+                format_args!("--volume {}:{}", source.to_string_lossy(), volume.target.to_string_lossy()),
+                "the source must be a file or directory of the host: make it first",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the `index`th mount of the Plan goes, in the order of [`Plan::all_mounts`].
+pub fn mount_target(config: &Config, index: u16) -> &CStr {
+    let ours = MOUNTS.iter().chain(&PROC).map(|mount| mount.target);
+    ours.chain(config.volumes.iter().map(|volume| &*volume.target)).nth(index.into()).unwrap_or_default()
 }
 
 fn borrow(strings: &[CString]) -> Vec<&CStr> {
     strings.iter().map(CString::as_c_str).collect()
-}
-
-fn c_string(text: &OsStr) -> Result<CString> {
-    CString::new(text.to_os_string().into_vec())
-        .map_err(|_| Error::usage(format!("{:?}", text.as_bytes()), "a NUL byte cannot be passed on: leave it out"))
 }

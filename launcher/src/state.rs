@@ -9,36 +9,42 @@
 //!
 //! Must not know what the things are for: each is undone by the file that takes it.
 
-use crate::config::Publish;
+use crate::config::{Protocol, Publish, port};
 use crate::error::{Context, Error, Result};
-use crate::{cgroup, net, sys};
-use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, flock, fstat};
+use crate::{cgroup, file, net};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, RawDir, flock, fstat, mkdirat, readlinkat_raw, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
-use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
+use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
-use std::path::{Path, PathBuf};
+
+/// What can be done about a state that cannot be written.
+const HINT: &str = "the state cannot be written: make room, or give --root DIR";
+const HOST: &str = ".host";
+const LEASES: &str = ".leases";
 
 /// The state of all containers.
 pub struct Root {
-    path: PathBuf,
+    path: String,
     directory: OwnedFd,
 }
 
 /// A container's journal, locked.
-pub struct Journal {
-    root: PathBuf,
+pub struct Journal<'a> {
+    root: &'a Root,
     name: String,
     file: OwnedFd,
+    /// What is in the file.
+    entries: Vec<Entry>,
 }
 
 /// A line of a journal: something that is taken, or about to be.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
     /// The leaf cgroup, by its path.
-    Cgroup(PathBuf),
+    Cgroup(String),
     /// An address of the bridge's subnet.
     Address(Ipv4Addr),
     /// An element of the nftables map.
@@ -47,17 +53,29 @@ pub enum Entry {
 
 impl Root {
     /// Opens the state, and makes its directory where it is missing.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &str) -> Result<Self> {
         let hint = "the state needs a directory that can be written to: mount a tmpfs on /run, or give --root DIR";
-        fs::create_dir_all(path).context(|| format!("mkdir {}", path.display()), hint)?;
-        let directory =
-            sys::open(path, OpenOptions::new().read(true)).context(|| format!("open {}", path.display()), hint)?;
-        Ok(Self { path: path.into(), directory })
+        let open = || file::open(file::CWD, path, OFlags::DIRECTORY);
+        let directory = match open() {
+            Err(Errno::NOENT) => {
+                file::make_directories(path).context(format_args!("mkdir {path}"), hint)?;
+                open()
+            }
+            opened => opened,
+        };
+        Ok(Self { path: path.into(), directory: directory.context(format_args!("open {path}"), hint)? })
     }
 
     /// Keeps `prune` away while a container starts; until [`Self::started`].
-    pub fn starting(&self) -> Result<()> {
-        flock(&self.directory, FlockOperation::LockShared).context(|| format!("lock {}", self.path.display()), "")
+    pub fn starting(&mut self) -> Result<()> {
+        loop {
+            flock(&self.directory, FlockOperation::LockShared).context(format_args!("lock {}", self.path), "")?;
+            if fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0) {
+                return Ok(());
+            }
+            // A prune has removed it meanwhile.
+            *self = Self::open(&self.path)?;
+        }
     }
 
     /// The container has all that it holds in common with others.
@@ -66,54 +84,56 @@ impl Root {
     }
 
     /// Takes `name` for a new container.
-    pub fn create(&self, name: &str) -> Result<Journal> {
+    pub fn create(&self, name: &str) -> Result<Journal<'_>> {
         loop {
-            let directory = self.path.join(name);
-            let hint = "the state cannot be written: make room, or give --root DIR";
-            match fs::DirBuilder::new().mode(0o700).create(&directory) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                made => made.context(|| format!("mkdir {}", directory.display()), hint)?,
+            match mkdirat(self, name, Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Error::new(format_args!("mkdir {}/{name}", self.path), errno, HINT)),
             }
-            let path = directory.join("journal");
-            let file = match sys::open(&path, appending().mode(0o600)) {
+            let file = match file::open(self, &journal(name), OFlags::RDWR | OFlags::APPEND | OFlags::CREATE) {
                 // Its last holder has just removed the directory.
                 Err(Errno::NOENT) => continue,
-                file => file.context(|| format!("open {}", path.display()), hint)?,
+                file => file.context(format_args!("open {}/{name}/journal", self.path), HINT)?,
             };
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                return Err(Error::usage(
-                    format!("--name {name}"),
-                    "a container of this name is running: stop it, or choose another name",
-                ));
+            let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            match fstat(&file).context(format_args!("fstat"), "")? {
+                // Its last holder removed it while it was being opened here.
+                stat if stat.st_nlink == 0 => {}
+                stat if stat.st_size == 0 && locked => {
+                    return Ok(Journal { root: self, name: name.into(), file, entries: Vec::new() });
+                }
+                // A sweep looks at it, or another launcher is about to write its first line.
+                stat if stat.st_size == 0 => {}
+                _ if locked => Journal::abandoned(self, name, file)?.release(None)?,
+                _ => {
+                    let hint = "a container of this name is running: stop it, or choose another name";
+                    return Err(Error::usage(format_args!("--name {name}"), hint));
+                }
             }
-            let journal = Journal { root: self.path.clone(), name: name.into(), file };
-            if !journal.is_current() {
-                continue;
-            }
-            if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == 0) {
-                return Ok(journal);
-            }
-            journal.release(None)?;
         }
     }
 
     /// Gives back what containers hold whose launcher is gone, and says whether any still runs.
     pub fn sweep(&self) -> Result<bool> {
         let mut any_running = false;
-        for entry in fs::read_dir(&self.path).context(|| format!("read {}", self.path.display()), "")?.flatten() {
-            let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with('.')).map(str::to_owned) else {
+        let listing = file::open(self, ".", OFlags::DIRECTORY).context(format_args!("read {}", self.path), "")?;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut entries = RawDir::new(listing, &mut buffer);
+        while let Some(Ok(entry)) = entries.next() {
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name.starts_with('.') {
                 continue;
-            };
-            match sys::open(&entry.path().join("journal"), OpenOptions::new().read(true)) {
+            }
+            match file::open(self, &journal(name), OFlags::RDONLY) {
                 Ok(file) if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() => {
-                    let journal = Journal { root: self.path.clone(), name, file };
-                    if journal.is_current() {
-                        journal.release(None)?;
+                    // Otherwise its last holder has removed it meanwhile, and the name may be another's by now.
+                    if fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
+                        Journal::abandoned(self, name, file)?.release(None)?;
                     }
                 }
                 Ok(_) => any_running = true,
                 // Killed between mkdir and open, or about to open; rmdir takes only what is empty.
-                Err(_) => drop(fs::remove_dir(entry.path())),
+                Err(_) => self.remove(name, AtFlags::REMOVEDIR),
             }
         }
         Ok(any_running)
@@ -121,64 +141,82 @@ impl Root {
 
     /// Removes what containers share, where none is left to need it. Waits for those that are starting.
     pub fn prune(&self) -> Result<()> {
-        flock(&self.directory, FlockOperation::LockExclusive)
-            .context(|| format!("lock {}", self.path.display()), "")?;
+        flock(&self.directory, FlockOperation::LockExclusive).context(format_args!("lock {}", self.path), "")?;
         if self.sweep()? {
             return Ok(());
         }
-        let host = self.path.join(".host");
-        let lines = fs::read_to_string(&host).unwrap_or_default();
-        for line in whole_lines(&lines).rev() {
+        for line in whole_lines(&file::read_text(self, HOST)).iter().rev() {
             match line.split_once(' ') {
                 // Another parent of the leaf's, or one with others in it, stays: rmdir(2) takes only what is empty.
-                Some(("cgroup", path)) => drop(fs::remove_dir(path)),
+                Some(("cgroup", path)) => drop(file::remove_directory(path)),
                 Some(("net", what)) => net::undo(what)?,
                 _ => {}
             }
         }
-        for path in [host, self.path.join(".leases")] {
-            let _ = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
-        }
-        let _ = fs::remove_dir(&self.path);
+        self.remove(HOST, AtFlags::empty());
+        self.remove(LEASES, AtFlags::REMOVEDIR);
+        let _ = file::remove_directory(&self.path);
         Ok(())
     }
 
-    /// Writes down something that all containers share, `what` in the words of the one who undoes it.
+    /// Writes down something that all containers share, `line` in the words of the one who undoes it.
     pub fn record_shared(&self, line: &str) -> Result<()> {
-        let path = self.path.join(".host");
-        if fs::read_to_string(&path).is_ok_and(|lines| whole_lines(&lines).any(|known| known == line)) {
+        if whole_lines(&file::read_text(self, HOST)).contains(&line) {
             return Ok(());
         }
-        sys::open(&path, appending().mode(0o600)).and_then(|file| append(&file, line)).context(
-            || format!("write {}", path.display()),
-            "the state cannot be written: make room, or give --root DIR",
-        )
+        file::open(self, HOST, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+            .and_then(|file| file::write_open(&file, &format!("{line}\n")))
+            .context(format_args!("write {}/{HOST}", self.path), HINT)
+    }
+
+    /// What is not there, or not empty, stays as it is.
+    fn remove(&self, path: &str, flags: AtFlags) {
+        let _ = unlinkat(self, path, flags);
     }
 }
 
-impl Journal {
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+impl<'a> Journal<'a> {
+    /// The journal in `file`, whose launcher is gone.
+    fn abandoned(root: &'a Root, name: &str, file: OwnedFd) -> Result<Self> {
+        let bytes = file::read_open(&file).context(format_args!("read {}/{name}/journal", root.path), "")?;
+        let mut entries = Vec::new();
+        for line in whole_lines(&String::from_utf8_lossy(&bytes)) {
+            entries.extend(Entry::from_line(line));
+        }
+        Ok(Self { root, name: name.into(), file, entries })
+    }
+
     /// Writes down what is about to be taken.
-    pub fn record(&self, entry: &Entry) -> Result<()> {
-        append(&self.file, &entry.to_line()).context(
-            || format!("write {}/{}/journal", self.root.display(), self.name),
-            "the state cannot be written: make room, or give --root DIR",
-        )
+    pub fn record(&mut self, entry: Entry) -> Result<()> {
+        file::write_open(&self.file, &entry.to_line())
+            .context(format_args!("write {}/{}/journal", self.root.path, self.name), HINT)?;
+        self.entries.push(entry);
+        Ok(())
     }
 
     /// Takes an address of the subnet for this container; `false` where another has it.
-    pub fn lease(&self, address: Ipv4Addr) -> Result<bool> {
-        self.record(&Entry::Address(address))?;
-        let path = lease_path(&self.root, address);
-        for _ in 0..2 {
-            match symlink(&self.name, &path) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    drop(fs::create_dir(self.root.join(".leases")));
-                }
-                made => return made.map(|()| true).context(|| format!("symlink {}", path.display()), ""),
+    pub fn lease(&mut self, address: Ipv4Addr) -> Result<bool> {
+        self.record(Entry::Address(address))?;
+        let link = || symlinkat(self.name.as_str(), self.root, lease(address).as_str());
+        let linked = match link() {
+            Err(Errno::NOENT) => {
+                let _ = mkdirat(self.root, LEASES, Mode::from_raw_mode(0o700));
+                link()
+            }
+            linked => linked,
+        };
+        match linked {
+            Err(Errno::EXIST) => Ok(false),
+            linked => {
+                linked.map(|()| true).context(format_args!("symlink {}/{}", self.root.path, lease(address)), HINT)
             }
         }
-        Ok(false)
     }
 
     /// The container's name.
@@ -188,25 +226,24 @@ impl Journal {
 
     /// Gives back an address that turned out not to be free.
     pub fn end_lease(&self, address: Ipv4Addr) {
-        let lease = lease_path(&self.root, address);
-        if fs::read_link(&lease).is_ok_and(|owner| owner == Path::new(&self.name)) {
-            let _ = fs::remove_file(&lease);
+        let (link, mut owner) = (lease(address), [0; 256]);
+        let length = readlinkat_raw(self.root, link.as_str(), &mut owner).unwrap_or(0);
+        if owner[..length] == *self.name.as_bytes() {
+            self.root.remove(&link, AtFlags::empty());
         }
     }
 
     /// Gives everything back, the last thing taken first, and the name at the very end; what is in the nftables table
     /// by `table`, where the container has it open.
     pub fn release(self, table: Option<net::Table>) -> Result<()> {
-        let directory = self.root.join(&self.name);
-        let path = directory.join("journal");
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let entries: Vec<Entry> = whole_lines(&text).filter_map(Entry::from_line).collect();
-        let ports = entries.iter().filter_map(|entry| match entry {
-            Entry::Publish(publish) => Some(*publish),
-            _ => None,
-        });
-        net::unpublish(&ports.collect::<Vec<_>>(), table)?;
-        for entry in entries.iter().rev() {
+        let mut ports = Vec::new();
+        for entry in &self.entries {
+            if let Entry::Publish(publish) = entry {
+                ports.push(*publish);
+            }
+        }
+        net::unpublish(&ports, table)?;
+        for entry in self.entries.iter().rev() {
             match entry {
                 Entry::Cgroup(path) => cgroup::remove(path)?,
                 // The link goes by itself, with the container's network namespace.
@@ -214,28 +251,19 @@ impl Journal {
                 Entry::Publish(_) => {}
             }
         }
-        let _ = fs::remove_file(path);
-        let _ = fs::remove_dir(directory);
+        self.root.remove(&journal(&self.name), AtFlags::empty());
+        self.root.remove(&self.name, AtFlags::REMOVEDIR);
         Ok(())
-    }
-
-    /// Whether the locked file is the one that the path names: its last holder may have removed it in between.
-    fn is_current(&self) -> bool {
-        let path = self.root.join(&self.name).join("journal");
-        match (fstat(&self.file), fs::metadata(&path)) {
-            (Ok(ours), Ok(named)) => (ours.st_dev, ours.st_ino) == (named.dev(), named.ino()),
-            _ => false,
-        }
     }
 }
 
 impl Entry {
     fn to_line(&self) -> String {
         match self {
-            Self::Cgroup(path) => format!("cgroup {}", path.display()),
-            Self::Address(address) => format!("address {address}"),
-            Self::Publish(p) => {
-                format!("publish {} {} {} {}", p.protocol as u8, p.address, p.host_port, p.container_port)
+            Self::Cgroup(path) => format!("cgroup {path}\n"),
+            Self::Address(address) => format!("address {address}\n"),
+            Self::Publish(Publish { protocol, address, host_port, container_port }) => {
+                format!("publish {} {address} {host_port} {container_port}\n", *protocol as u8)
             }
         }
     }
@@ -249,15 +277,15 @@ impl Entry {
             "publish" => {
                 let mut fields = rest.split(' ');
                 let protocol = match fields.next()? {
-                    "6" => crate::config::Protocol::Tcp,
-                    "17" => crate::config::Protocol::Udp,
+                    "6" => Protocol::Tcp,
+                    "17" => Protocol::Udp,
                     _ => return None,
                 };
                 Some(Self::Publish(Publish {
                     protocol,
                     address: fields.next()?.parse().ok()?,
-                    host_port: fields.next()?.parse().ok()?,
-                    container_port: fields.next()?.parse().ok()?,
+                    host_port: port(fields.next()?)?,
+                    container_port: port(fields.next()?)?,
                 }))
             }
             _ => None,
@@ -265,22 +293,22 @@ impl Entry {
     }
 }
 
-fn lease_path(root: &Path, address: Ipv4Addr) -> PathBuf {
-    root.join(".leases").join(address.to_string())
+/// A container's journal, below the root.
+fn journal(name: &str) -> String {
+    format!("{name}/journal")
+}
+
+/// The link that says whose the address is, below the root.
+fn lease(address: Ipv4Addr) -> String {
+    format!("{LEASES}/{address}")
 }
 
 /// Lines with their newline; what follows the last one was cut short by a crash.
-fn whole_lines(text: &str) -> impl DoubleEndedIterator<Item = &str> {
-    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'))
-}
-
-fn appending() -> OpenOptions {
-    OpenOptions::new().read(true).append(true).create(true).clone()
-}
-
-/// One write(2), which a file opened with O_APPEND takes whole.
-fn append(file: &OwnedFd, line: &str) -> rustix::io::Result<()> {
-    let line = format!("{line}\n");
-    let written = rustix::io::write(file, line.as_bytes())?;
-    if written == line.len() { Ok(()) } else { Err(Errno::NOSPC) }
+fn whole_lines(mut text: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    while let Some((line, rest)) = text.split_once('\n') {
+        lines.push(line);
+        text = rest;
+    }
+    lines
 }

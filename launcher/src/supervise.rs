@@ -2,13 +2,13 @@
 //!
 //! One poll(2) on three fds. Must not allocate or wake up without a cause.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::launch::Container;
 use crate::sys;
 use kontena_init::plan::Report;
 use linux_raw_sys::general::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::OwnedFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -37,7 +37,7 @@ impl Signals {
         let wanted = FORWARDED.iter().filter(|signal| !sys::is_ignored(**signal));
         let mask = wanted.fold(0, |mask, signal| mask | 1 << (signal - 1));
         let original_mask = sys::block_signals(mask);
-        let fd = sys::signalfd(mask).context(|| "signalfd".into(), "")?;
+        let fd = sys::signalfd(mask).context(format_args!("signalfd"), "")?;
         Ok(Self { fd, original_mask })
     }
 
@@ -54,40 +54,42 @@ impl Signals {
     }
 }
 
-/// Waits for the end of the container; calls `running` once, when the payload has been executed.
-pub fn supervise(container: Container, signals: &Signals, running: impl FnOnce()) -> Result<Ended> {
+/// How long nothing happens in a container that has started well.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+
+/// Waits for the end of the container; calls `quiet` once, when the payload runs and leaves the time for it.
+pub fn supervise(container: Container, signals: &Signals, quiet: impl FnOnce()) -> Result<Ended> {
     let Container { pidfd, status, .. } = container;
-    let (mut status, mut running, mut report) = (Some(status), Some(running), None);
+    let (mut status, mut quiet, mut report) = (Some(status), Some(quiet), None);
     loop {
-        let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&signals.fd, PollFlags::IN)];
-        fds.extend(status.as_ref().map(|status| PollFd::new(status, PollFlags::IN)));
-        match poll(&mut fds, None) {
+        let timeout = if status.is_none() && quiet.is_some() { Some(&QUIET) } else { None };
+        let watched = [&pidfd, &signals.fd, status.as_ref().unwrap_or(&pidfd)];
+        let mut fds = watched.map(|fd| PollFd::new(fd, PollFlags::IN));
+        let ready = poll(&mut fds, timeout);
+        let [ended, signalled, told] = fds.map(|fd| !fd.revents().is_empty());
+        match ready {
+            Ok(0) => quiet.take().into_iter().for_each(|quiet| quiet()),
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).context(|| "poll".into(), ""),
+            Err(errno) => return Err(Error::new(format_args!("poll"), errno, "")),
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready.get(1) == Some(&true) {
+        if signalled {
             while let Some(signal) = signals.next() {
                 // ESRCH: it has just ended.
                 let _ = sys::pidfd_send_signal(&pidfd, signal);
             }
         }
-        if ready.get(2) == Some(&true)
-            && let Some(socket) = status.take()
-        {
+        if told && let Some(socket) = status.take() {
             let mut bytes = [0; 8];
-            match rustix::net::recv(&socket, &mut bytes, RecvFlags::WAITALL) {
-                Ok((_, 8)) => report = Report::from_bytes(bytes),
-                // The end of file: exec closed the last copy of init's end.
-                _ => running.take().into_iter().for_each(|running| running()),
+            // Nothing but the end of file: exec closed the last copy of init's end.
+            if let Ok((_, 8)) = rustix::net::recv(&socket, &mut bytes, RecvFlags::WAITALL) {
+                report = Report::from_bytes(bytes);
             }
         }
-        if ready.first() == Some(&true) {
+        if ended {
             break;
         }
     }
-    let ended = waitid(WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)), WaitIdOptions::EXITED)
-        .context(|| "waitid".into(), "")?;
+    let ended = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).context(format_args!("waitid"), "")?;
     let status =
         ended.and_then(|ended| ended.exit_status().or_else(|| ended.terminating_signal().map(|signal| 128 + signal)));
     Ok(Ended { status: status.unwrap_or(0) as u8, report })

@@ -3,19 +3,21 @@
 //! Runs on the host's side while the init makes the mounts. Must not touch a link that is not kontena's.
 
 use crate::error::{Context, Error, Result};
+use crate::file::{self, CWD};
 use crate::net::netlink::{Protocol, Socket};
 use crate::net::{nft, rtnl};
 use crate::state::{Journal, Root};
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use rustix::process::Pid;
-use std::fs;
 use std::net::Ipv4Addr;
 
 /// The bridge that containers share.
 pub const BRIDGE: &str = "kontena0";
 /// The bridge's own address, and its subnet's prefix.
 const GATEWAY: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 77, 0, 1), 16);
+/// What all addresses of the subnet begin with.
+pub const SUBNET: [u8; 2] = [10, 77];
 /// How many addresses a container tries before it says that none is free.
 const ATTEMPTS: u32 = 4096;
 /// The shared things that [`delete`] and [`disable_forwarding`] take back.
@@ -32,7 +34,7 @@ const LINKS: &str = "/proc/net/dev";
 const HOST_END: &str = "kt";
 
 /// Links the container to the bridge, and gives its address there.
-pub fn connect(root: &Root, journal: &Journal, init: Pid, container: &Socket) -> Result<Ipv4Addr> {
+pub fn connect(root: &Root, journal: &mut Journal<'_>, init: Pid, container: &Socket) -> Result<Ipv4Addr> {
     let host = Socket::open(Protocol::Route)?;
     let bridge = find_or_add_bridge(root, &host)?;
     for attempt in 0..ATTEMPTS {
@@ -44,24 +46,24 @@ pub fn connect(root: &Root, journal: &Journal, init: Pid, container: &Socket) ->
         let veth = rtnl::Veth { host_end: &host_end, bridge, init, peer: "eth0", hardware: hardware_address(address) };
         match rtnl::add_veth(&host, GATEWAY, &veth) {
             Ok(()) => {
-                let index = name_to_index(container, "eth0").context(|| "find eth0 in the container".into(), "")?;
+                let index = name_to_index(container, "eth0").context(format_args!("find eth0 in the container"), "")?;
                 rtnl::configure(container, index, (address, GATEWAY.1), GATEWAY.0)?;
                 return Ok(address);
             }
             // The link of a container that has just ended, on its way out; or another state directory's.
-            Err(failure) if failure.errno == Errno::EXIST => journal.end_lease(address),
-            Err(failure) => return Err(rtnl::veth_error(failure)),
+            Err(error) if error.errno() == Some(Errno::EXIST) => journal.end_lease(address),
+            Err(error) => return Err(error),
         }
     }
     Err(Error::usage(
-        format!("find a free address for {}", journal.name()),
-        format!("{BRIDGE} is full: stop a container, or run kontena prune"),
+        format_args!("find a free address for {}", journal.name()),
+        "kontena0 is full: stop a container, or run kontena prune",
     ))
 }
 
 /// The bridge's index; with all that must hold around it, made where it is missing.
 fn find_or_add_bridge(root: &Root, host: &Socket) -> Result<u32> {
-    if fs::read(IP_FORWARD).is_ok_and(|value| value.starts_with(b"0")) {
+    if is_off(IP_FORWARD) {
         root.record_shared(&format!("net {FORWARDING_RECORD}"))?;
         write_sysctl(IP_FORWARD, "1")?;
     }
@@ -71,10 +73,10 @@ fn find_or_add_bridge(root: &Root, host: &Socket) -> Result<u32> {
             root.record_shared(&format!("net {RECORD}"))?;
             nft::add_table(root)?;
             rtnl::add_bridge(host, BRIDGE, hardware_address(GATEWAY.0))?;
-            name_to_index(host, BRIDGE).context(|| format!("find {BRIDGE}"), "")?
+            name_to_index(host, BRIDGE).context(format_args!("find {BRIDGE}"), "")?
         }
     };
-    if fs::read(ROUTE_LOCALNET).is_ok_and(|value| value.starts_with(b"0")) {
+    if is_off(ROUTE_LOCALNET) {
         write_sysctl(ROUTE_LOCALNET, "1")?;
     }
     Ok(index)
@@ -83,9 +85,10 @@ fn find_or_add_bridge(root: &Root, host: &Socket) -> Result<u32> {
 /// Deletes the bridge, and the links of containers that have ended which the kernel has not come to yet.
 pub fn delete() -> Result<()> {
     let host = Socket::open(Protocol::Route)?;
-    let links = fs::read_to_string(LINKS).unwrap_or_default();
-    for name in links.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim()) {
-        if name.strip_prefix(HOST_END).is_some_and(|hex| u32::from_str_radix(hex, 16).is_ok()) {
+    for line in file::read_text(CWD, LINKS).lines() {
+        let name = line.split(':').next().unwrap_or_default().trim_ascii();
+        let address = name.strip_prefix(HOST_END).unwrap_or_default();
+        if address.len() == 8 && address.bytes().all(|c| c.is_ascii_hexdigit()) {
             rtnl::delete_link(&host, name)?;
         }
     }
@@ -97,8 +100,13 @@ pub fn disable_forwarding() -> Result<()> {
     write_sysctl(IP_FORWARD, "0")
 }
 
+fn is_off(path: &str) -> bool {
+    file::read(CWD, path).is_ok_and(|value| value.starts_with(b"0"))
+}
+
 fn write_sysctl(path: &str, value: &str) -> Result<()> {
-    fs::write(path, value).context(|| format!("write {value} to {path}"), "/proc/sys must be writable for --net bridge")
+    file::write(CWD, path, value)
+        .context(format_args!("write {value} to {path}"), "/proc/sys must be writable for --net bridge")
 }
 
 /// The `attempt`th address to try for a container: spread by its name over the subnet, so that the first is nearly

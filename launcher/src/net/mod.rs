@@ -11,7 +11,7 @@ mod nft;
 mod publish;
 mod rtnl;
 
-use crate::config::{Config, Net, Publish};
+use crate::config::{Config, Net};
 use crate::error::{Context, Result};
 use crate::state::{Journal, Root};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +23,13 @@ pub use nft::Table;
 pub use publish::{reserve, unpublish};
 
 /// Gives the container of `init` the network it is to have. Its init sets up the mounts meanwhile.
-pub fn connect(config: &Config, root: &Root, journal: &Journal, init: Pid, pidfd: &OwnedFd) -> Result<Option<Table>> {
+pub fn connect(
+    config: &Config,
+    root: &Root,
+    journal: &mut Journal<'_>,
+    init: Pid,
+    pidfd: &OwnedFd,
+) -> Result<Option<Table>> {
     match config.net {
         Net::Host => Ok(None),
         Net::None => rtnl::up_loopback(&socket_inside(pidfd)?).map(|()| None),
@@ -49,19 +55,10 @@ pub fn undo(what: &str) -> Result<()> {
 fn socket_inside(pidfd: &OwnedFd) -> Result<netlink::Socket> {
     let enter = |namespace: BorrowedFd<'_>| move_into_thread_name_spaces(namespace, ThreadNameSpaceType::NETWORK);
     let host = openat(CWD, c"/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .context(|| "open /proc/self/ns/net".into(), "mount /proc")?;
-    enter(pidfd.as_fd()).context(|| "setns to the container's network".into(), "")?;
+        .context(format_args!("open /proc/self/ns/net"), "mount /proc")?;
+    enter(pidfd.as_fd()).context(format_args!("setns to the container's network"), "")?;
     let socket = netlink::Socket::open(netlink::Protocol::Route);
     move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network))
-        .context(|| "setns back to the host's network".into(), "")?;
+        .context(format_args!("setns back to the host's network"), "")?;
     socket
-}
-
-/// The published ports of one container, as they stand in messages.
-fn describe(publish: &Publish) -> String {
-    let protocol = match publish.protocol {
-        crate::config::Protocol::Tcp => "tcp",
-        crate::config::Protocol::Udp => "udp",
-    };
-    format!("publish {}:{}/{protocol}", publish.address, publish.host_port)
 }

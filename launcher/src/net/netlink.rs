@@ -13,6 +13,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, netlink,
     sendmsg, socketpair,
 };
+use std::fmt;
 use std::mem::MaybeUninit;
 
 /// Which part of the kernel listens.
@@ -44,19 +45,9 @@ struct Request {
     acknowledged: bool,
 }
 
-/// Why a request failed.
-pub struct Failure {
-    /// What the request was for.
-    pub what: String,
-    /// The kernel's reason.
-    pub errno: Errno,
-    /// The kernel's extended acknowledgement, in its own words.
-    pub text: String,
-}
-
 const HEADER: usize = 16;
-/// Room for the acknowledgements of one batch; each is at most a few hundred bytes.
-const ANSWER: usize = 16 * 1024;
+/// Room for one acknowledgement, with the whole request in it where the kernel does not cap it.
+const ANSWER: usize = 8 * 1024;
 
 impl Socket {
     /// Opens a socket in the launcher's current network namespace.
@@ -71,7 +62,7 @@ impl Socket {
         };
         let kind = SocketType::RAW;
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, kind, SocketFlags::CLOEXEC, number)
-            .context(|| "open a netlink socket".into(), hint)?;
+            .context(format_args!("open a netlink socket"), hint)?;
         for option in sys::NETLINK_OPTIONS {
             // Only the wording of errors depends on them.
             let _ = sys::set_netlink_option(&socket, option);
@@ -79,32 +70,32 @@ impl Socket {
         Ok(Self(socket))
     }
 
-    /// Sends the batch; the first request that failed, and was not accepted as it is, is the error.
-    pub fn send(&self, batch: &Batch) -> std::result::Result<(), Failure> {
-        let whole = |errno| Failure { what: "talk to the kernel by netlink".into(), errno, text: String::new() };
+    /// Sends the batch; the first request that failed, and was not accepted as it is, is the error, with what the
+    /// kernel's extended acknowledgement says.
+    pub fn send(&self, batch: &Batch) -> Result<()> {
+        let talk = format_args!("talk to the kernel by netlink");
         if batch.overflow {
-            return Err(whole(Errno::MSGSIZE));
+            return Err(Error::new(talk, Errno::MSGSIZE, ""));
         }
-        rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).map_err(whole)?;
+        rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).context(talk, "")?;
 
         let mut waiting = batch.requests.iter().filter(|request| request.acknowledged).count();
         let mut failure = None;
-        let mut buffer = vec![0; ANSWER];
+        let mut buffer = [0; ANSWER];
         while waiting > 0 {
-            let (length, _) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT).map_err(whole)?;
+            let (length, _) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT).context(talk, "")?;
             let mut answers = buffer.get(..length).unwrap_or_default();
             while let Some(answer) = Answer::next(&mut answers) {
                 let Some(request) = batch.requests.get(answer.sequence as usize) else { continue };
-                waiting = waiting.saturating_sub(usize::from(request.acknowledged));
-                if answer.errno == 0 || request.accepted.is_some_and(|errno| errno.raw_os_error() == answer.errno) {
-                    continue;
+                let accepted = answer.errno == 0 || request.accepted.map(Errno::raw_os_error) == Some(answer.errno);
+                if !accepted && failure.is_none() {
+                    let errno = Errno::from_raw_os_error(answer.errno);
+                    let text = String::from_utf8_lossy(answer.text);
+                    failure = Some(Error::new(format_args!("{}", request.what), errno, &text));
                 }
-                failure.get_or_insert_with(|| Failure {
-                    what: request.what.clone(),
-                    errno: Errno::from_raw_os_error(answer.errno),
-                    text: answer.text.clone(),
-                });
-                if !request.acknowledged {
+                if request.acknowledged {
+                    waiting -= 1;
+                } else if answer.errno != 0 {
                     // The batch was refused as a whole: there will be no other answer.
                     waiting = 0;
                 }
@@ -112,9 +103,7 @@ impl Socket {
         }
         failure.map_or(Ok(()), Err)
     }
-}
 
-impl Socket {
     /// Closes the socket when the kernel comes to it, instead of waiting here for what closing it entails.
     ///
     /// It goes into a message that nobody will read, to a socket that only that message still refers to: garbage,
@@ -140,14 +129,6 @@ impl AsFd for Socket {
     }
 }
 
-impl Failure {
-    /// As an error of the launcher's, the kernel's own words before `hint`.
-    pub fn into_error(self, hint: &str) -> Error {
-        let separator = if self.text.is_empty() || hint.is_empty() { "" } else { "; " };
-        Error::new(self.what, self.errno, format!("{}{separator}{hint}", self.text))
-    }
-}
-
 /// A message being written. Lengths are filled in when the part that they measure is complete.
 pub struct Message<'a> {
     batch: &'a mut Batch,
@@ -157,12 +138,12 @@ impl Batch {
     /// Adds a request with `flags` (NLM_F_*) that `write` fills, to be acknowledged; `what` stands in its error.
     pub fn request(
         &mut self,
-        what: impl Into<String>,
+        what: fmt::Arguments<'_>,
         kind: u16,
         flags: u32,
         write: impl FnOnce(&mut Message<'_>),
     ) -> &mut Self {
-        self.message(what.into(), kind, flags | uapi::NLM_F_ACK, write)
+        self.message(what, kind, flags | uapi::NLM_F_ACK, write)
     }
 
     /// Accepts `errno` as an answer to the last request.
@@ -174,26 +155,37 @@ impl Batch {
     }
 
     /// Adds a message that is answered only when it is refused.
-    pub fn message(&mut self, what: String, kind: u16, flags: u32, write: impl FnOnce(&mut Message<'_>)) -> &mut Self {
+    pub fn message(
+        &mut self,
+        what: fmt::Arguments<'_>,
+        kind: u16,
+        flags: u32,
+        write: impl FnOnce(&mut Message<'_>),
+    ) -> &mut Self {
+        let start = self.begin(what, kind, flags);
+        write(&mut Message { batch: self });
+        self.end(start)
+    }
+
+    fn begin(&mut self, what: fmt::Arguments<'_>, kind: u16, flags: u32) -> usize {
         let start = self.bytes.len();
         let sequence = self.requests.len() as u32;
-        self.requests.push(Request { what, accepted: None, acknowledged: flags & uapi::NLM_F_ACK != 0 });
+        let acknowledged = flags & uapi::NLM_F_ACK != 0;
+        self.requests.push(Request { what: what.to_string(), accepted: None, acknowledged });
         // struct nlmsghdr: length, type, flags, sequence number, port
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(&((flags | uapi::NLM_F_REQUEST) as u16).to_ne_bytes());
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        write(&mut Message { batch: self });
+        start
+    }
+
+    #[inline(never)]
+    fn end(&mut self, start: usize) -> &mut Self {
         let length = (self.bytes.len() - start) as u32;
         self.patch(start, &length.to_ne_bytes());
         self
-    }
-
-    /// The bytes as they are sent.
-    #[cfg(test)]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
     }
 
     fn patch(&mut self, at: usize, bytes: &[u8]) {
@@ -205,23 +197,24 @@ impl Batch {
 
 impl Message<'_> {
     /// Appends bytes as they are: a message's fixed header.
+    #[inline(never)]
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.batch.bytes.extend_from_slice(bytes);
         self
     }
 
     /// An attribute of bytes.
+    #[inline(never)]
     pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        self.attribute(kind, |message| {
-            message.raw(value);
-        })
+        let start = self.begin(kind);
+        self.raw(value).end(start)
     }
 
     /// An attribute of text, with the NUL that the kernel wants behind it.
+    #[inline(never)]
     pub fn text(&mut self, kind: u16, value: &str) -> &mut Self {
-        self.attribute(kind, |message| {
-            message.raw(value.as_bytes()).raw(&[0]);
-        })
+        let start = self.begin(kind);
+        self.raw(value.as_bytes()).raw(&[0]).end(start)
     }
 
     /// A number in the machine's byte order, as rtnetlink has them.
@@ -230,6 +223,7 @@ impl Message<'_> {
     }
 
     /// A number in network byte order, as nf_tables has them.
+    #[inline(never)]
     pub fn u32_be(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_be_bytes())
     }
@@ -237,14 +231,22 @@ impl Message<'_> {
     /// An attribute of attributes.
     pub fn nest(&mut self, kind: u16, write: impl FnOnce(&mut Message<'_>)) -> &mut Self {
         const NLA_F_NESTED: u16 = 1 << 15;
-        self.attribute(kind | NLA_F_NESTED, write)
+        let start = self.begin(kind | NLA_F_NESTED);
+        write(self);
+        self.end(start)
     }
 
-    /// struct nlattr, its value, and the padding to four bytes that its length does not count.
-    fn attribute(&mut self, kind: u16, write: impl FnOnce(&mut Message<'_>)) -> &mut Self {
+    /// struct nlattr, whose length is still to come.
+    #[inline(never)]
+    fn begin(&mut self, kind: u16) -> usize {
         let start = self.batch.bytes.len();
         self.raw(&[0; 2]).raw(&kind.to_ne_bytes());
-        write(self);
+        start
+    }
+
+    /// Fills the length in of the attribute at `start`, and pads it to four bytes, which its length does not count.
+    #[inline(never)]
+    fn end(&mut self, start: usize) -> &mut Self {
         let length = self.batch.bytes.len() - start;
         match u16::try_from(length) {
             Ok(length) => self.batch.patch(start, &length.to_ne_bytes()),
@@ -256,15 +258,15 @@ impl Message<'_> {
 }
 
 /// An NLMSG_ERROR: the acknowledgement of one request.
-struct Answer {
+struct Answer<'a> {
     sequence: u32,
     errno: i32,
-    text: String,
+    text: &'a [u8],
 }
 
-impl Answer {
+impl<'a> Answer<'a> {
     /// Takes the next one off `answers`; messages of other kinds are passed over.
-    fn next(answers: &mut &[u8]) -> Option<Self> {
+    fn next(answers: &mut &'a [u8]) -> Option<Self> {
         const NLMSG_ERROR: u16 = 2;
         loop {
             let length = u32_at(answers, 0)? as usize;
@@ -287,16 +289,16 @@ impl Answer {
 }
 
 /// NLMSGERR_ATTR_MSG among the attributes of an acknowledgement.
-fn message_text(mut attributes: &[u8]) -> String {
+fn message_text(mut attributes: &[u8]) -> &[u8] {
     while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
         let length = usize::from(length);
         let Some(value) = attributes.get(4..length) else { break };
         if u32::from(kind) == uapi::nlmsgerr_attrs::NLMSGERR_ATTR_MSG as u32 {
-            return String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
+            return value.strip_suffix(&[0]).unwrap_or(value);
         }
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    String::new()
+    &[]
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

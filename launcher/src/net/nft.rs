@@ -17,20 +17,20 @@
 //!     oifname @bridges iifname != @bridges ct state != established,related ct status != dnat drop }
 //! chain masquerade { type nat hook postrouting priority srcnat
 //!     iifname @bridges oifname != @bridges masquerade
-//!     iifname @bridges oifname @bridges ct status dnat masquerade     # a container by the published port of another
+//!     oifname @bridges ip saddr 10.77.0.0/16 ct status dnat masquerade    # a container by a published port
 //!     oifname @bridges ip saddr 127.0.0.0/8 masquerade }
 //! ```
 //!
 //! Must not touch any other table.
 
 use crate::config::Publish;
-use crate::error::{Error, Result};
-use crate::net::bridge::BRIDGE;
-use crate::net::describe;
-use crate::net::netlink::{Batch, Failure, Message, Protocol, Socket};
+use crate::error::Result;
+use crate::net::bridge::{BRIDGE, SUBNET};
+use crate::net::netlink::{Batch, Message, Protocol, Socket};
 use crate::state::Root;
 use linux_raw_sys::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use rustix::io::Errno;
+use std::fmt;
 use std::net::Ipv4Addr;
 
 const TABLE: &str = "kontena";
@@ -166,102 +166,140 @@ pub struct Table {
     socket: Option<Socket>,
 }
 
+/// An expression of a rule, or a few that belong together, in nft's order. Each leaves what it loads in the first
+/// register, unless it says otherwise.
+enum Expression {
+    /// `iifname` or `oifname`, by its NFT_META_* key, which is, or is not, one of the bridges.
+    Bridge(u32, bool),
+    /// `iifname` which is not this.
+    NotFrom(&'static str),
+    /// The IPv4 address at this offset of the header begins with these bytes.
+    Address(u32, &'static [u8]),
+    /// The connection's NFT_CT_* key has any, or none, of these bits.
+    Connection(u32, u32, bool),
+    /// The destination is an address of this host.
+    Local,
+    /// The destination's address.
+    Destination,
+    /// Looks the protocol and the port up in the map, behind what stands before the register, and sends the connection
+    /// to the container that the map has for it.
+    Redirect(&'static str, u32),
+    /// The container's address becomes the host's.
+    Masquerade,
+    /// The packet goes no further.
+    Drop,
+}
+use Expression::*;
+
+/// A base chain and its rules.
+struct Chain {
+    name: &'static str,
+    kind: &'static str,
+    hook: u32,
+    priority: i32,
+    rules: &'static [&'static [Expression]],
+}
+
+const PUBLISH: &[&[Expression]] =
+    &[&[Destination, Redirect(PUBLISHED_AT, NFT_REG32_01)], &[Local, Redirect(PUBLISHED, NFT_REG32_00)]];
+
+static CHAINS: [Chain; 5] = [
+    Chain {
+        name: "guard",
+        kind: "filter",
+        hook: NF_INET_PRE_ROUTING,
+        priority: NF_IP_PRI_RAW,
+        rules: &[&[NotFrom("lo"), Address(DESTINATION, &LOOPBACK), Drop]],
+    },
+    Chain { name: "publish", kind: "nat", hook: NF_INET_PRE_ROUTING, priority: NF_IP_PRI_NAT_DST, rules: PUBLISH },
+    Chain { name: "publish_local", kind: "nat", hook: NF_INET_LOCAL_OUT, priority: NF_IP_PRI_NAT_DST, rules: PUBLISH },
+    Chain {
+        name: "forward",
+        kind: "filter",
+        hook: NF_INET_FORWARD,
+        priority: NF_IP_PRI_FILTER,
+        rules: &[&[
+            Bridge(NFT_META_OIFNAME, true),
+            Bridge(NFT_META_IIFNAME, false),
+            Connection(NFT_CT_STATE, CT_ESTABLISHED_OR_RELATED, false),
+            Connection(NFT_CT_STATUS, IPS_DST_NAT, false),
+            Drop,
+        ]],
+    },
+    Chain {
+        name: "masquerade",
+        kind: "nat",
+        hook: NF_INET_POST_ROUTING,
+        priority: NF_IP_PRI_NAT_SRC,
+        rules: &[
+            &[Bridge(NFT_META_IIFNAME, true), Bridge(NFT_META_OIFNAME, false), Masquerade],
+            // By its address: a packet that br_netfilter takes here from within the bridge has no iifname.
+            &[
+                Bridge(NFT_META_OIFNAME, true),
+                Address(SOURCE, &SUBNET),
+                Connection(NFT_CT_STATUS, IPS_DST_NAT, true),
+                Masquerade,
+            ],
+            &[Bridge(NFT_META_OIFNAME, true), Address(SOURCE, &LOOPBACK), Masquerade],
+        ],
+    },
+];
+
 /// Makes the table, with all that is in it from the first, in one batch. EEXIST is no error.
 pub fn add_table(root: &Root) -> Result<()> {
     root.record_shared(&format!("net {RECORD}"))?;
     match Table::open()?.send(table) {
-        Err(failure) if failure.errno == Errno::EXIST => Ok(()),
-        sent => sent.map_err(error),
+        Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
+        sent => sent,
     }
 }
 
 fn table(batch: &mut Batch) {
-    let make = NLM_F_CREATE | NLM_F_EXCL;
-    request(batch, "add table kontena", NFT_MSG_NEWTABLE, make, |m| {
+    request(batch, "table", TABLE, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, |m| {
         m.text(NFTA_TABLE_NAME, TABLE);
     });
 
     let (address, port) = (TYPE_IPADDR, TYPE_INET_SERVICE);
     let protocol_port = TYPE_INET_PROTOCOL << 6 | port;
     for (name, key, length) in [(PUBLISHED, protocol_port, 8), (PUBLISHED_AT, address << 12 | protocol_port, 12)] {
-        request(batch, "add a map of published ports", NFT_MSG_NEWSET, NLM_F_CREATE, |m| {
-            m.text(NFTA_SET_TABLE, TABLE).text(NFTA_SET_NAME, name).u32_be(NFTA_SET_FLAGS, NFT_SET_MAP);
-            m.u32_be(NFTA_SET_KEY_TYPE, key).u32_be(NFTA_SET_KEY_LEN, length);
-            m.u32_be(NFTA_SET_DATA_TYPE, address << 6 | port).u32_be(NFTA_SET_DATA_LEN, 8).u32_be(NFTA_SET_ID, length);
+        set(batch, name, NFT_SET_MAP, key, length, |m| {
+            m.u32_be(NFTA_SET_DATA_TYPE, address << 6 | port).u32_be(NFTA_SET_DATA_LEN, 8);
         });
     }
-    request(batch, "add set bridges", NFT_MSG_NEWSET, NLM_F_CREATE, |m| {
-        m.text(NFTA_SET_TABLE, TABLE).text(NFTA_SET_NAME, BRIDGES).u32_be(NFTA_SET_FLAGS, 0);
-        m.u32_be(NFTA_SET_KEY_TYPE, TYPE_IFNAME).u32_be(NFTA_SET_KEY_LEN, 16).u32_be(NFTA_SET_ID, 2);
+    set(batch, BRIDGES, 0, TYPE_IFNAME, 16, |m| {
         // What nft needs to show names: NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes long, BYTEORDER_HOST_ENDIAN.
         let [a, b, c, d] = 1u32.to_ne_bytes();
         m.bytes(NFTA_SET_USERDATA, &[0, 4, a, b, c, d]);
     });
-    elements(batch, "add kontena0 to the bridges", NFT_MSG_NEWSETELEM, BRIDGES, |m| {
-        element(m, &interface(BRIDGE), None);
-    });
+    element(batch, NFT_MSG_NEWSETELEM, format_args!("add kontena0 to the bridges"), BRIDGES, &interface(BRIDGE), None);
 
-    chain(batch, "guard", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW);
-    rule(batch, "guard", |r| {
-        load_meta(r, NFT_META_IIFNAME);
-        compare(r, NFT_CMP_NEQ, &interface("lo"));
-        load_payload(r, NFT_PAYLOAD_NETWORK_HEADER, DESTINATION, 1, NFT_REG32_00);
-        compare(r, NFT_CMP_EQ, &[127]);
-        drop_packet(r);
-    });
-    for (name, hook) in [("publish", NF_INET_PRE_ROUTING), ("publish_local", NF_INET_LOCAL_OUT)] {
-        chain(batch, name, "nat", hook, NF_IP_PRI_NAT_DST);
-        rule(batch, name, |r| {
-            load_payload(r, NFT_PAYLOAD_NETWORK_HEADER, DESTINATION, 4, NFT_REG32_00);
-            redirect(r, PUBLISHED_AT, NFT_REG32_01);
-        });
-        rule(batch, name, |r| {
-            expression(r, "fib", |m| {
-                m.u32_be(NFTA_FIB_DREG, NFT_REG32_00).u32_be(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-                m.u32_be(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+    for chain in &CHAINS {
+        request(batch, "chain", chain.name, NFT_MSG_NEWCHAIN, NLM_F_CREATE, |m| {
+            m.text(NFTA_CHAIN_TABLE, TABLE).text(NFTA_CHAIN_NAME, chain.name).text(NFTA_CHAIN_TYPE, chain.kind);
+            m.nest(NFTA_CHAIN_HOOK, |m| {
+                m.u32_be(NFTA_HOOK_HOOKNUM, chain.hook).u32_be(NFTA_HOOK_PRIORITY, chain.priority as u32);
             });
-            compare(r, NFT_CMP_EQ, &RTN_LOCAL.to_ne_bytes());
-            redirect(r, PUBLISHED, NFT_REG32_00);
         });
+        for rule in chain.rules {
+            request(batch, "rule of", chain.name, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, |m| {
+                m.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, chain.name).nest(NFTA_RULE_EXPRESSIONS, |m| {
+                    rule.iter().for_each(|expression| expression.put(m));
+                });
+            });
+        }
     }
-    chain(batch, "forward", "filter", NF_INET_FORWARD, NF_IP_PRI_FILTER);
-    rule(batch, "forward", |r| {
-        is_bridge(r, NFT_META_OIFNAME, true);
-        is_bridge(r, NFT_META_IIFNAME, false);
-        connection(r, NFT_CT_STATE, CT_ESTABLISHED_OR_RELATED, false);
-        connection(r, NFT_CT_STATUS, IPS_DST_NAT, false);
-        drop_packet(r);
-    });
-    chain(batch, "masquerade", "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC);
-    rule(batch, "masquerade", |r| {
-        is_bridge(r, NFT_META_IIFNAME, true);
-        is_bridge(r, NFT_META_OIFNAME, false);
-        expression(r, "masq", |_| ());
-    });
-    rule(batch, "masquerade", |r| {
-        is_bridge(r, NFT_META_IIFNAME, true);
-        is_bridge(r, NFT_META_OIFNAME, true);
-        connection(r, NFT_CT_STATUS, IPS_DST_NAT, true);
-        expression(r, "masq", |_| ());
-    });
-    rule(batch, "masquerade", |r| {
-        is_bridge(r, NFT_META_OIFNAME, true);
-        load_payload(r, NFT_PAYLOAD_NETWORK_HEADER, SOURCE, 1, NFT_REG32_00);
-        compare(r, NFT_CMP_EQ, &[127]);
-        expression(r, "masq", |_| ());
-    });
 }
 
 /// Deletes the table with all that is in it; no table is no error.
 pub fn delete_table() -> Result<()> {
     let deleted = Table::open()?.send(|batch| {
-        request(batch, "delete table kontena", NFT_MSG_DELTABLE, 0, |m| {
-            m.text(NFTA_TABLE_NAME, TABLE);
+        batch.request(format_args!("delete table {TABLE}"), NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, 0, |m| {
+            m.raw(&NFGENMSG).text(NFTA_TABLE_NAME, TABLE);
         });
     });
     match deleted {
-        Err(failure) if failure.errno == Errno::NOENT => Ok(()),
-        sent => sent.map_err(error),
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+        deleted => deleted,
     }
 }
 
@@ -272,15 +310,14 @@ impl Table {
     }
 
     /// Publishes: all of the ports, or none. EEXIST: one of them is in its map already.
-    pub fn publish(&self, ports: &[Publish], address: Ipv4Addr) -> std::result::Result<(), Failure> {
+    pub fn publish(&self, ports: &[Publish], address: Ipv4Addr) -> Result<()> {
         self.send(|batch| {
             for publish in ports {
                 let (map, key) = key(publish);
-                elements(batch, &describe(publish), NFT_MSG_NEWSETELEM, map, |m| {
-                    let [a, b, c, d] = address.octets();
-                    let [high, low] = publish.container_port.to_be_bytes();
-                    element(m, &key, Some(&[a, b, c, d, high, low, 0, 0]));
-                });
+                let [a, b, c, d] = address.octets();
+                let [high, low] = publish.container_port.to_be_bytes();
+                let container = [a, b, c, d, high, low, 0, 0];
+                element(batch, NFT_MSG_NEWSETELEM, format_args!("{publish}"), map, &key, Some(&container));
             }
         })
     }
@@ -289,49 +326,38 @@ impl Table {
     pub fn unpublish(&self, ports: &[Publish]) -> Result<()> {
         for publish in ports {
             let (map, key) = key(publish);
-            let deleted = self.send(|batch| {
-                elements(batch, &describe(publish), NFT_MSG_DELSETELEM, map, |m| element(m, &key, None));
-            });
+            let deleted =
+                self.send(|batch| element(batch, NFT_MSG_DELSETELEM, format_args!("{publish}"), map, &key, None));
             match deleted {
-                Err(failure) if failure.errno == Errno::NOENT => {}
-                sent => sent.map_err(error)?,
+                Err(error) if error.errno() == Some(Errno::NOENT) => {}
+                deleted => deleted?,
             }
         }
         Ok(())
     }
 
     /// Sends what `write` puts between the begin and the end of a batch: the kernel does all of it or nothing.
-    fn send(&self, write: impl FnOnce(&mut Batch)) -> std::result::Result<(), Failure> {
+    fn send(&self, write: impl FnOnce(&mut Batch)) -> Result<()> {
         let mut batch = Batch::default();
-        let marker = |batch: &mut Batch, kind| {
-            // struct nfgenmsg: family, version, and for a batch the subsystem
-            batch.message("begin an nf_tables batch".into(), kind, 0, |m| {
-                m.raw(&[0, 0]).raw(&NFNL_SUBSYS_NFTABLES.to_be_bytes());
-            });
-        };
         marker(&mut batch, NFNL_MSG_BATCH_BEGIN);
         write(&mut batch);
         marker(&mut batch, NFNL_MSG_BATCH_END);
-        self.socket.as_ref().map_or(Ok(()), |socket| socket.send(&batch))
+        let Some(socket) = &self.socket else { return Ok(()) };
+        socket.send(&batch).map_err(|error| match error.errno() {
+            Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::PROTONOSUPPORT) => error.advise(
+                "the kernel needs nf_tables with nat, masq, fib and ct (CONFIG_NF_TABLES, CONFIG_NFT_NAT, \
+                 CONFIG_NFT_MASQ, CONFIG_NFT_FIB_IPV4, CONFIG_NFT_CT) or their modules: load them, or use --net none \
+                 or host",
+            ),
+            _ => error,
+        })
     }
 }
 
-impl Drop for Table {
+impl std::ops::Drop for Table {
     fn drop(&mut self) {
         self.socket.take().into_iter().for_each(Socket::close_later);
     }
-}
-
-/// A failure of this file's, told.
-pub fn error(failure: Failure) -> Error {
-    let hint = match failure.errno {
-        Errno::NOENT | Errno::OPNOTSUPP | Errno::PROTONOSUPPORT => {
-            "the kernel needs nf_tables with nat, masq, fib and ct (CONFIG_NF_TABLES, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, \
-             CONFIG_NFT_FIB_IPV4, CONFIG_NFT_CT) or their modules: load them, or use --net none or host"
-        }
-        _ => "",
-    };
-    failure.into_error(hint)
 }
 
 /// The map for a port, and its key there: the address where it has one, protocol and port, each padded to four bytes.
@@ -351,56 +377,124 @@ fn interface(name: &str) -> [u8; 16] {
     bytes
 }
 
-fn request(batch: &mut Batch, what: &str, message: u16, flags: u32, write: impl FnOnce(&mut Message<'_>)) {
-    batch.request(what, NFNL_SUBSYS_NFTABLES << 8 | message, flags, |m| {
-        m.raw(&[NFPROTO_IPV4, 0, 0, 0]);
+/// struct nfgenmsg: family, version, and what only a batch has
+const NFGENMSG: [u8; 4] = [NFPROTO_IPV4, 0, 0, 0];
+
+/// The begin or the end of a batch; its struct nfgenmsg has the subsystem.
+fn marker(batch: &mut Batch, kind: u16) {
+    batch.message(format_args!("begin an nf_tables batch"), kind, 0, |m| {
+        m.raw(&[0, 0]).raw(&NFNL_SUBSYS_NFTABLES.to_be_bytes());
+    });
+}
+
+/// Adds the `object` of this `name`.
+fn request(batch: &mut Batch, object: &str, name: &str, kind: u16, flags: u32, write: impl FnOnce(&mut Message<'_>)) {
+    batch.request(format_args!("add {object} {name}"), NFNL_SUBSYS_NFTABLES << 8 | kind, flags, |m| {
+        write(m.raw(&NFGENMSG));
+    });
+}
+
+/// Adds a set, or a map; `write` adds what is particular to it. Its key's length serves as its number in the batch.
+fn set(batch: &mut Batch, name: &str, flags: u32, key: u32, length: u32, write: impl FnOnce(&mut Message<'_>)) {
+    request(batch, "set", name, NFT_MSG_NEWSET, NLM_F_CREATE, |m| {
+        m.text(NFTA_SET_TABLE, TABLE).text(NFTA_SET_NAME, name).u32_be(NFTA_SET_FLAGS, flags);
+        m.u32_be(NFTA_SET_KEY_TYPE, key).u32_be(NFTA_SET_KEY_LEN, length).u32_be(NFTA_SET_ID, length);
         write(m);
     });
 }
 
-fn chain(batch: &mut Batch, name: &str, kind: &str, hook: u32, priority: i32) {
-    request(batch, &format!("add chain {name}"), NFT_MSG_NEWCHAIN, NLM_F_CREATE, |m| {
-        m.text(NFTA_CHAIN_TABLE, TABLE).text(NFTA_CHAIN_NAME, name).text(NFTA_CHAIN_TYPE, kind);
-        m.nest(NFTA_CHAIN_HOOK, |m| {
-            m.u32_be(NFTA_HOOK_HOOKNUM, hook).u32_be(NFTA_HOOK_PRIORITY, priority as u32);
-        });
-    });
-}
-
-fn rule(batch: &mut Batch, chain: &str, write: impl FnOnce(&mut Message<'_>)) {
-    request(batch, &format!("add a rule to {chain}"), NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, |m| {
-        m.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, chain).nest(NFTA_RULE_EXPRESSIONS, write);
-    });
-}
-
-fn elements(batch: &mut Batch, what: &str, message: u16, set: &str, write: impl FnOnce(&mut Message<'_>)) {
-    let flags = if message == NFT_MSG_NEWSETELEM { NLM_F_CREATE | NLM_F_EXCL } else { 0 };
-    request(batch, what, message, flags, |m| {
-        m.text(NFTA_SET_ELEM_LIST_TABLE, TABLE).text(NFTA_SET_ELEM_LIST_SET, set);
-        m.nest(NFTA_SET_ELEM_LIST_ELEMENTS, write);
-    });
-}
-
-fn element(m: &mut Message<'_>, key: &[u8], data: Option<&[u8]>) {
-    m.nest(NFTA_LIST_ELEM, |m| {
-        m.nest(NFTA_SET_ELEM_KEY, |m| {
-            m.bytes(NFTA_DATA_VALUE, key);
-        });
-        if let Some(data) = data {
-            m.nest(NFTA_SET_ELEM_DATA, |m| {
-                m.bytes(NFTA_DATA_VALUE, data);
+/// Adds an element to a set or, with data, to a map; or deletes it there. `what` stands in the error.
+fn element(batch: &mut Batch, kind: u16, what: fmt::Arguments<'_>, set: &str, key: &[u8], data: Option<&[u8]>) {
+    let flags = if kind == NFT_MSG_NEWSETELEM { NLM_F_CREATE | NLM_F_EXCL } else { 0 };
+    batch.request(what, NFNL_SUBSYS_NFTABLES << 8 | kind, flags, |m| {
+        m.raw(&NFGENMSG).text(NFTA_SET_ELEM_LIST_TABLE, TABLE).text(NFTA_SET_ELEM_LIST_SET, set);
+        m.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |m| {
+            m.nest(NFTA_LIST_ELEM, |m| {
+                value(m, NFTA_SET_ELEM_KEY, key);
+                if let Some(data) = data {
+                    value(m, NFTA_SET_ELEM_DATA, data);
+                }
             });
-        }
+        });
     });
 }
 
-// The expressions of a rule. Each leaves what it loads in the first register, unless it says otherwise.
+/// Bytes as a register has them.
+fn value(m: &mut Message<'_>, kind: u16, value: &[u8]) {
+    m.nest(kind, |m| {
+        m.bytes(NFTA_DATA_VALUE, value);
+    });
+}
 
+/// 127.0.0.0/8.
+const LOOPBACK: [u8; 1] = [127];
 /// Offsets in the IPv4 header; RFC 791.
 const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
 /// Offset in the TCP and the UDP header.
 const DESTINATION_PORT: u32 = 2;
+
+impl Expression {
+    fn put(&self, m: &mut Message<'_>) {
+        match *self {
+            Bridge(key, is) => {
+                load_meta(m, key, NFT_REG32_00);
+                expression(m, "lookup", |m| {
+                    m.text(NFTA_LOOKUP_SET, BRIDGES).u32_be(NFTA_LOOKUP_SREG, NFT_REG32_00);
+                    m.u32_be(NFTA_LOOKUP_FLAGS, if is { 0 } else { NFT_LOOKUP_F_INV });
+                });
+            }
+            NotFrom(name) => {
+                load_meta(m, NFT_META_IIFNAME, NFT_REG32_00);
+                compare(m, NFT_CMP_NEQ, &interface(name));
+            }
+            Address(offset, bytes) => {
+                load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, offset, bytes.len() as u32, NFT_REG32_00);
+                compare(m, NFT_CMP_EQ, bytes);
+            }
+            Connection(key, bits, any) => {
+                expression(m, "ct", |m| {
+                    m.u32_be(NFTA_CT_KEY, key).u32_be(NFTA_CT_DREG, NFT_REG32_00);
+                });
+                expression(m, "bitwise", |m| {
+                    m.u32_be(NFTA_BITWISE_SREG, NFT_REG32_00).u32_be(NFTA_BITWISE_DREG, NFT_REG32_00);
+                    m.u32_be(NFTA_BITWISE_LEN, 4);
+                    value(m, NFTA_BITWISE_MASK, &bits.to_ne_bytes());
+                    value(m, NFTA_BITWISE_XOR, &[0; 4]);
+                });
+                compare(m, if any { NFT_CMP_NEQ } else { NFT_CMP_EQ }, &[0; 4]);
+            }
+            Local => {
+                expression(m, "fib", |m| {
+                    m.u32_be(NFTA_FIB_DREG, NFT_REG32_00).u32_be(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                    m.u32_be(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+                });
+                compare(m, NFT_CMP_EQ, &RTN_LOCAL.to_ne_bytes());
+            }
+            Destination => load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, DESTINATION, 4, NFT_REG32_00),
+            Redirect(map, register) => {
+                load_meta(m, NFT_META_L4PROTO, register);
+                load_payload(m, NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT, 2, register + 1);
+                expression(m, "lookup", |m| {
+                    m.text(NFTA_LOOKUP_SET, map).u32_be(NFTA_LOOKUP_SREG, NFT_REG32_00);
+                    m.u32_be(NFTA_LOOKUP_DREG, NFT_REG32_00);
+                });
+                expression(m, "nat", |m| {
+                    m.u32_be(NFTA_NAT_TYPE, NFT_NAT_DNAT).u32_be(NFTA_NAT_FAMILY, NFPROTO_IPV4.into());
+                    m.u32_be(NFTA_NAT_REG_ADDR_MIN, NFT_REG32_00).u32_be(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_01);
+                });
+            }
+            Masquerade => expression(m, "masq", |_| ()),
+            Drop => expression(m, "immediate", |m| {
+                m.u32_be(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT).nest(NFTA_IMMEDIATE_DATA, |m| {
+                    m.nest(NFTA_DATA_VERDICT, |m| {
+                        m.u32_be(NFTA_VERDICT_CODE, NF_DROP);
+                    });
+                });
+            }),
+        }
+    }
+}
 
 fn expression(m: &mut Message<'_>, name: &str, write: impl FnOnce(&mut Message<'_>)) {
     m.nest(NFTA_LIST_ELEM, |m| {
@@ -408,11 +502,7 @@ fn expression(m: &mut Message<'_>, name: &str, write: impl FnOnce(&mut Message<'
     });
 }
 
-fn load_meta(m: &mut Message<'_>, key: u32) {
-    load_meta_to(m, key, NFT_REG32_00);
-}
-
-fn load_meta_to(m: &mut Message<'_>, key: u32, register: u32) {
+fn load_meta(m: &mut Message<'_>, key: u32, register: u32) {
     expression(m, "meta", |m| {
         m.u32_be(NFTA_META_KEY, key).u32_be(NFTA_META_DREG, register);
     });
@@ -425,61 +515,9 @@ fn load_payload(m: &mut Message<'_>, base: u32, offset: u32, length: u32, regist
     });
 }
 
-fn compare(m: &mut Message<'_>, operation: u32, value: &[u8]) {
+fn compare(m: &mut Message<'_>, operation: u32, with: &[u8]) {
     expression(m, "cmp", |m| {
         m.u32_be(NFTA_CMP_SREG, NFT_REG32_00).u32_be(NFTA_CMP_OP, operation);
-        m.nest(NFTA_CMP_DATA, |m| {
-            m.bytes(NFTA_DATA_VALUE, value);
-        });
-    });
-}
-
-/// Whether the link that `key` loads is, or is not, one of the bridges.
-fn is_bridge(m: &mut Message<'_>, key: u32, is: bool) {
-    load_meta(m, key);
-    expression(m, "lookup", |m| {
-        m.text(NFTA_LOOKUP_SET, BRIDGES).u32_be(NFTA_LOOKUP_SREG, NFT_REG32_00);
-        m.u32_be(NFTA_LOOKUP_FLAGS, if is { 0 } else { NFT_LOOKUP_F_INV });
-    });
-}
-
-/// Whether the connection has any, or none, of `bits`.
-fn connection(m: &mut Message<'_>, key: u32, bits: u32, any: bool) {
-    expression(m, "ct", |m| {
-        m.u32_be(NFTA_CT_KEY, key).u32_be(NFTA_CT_DREG, NFT_REG32_00);
-    });
-    expression(m, "bitwise", |m| {
-        m.u32_be(NFTA_BITWISE_SREG, NFT_REG32_00).u32_be(NFTA_BITWISE_DREG, NFT_REG32_00).u32_be(NFTA_BITWISE_LEN, 4);
-        m.nest(NFTA_BITWISE_MASK, |m| {
-            m.bytes(NFTA_DATA_VALUE, &bits.to_ne_bytes());
-        });
-        m.nest(NFTA_BITWISE_XOR, |m| {
-            m.bytes(NFTA_DATA_VALUE, &0u32.to_ne_bytes());
-        });
-    });
-    compare(m, if any { NFT_CMP_NEQ } else { NFT_CMP_EQ }, &0u32.to_ne_bytes());
-}
-
-/// Looks the protocol and the port up in `map`, behind what stands before `register`, and sends the connection to the
-/// container that the map has for it.
-fn redirect(m: &mut Message<'_>, map: &str, register: u32) {
-    load_meta_to(m, NFT_META_L4PROTO, register);
-    load_payload(m, NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT, 2, register + 1);
-    expression(m, "lookup", |m| {
-        m.text(NFTA_LOOKUP_SET, map).u32_be(NFTA_LOOKUP_SREG, NFT_REG32_00).u32_be(NFTA_LOOKUP_DREG, NFT_REG32_00);
-    });
-    expression(m, "nat", |m| {
-        m.u32_be(NFTA_NAT_TYPE, NFT_NAT_DNAT).u32_be(NFTA_NAT_FAMILY, NFPROTO_IPV4.into());
-        m.u32_be(NFTA_NAT_REG_ADDR_MIN, NFT_REG32_00).u32_be(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_01);
-    });
-}
-
-fn drop_packet(m: &mut Message<'_>) {
-    expression(m, "immediate", |m| {
-        m.u32_be(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT).nest(NFTA_IMMEDIATE_DATA, |m| {
-            m.nest(NFTA_DATA_VERDICT, |m| {
-                m.u32_be(NFTA_VERDICT_CODE, NF_DROP);
-            });
-        });
+        value(m, NFTA_CMP_DATA, with);
     });
 }

@@ -5,8 +5,7 @@
 
 use crate::config::{Protocol, Publish};
 use crate::error::{Error, Result};
-use crate::net::describe;
-use crate::net::nft::{self, Table};
+use crate::net::nft::Table;
 use crate::state::Root;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -20,7 +19,11 @@ pub struct Reservation {
 
 /// Reserves the ports, or says which one is taken.
 pub fn reserve(ports: &[Publish]) -> Result<Vec<Reservation>> {
-    ports.iter().map(reserve_one).collect()
+    let mut reservations = Vec::new();
+    for publish in ports {
+        reservations.push(reserve_one(publish)?);
+    }
+    Ok(reservations)
 }
 
 fn reserve_one(publish: &Publish) -> Result<Reservation> {
@@ -31,17 +34,14 @@ fn reserve_one(publish: &Publish) -> Result<Reservation> {
     let address = SocketAddrV4::new(publish.address, publish.host_port);
     let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)
         .and_then(|socket| bind(&socket, &address).map(|()| socket));
-    match socket {
-        Ok(socket) => Ok(Reservation { _socket: socket }),
-        Err(errno) => {
-            let hint = match errno {
-                Errno::ADDRINUSE => "another program or container has this port: stop it, or publish another",
-                Errno::ADDRNOTAVAIL => "not an address of this host: publish one of its own, or none for all",
-                _ => "",
-            };
-            Err(Error::new(describe(publish), errno, hint))
-        }
-    }
+    socket.map(|socket| Reservation { _socket: socket }).map_err(|errno| {
+        let hint = match errno {
+            Errno::ADDRINUSE => "another program or container has this port: stop it, or publish another",
+            Errno::ADDRNOTAVAIL => "not an address of this host: publish one of its own, or none for all",
+            _ => "",
+        };
+        Error::new(format_args!("{publish}"), errno, hint)
+    })
 }
 
 /// Sends what comes to the ports to the container at `address`.
@@ -52,13 +52,12 @@ pub fn publish(root: &Root, ports: &[Publish], address: Ipv4Addr) -> Result<Opti
     let table = Table::open()?;
     match table.publish(ports, address) {
         // The reservation is ours, so what is in the map is left from a container whose launcher was killed.
-        Err(failure) if failure.errno == Errno::EXIST => {
+        Err(error) if error.errno() == Some(Errno::EXIST) => {
             root.sweep()?;
-            table.publish(ports, address)
+            table.publish(ports, address)?;
         }
-        published => published,
+        published => published?,
     }
-    .map_err(nft::error)?;
     Ok(Some(table))
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Must not choose names or addresses: that is bridge.rs.
 
-use crate::error::Result;
-use crate::net::netlink::{Batch, Failure, Message, Socket};
+use crate::error::{Error, Result};
+use crate::net::netlink::{Batch, Message, Socket};
 use linux_raw_sys::netlink as uapi;
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -17,29 +17,26 @@ const MAKE: u32 = uapi::NLM_F_CREATE | uapi::NLM_F_EXCL;
 const VETH_INFO_PEER: u16 = 1;
 const UP: u32 = linux_raw_sys::net::net_device_flags::IFF_UP as u32;
 
-/// What the kernel says where the module or option for a kind of link is missing.
-fn hint(kind: &str, errno: Errno) -> String {
-    match errno {
-        Errno::OPNOTSUPP => format!(
-            "the kernel lacks CONFIG_{}, or its module {kind}: load it, or use --net none or host",
-            kind.to_uppercase()
-        ),
-        _ => String::new(),
-    }
+/// What to do where the kernel has no such kind of link.
+const NO_BRIDGE: &str = "the kernel lacks CONFIG_BRIDGE, or its module bridge: load it, or use --net none or host";
+const NO_VETH: &str = "the kernel lacks CONFIG_VETH, or its module veth: load it, or use --net none or host";
+
+fn advise(error: Error, missing: &str) -> Error {
+    if error.errno() == Some(Errno::OPNOTSUPP) { error.advise(missing) } else { error }
 }
 
 /// Sets up `lo` of the container.
 pub fn up_loopback(container: &Socket) -> Result<()> {
     let mut batch = Batch::default();
     set_up(&mut batch, LOOPBACK_INDEX, "lo");
-    container.send(&batch).map_err(|failure| failure.into_error(""))
+    container.send(&batch)
 }
 
 /// Makes the bridge `name`, up, with a hardware address that stays as ports come and go. EEXIST is no error.
 pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
     let mut batch = Batch::default();
     batch
-        .request(format!("add bridge {name}"), uapi::RTM_NEWLINK as u16, MAKE, |m| {
+        .request(format_args!("add bridge {name}"), uapi::RTM_NEWLINK as u16, MAKE, |m| {
             link_header(m, 0, UP, UP);
             m.text(uapi::IFLA_IFNAME as u16, name).bytes(uapi::IFLA_ADDRESS as u16, &hardware).nest(
                 uapi::IFLA_LINKINFO as u16,
@@ -49,22 +46,19 @@ pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
             );
         })
         .or(Errno::EXIST);
-    host.send(&batch).map_err(|failure| {
-        let hint = hint("bridge", failure.errno);
-        failure.into_error(&hint)
-    })
+    host.send(&batch).map_err(|error| advise(error, NO_BRIDGE))
 }
 
 /// Deletes a link; none of that name is no error.
 pub fn delete_link(host: &Socket, name: &str) -> Result<()> {
     let mut batch = Batch::default();
     batch
-        .request(format!("delete link {name}"), uapi::RTM_DELLINK as u16, 0, |m| {
+        .request(format_args!("delete link {name}"), uapi::RTM_DELLINK as u16, 0, |m| {
             link_header(m, 0, 0, 0);
             m.text(uapi::IFLA_IFNAME as u16, name);
         })
         .or(Errno::NODEV);
-    host.send(&batch).map_err(|failure| failure.into_error(""))
+    host.send(&batch)
 }
 
 /// A link of the host's to a container.
@@ -83,10 +77,10 @@ pub struct Veth<'a> {
 
 /// Gives the bridge its address, should it lack it, and makes a veth pair: the host end up and a port of the bridge,
 /// the peer in the container. EEXIST: another link has the host end's name.
-pub fn add_veth(host: &Socket, gateway: (Ipv4Addr, u8), veth: &Veth<'_>) -> std::result::Result<(), Failure> {
+pub fn add_veth(host: &Socket, gateway: (Ipv4Addr, u8), veth: &Veth<'_>) -> Result<()> {
     let mut batch = Batch::default();
     add_address(&mut batch, veth.bridge, gateway, "the bridge").or(Errno::EXIST);
-    batch.request(format!("add veth {}", veth.host_end), uapi::RTM_NEWLINK as u16, MAKE, |m| {
+    batch.request(format_args!("add veth {}", veth.host_end), uapi::RTM_NEWLINK as u16, MAKE, |m| {
         link_header(m, 0, UP, UP);
         m.text(uapi::IFLA_IFNAME as u16, veth.host_end).u32_ne(uapi::IFLA_MASTER as u16, veth.bridge).nest(
             uapi::IFLA_LINKINFO as u16,
@@ -102,13 +96,17 @@ pub fn add_veth(host: &Socket, gateway: (Ipv4Addr, u8), veth: &Veth<'_>) -> std:
             },
         );
     });
-    host.send(&batch)
-}
-
-/// The error of [`add_veth`].
-pub fn veth_error(failure: Failure) -> crate::error::Error {
-    let hint = hint("veth", failure.errno);
-    failure.into_error(&hint)
+    // A container may come by the published port to itself, and then its frame goes back to where it came from. The
+    // kernel takes what concerns a port only when the link is one.
+    batch.request(format_args!("set hairpin mode on {}", veth.host_end), uapi::RTM_NEWLINK as u16, 0, |m| {
+        link_header(m, 0, 0, 0);
+        m.text(uapi::IFLA_IFNAME as u16, veth.host_end).nest(uapi::IFLA_LINKINFO as u16, |m| {
+            m.text(uapi::IFLA_INFO_SLAVE_KIND as u16, "bridge").nest(uapi::IFLA_INFO_SLAVE_DATA as u16, |m| {
+                m.bytes(uapi::IFLA_BRPORT_MODE as u16, &[1]);
+            });
+        });
+    });
+    host.send(&batch).map_err(|error| advise(error, NO_VETH))
 }
 
 /// Sets up the container's links: loopback, and the peer `index` with its address and the default route.
@@ -117,22 +115,22 @@ pub fn configure(container: &Socket, index: u32, address: (Ipv4Addr, u8), gatewa
     set_up(&mut batch, LOOPBACK_INDEX, "lo");
     set_up(&mut batch, index, "eth0");
     add_address(&mut batch, index, address, "eth0");
-    batch.request(format!("add the default route by {gateway}"), uapi::RTM_NEWROUTE as u16, MAKE, |m| {
+    batch.request(format_args!("add the default route by {gateway}"), uapi::RTM_NEWROUTE as u16, MAKE, |m| {
         const RT_TABLE_MAIN: u8 = 254;
         // struct rtmsg: family, destination's and source's prefix, tos, table, protocol, scope, type, flags
         m.raw(&[AF_INET, 0, 0, 0, RT_TABLE_MAIN, uapi::RTPROT_BOOT as u8, 0, uapi::RTN_UNICAST as u8])
             .raw(&0u32.to_ne_bytes())
             .bytes(uapi::rtattr_type_t::RTA_GATEWAY as u16, &gateway.octets());
     });
-    container.send(&batch).map_err(|failure| failure.into_error(""))
+    container.send(&batch)
 }
 
 fn set_up(batch: &mut Batch, index: u32, name: &str) {
-    batch.request(format!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
+    batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
 }
 
 fn add_address<'a>(batch: &'a mut Batch, index: u32, (address, prefix): (Ipv4Addr, u8), link: &str) -> &'a mut Batch {
-    batch.request(format!("add {address}/{prefix} to {link}"), uapi::RTM_NEWADDR as u16, MAKE, |m| {
+    batch.request(format_args!("add {address}/{prefix} to {link}"), uapi::RTM_NEWADDR as u16, MAKE, |m| {
         // struct ifaddrmsg: family, prefix, flags, scope, index
         m.raw(&[AF_INET, prefix, 0, 0])
             .raw(&index.to_ne_bytes())
