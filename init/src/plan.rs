@@ -133,7 +133,7 @@ macro_rules! wire_structs {
 wire_structs! {
     /// What the container is to be.
     pub struct Plan {
-        /// The directory that becomes `/`, as an absolute path on the host.
+        /// The directory that becomes `/`: a path on the host, absolute or from the working directory that init is given.
         pub root: &'a CStr,
         /// 1 where `/` itself is mounted read-only (`--read-only`).
         pub root_readonly: u8,
@@ -163,7 +163,7 @@ wire_structs! {
     pub struct Mount {
         /// See [`mount_kind`].
         pub kind: u8,
-        /// The file system's type, or for a bind its absolute path on the host.
+        /// The file system's type, or for a bind a path on the host, as the root's.
         pub source: &'a CStr,
         /// Where it goes, as an absolute path in the container; made where it is missing.
         pub target: &'a CStr,

@@ -32,7 +32,10 @@ fn hierarchy() -> Result<String> {
     for line in file::read_text(CWD, "/proc/self/mountinfo").lines() {
         let fields: Vec<&str> = line.split(' ').collect();
         let dash = fields.iter().position(|field| *field == "-").unwrap_or(0);
-        if let (Some(path), Some(&"cgroup2")) = (fields.get(4), fields.get(dash + 1)) {
+        // Another mount may hide it.
+        if let (Some(path), Some(&"cgroup2")) = (fields.get(4), fields.get(dash + 1))
+            && is_cgroup2(path)
+        {
             return Ok((*path).into());
         }
     }

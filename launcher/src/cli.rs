@@ -259,7 +259,7 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         command: argv,
         env,
         workdir: config::workdir(run.workdir.as_deref().unwrap_or("/"))?,
-        user: c_string(run.user.as_deref().unwrap_or_default())?,
+        user: config::user(run.user.as_deref())?,
         read_only: run.read_only,
         volumes,
         limits,

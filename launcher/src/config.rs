@@ -320,6 +320,15 @@ pub fn workdir(text: &str) -> Result<CString> {
     Err(wrong("--workdir", text, "not an absolute path of the container: begin it with /"))
 }
 
+/// `-u`, which init resolves in the container's own files; empty where it is not given, and only there.
+pub fn user(text: Option<&str>) -> Result<CString> {
+    if text == Some("") {
+        let hint = "no user: give NAME|UID[:GROUP|GID], or leave it out for root";
+        return Err(Error::usage(format_args!("--user \"\""), hint));
+    }
+    c_string(text.unwrap_or_default())
+}
+
 /// `--cgroup-parent`: a path of cgroup names below the cgroup2 mount.
 pub fn cgroup_parent(text: &str) -> Result<String> {
     let path = text.trim_matches('/');

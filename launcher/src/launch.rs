@@ -17,7 +17,7 @@ use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open, readlinkat_raw, sendfile,
 };
 use rustix::io::{Errno, FdFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, recv, shutdown, socketpair};
 use rustix::process::Pid;
 use std::ffi::{CStr, CString};
 
@@ -48,8 +48,8 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
         for publish in &config.publish {
             journal.record(Entry::Publish(*publish))?;
         }
-        // On an error init sees the end of file instead of the byte, and gives up.
-        table = net::connect(config, &root, &mut journal, container.pid, &container.pidfd)?;
+        table = net::connect(config, &root, &mut journal, container.pid, &container.pidfd)
+            .map_err(|error| first_cause(error, &container.status, config))?;
         root.started();
         let _ = rustix::io::write(&container.status, &[1]);
         let ended = supervise(container, &signals, || swept = root.sweep().is_ok())?;
@@ -58,11 +58,29 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     // On failure too: by now the container's processes are dead or dying.
     let released = journal.release(table);
     drop(reservations);
-    if !swept {
+    if status.is_err() && root.made_shared() {
+        // This start made the bridge and the rest for nothing.
+        let _ = root.prune();
+    } else if !swept {
         let _ = root.sweep();
     }
     let status = status?;
     released.map(|()| status)
+}
+
+/// The network could not be set up: because init had failed before, which it reports, or for `error`.
+fn first_cause(error: Error, status: &OwnedFd, config: &Config) -> Error {
+    let mut bytes = [0; 8];
+    // Init sees the end of file instead of the byte that it waits for, and ends, so this does, too.
+    let _ = shutdown(status, Shutdown::Write);
+    let report = match recv(status, &mut bytes, RecvFlags::WAITALL) {
+        Ok((_, 8)) => Report::from_bytes(bytes),
+        _ => None,
+    };
+    match report {
+        Some(report) if report.step != Step::Launcher => explain(report, config),
+        _ => error,
+    }
 }
 
 /// A cloned container.
@@ -164,7 +182,7 @@ fn explain(report: Report, config: &Config) -> Error {
         Step::MountTarget => match errno {
             Errno::LOOP => (target, "the rootfs has a symbolic link in its way: put a directory there"),
             Errno::ROFS => (target, "the rootfs lacks this path, and is read-only: make it there"),
-            Errno::NOTDIR => {
+            Errno::NOTDIR | Errno::INVAL => {
                 (target, "a directory goes on a directory, and a file on a file: look at what the rootfs has there")
             }
             _ => (target, ""),

@@ -17,6 +17,7 @@ use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RawDir, flock, fstat, mkdirat, readlinkat_raw, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 
@@ -29,6 +30,7 @@ const LEASES: &str = ".leases";
 pub struct Root {
     path: String,
     directory: OwnedFd,
+    made_shared: Cell<bool>,
 }
 
 /// A container's journal, locked.
@@ -63,7 +65,8 @@ impl Root {
             }
             opened => opened,
         };
-        Ok(Self { path: path.into(), directory: directory.context(format_args!("open {path}"), hint)? })
+        let directory = directory.context(format_args!("open {path}"), hint)?;
+        Ok(Self { path: path.into(), directory, made_shared: Cell::new(false) })
     }
 
     /// Keeps `prune` away while a container starts; until [`Self::started`].
@@ -164,9 +167,15 @@ impl Root {
         if whole_lines(&file::read_text(self, HOST)).contains(&line) {
             return Ok(());
         }
+        self.made_shared.set(true);
         file::open(self, HOST, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
             .and_then(|file| file::write_open(&file, &format!("{line}\n")))
             .context(format_args!("write {}/{HOST}", self.path), HINT)
+    }
+
+    /// Whether this launcher was the one to make something shared.
+    pub fn made_shared(&self) -> bool {
+        self.made_shared.get()
     }
 
     /// What is not there, or not empty, stays as it is.

@@ -7,83 +7,8 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 use sc::syscall;
-use std::alloc::{GlobalAlloc, Layout};
-use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
-
-/// The memory of a process that needs little: handed out from front to back, and taken back from the end alone.
-///
-/// The C library's allocator is 8 kB of code, and six system calls before the first container is thought of.
-struct Arena {
-    next: Cell<*mut u8>,
-    end: Cell<*mut u8>,
-}
-
-#[global_allocator]
-static ARENA: Arena = Arena { next: Cell::new(ptr::null_mut()), end: Cell::new(ptr::null_mut()) };
-
-/// What is asked of the kernel at once; a page of it is memory only when it is used.
-const CHUNK: usize = 1 << 20;
-
-// SAFETY: the launcher never starts a thread.
-unsafe impl Sync for Arena {}
-
-impl Arena {
-    /// Takes `size` bytes from `start` on, if they are there.
-    fn take(&self, start: *mut u8, size: usize) -> bool {
-        let fits = size <= (self.end.get() as usize).saturating_sub(start as usize);
-        if fits {
-            self.next.set(start.wrapping_add(size));
-        }
-        fits
-    }
-}
-
-// SAFETY: what is handed out lies between `next` and `end` of one mapping that is never undone, behind `next` from
-// then on; only the last block, which its owner gives back or resizes, is ever taken back.
-unsafe impl GlobalAlloc for Arena {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let next = self.next.get();
-        let start = next.wrapping_add(next.align_offset(layout.align()));
-        if self.take(start, layout.size()) {
-            return start;
-        }
-        let length = layout.size().max(CHUNK);
-        let (protection, flags) = (uapi::PROT_READ | uapi::PROT_WRITE, uapi::MAP_PRIVATE | uapi::MAP_ANONYMOUS);
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
-        match check(unsafe { syscall!(MMAP, 0, length, protection, flags, -1isize, 0) }) {
-            Ok(address) => {
-                let start = address as *mut u8;
-                self.end.set(start.wrapping_add(length));
-                self.next.set(start.wrapping_add(layout.size()));
-                start
-            }
-            Err(_) => ptr::null_mut(),
-        }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if block.wrapping_add(layout.size()) == self.next.get() {
-            self.next.set(block);
-        }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let last = block.wrapping_add(layout.size()) == self.next.get();
-        if last && self.take(block, size) || size <= layout.size() {
-            return block;
-        }
-        let Ok(larger) = Layout::from_size_align(size, layout.align()) else { return ptr::null_mut() };
-        // SAFETY: its size is not zero, for it is more than what the block has.
-        let new = unsafe { self.alloc(larger) };
-        if !new.is_null() {
-            // SAFETY: both blocks are at least as long as the old one, and the new one is apart from it.
-            unsafe { ptr::copy_nonoverlapping(block, new, layout.size()) };
-        }
-        new
-    }
-}
 
 /// What the child of [`clone3_exec`] becomes, made before so that the child has nothing left to do.
 pub struct Exec<'a> {

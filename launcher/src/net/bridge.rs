@@ -44,7 +44,7 @@ pub fn connect(root: &Root, journal: &mut Journal<'_>, init: Pid, container: &So
         }
         let host_end = host_end(address);
         let veth = rtnl::Veth { host_end: &host_end, bridge, init, peer: "eth0", hardware: hardware_address(address) };
-        match rtnl::add_veth(&host, GATEWAY, &veth) {
+        match rtnl::add_veth(&host, &veth) {
             Ok(()) => {
                 let index = name_to_index(container, "eth0").context(format_args!("find eth0 in the container"), "")?;
                 rtnl::configure(container, index, (address, GATEWAY.1), GATEWAY.0)?;
@@ -76,7 +76,10 @@ fn find_or_add_bridge(root: &Root, host: &Socket) -> Result<u32> {
             name_to_index(host, BRIDGE).context(format_args!("find {BRIDGE}"), "")?
         }
     };
+    // The last thing that is done to the bridge: where it is off, the bridge is not ready, or not kontena's.
     if is_off(ROUTE_LOCALNET) {
+        rtnl::check_bridge(host, BRIDGE)?;
+        rtnl::add_bridge_address(host, index, GATEWAY)?;
         write_sysctl(ROUTE_LOCALNET, "1")?;
     }
     Ok(index)

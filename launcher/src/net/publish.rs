@@ -5,7 +5,7 @@
 
 use crate::config::{Protocol, Publish};
 use crate::error::{Error, Result};
-use crate::net::nft::Table;
+use crate::net::nft::{self, Table};
 use crate::state::Root;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -54,6 +54,11 @@ pub fn publish(root: &Root, ports: &[Publish], address: Ipv4Addr) -> Result<Opti
         // The reservation is ours, so what is in the map is left from a container whose launcher was killed.
         Err(error) if error.errno() == Some(Errno::EXIST) => {
             root.sweep()?;
+            table.publish(ports, address)?;
+        }
+        // Somebody has flushed the ruleset.
+        Err(error) if error.errno() == Some(Errno::NOENT) => {
+            nft::add_table(root)?;
             table.publish(ports, address)?;
         }
         published => published?,

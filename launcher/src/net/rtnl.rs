@@ -49,6 +49,25 @@ pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
     host.send(&batch).map_err(|error| advise(error, NO_BRIDGE))
 }
 
+/// Makes sure that the link `name` is a bridge: changing nothing of a bridge is refused where it is none.
+pub fn check_bridge(host: &Socket, name: &str) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.request(format_args!("use {name}"), uapi::RTM_NEWLINK as u16, 0, |m| {
+        link_header(m, 0, 0, 0);
+        m.text(uapi::IFLA_IFNAME as u16, name).nest(uapi::IFLA_LINKINFO as u16, |m| {
+            m.text(uapi::IFLA_INFO_KIND as u16, "bridge").nest(uapi::IFLA_INFO_DATA as u16, |_| ());
+        });
+    });
+    host.send(&batch).map_err(|error| error.advise("a link of this name is there and is no bridge: rename it"))
+}
+
+/// Gives the bridge its address. EEXIST is no error.
+pub fn add_bridge_address(host: &Socket, bridge: u32, gateway: (Ipv4Addr, u8)) -> Result<()> {
+    let mut batch = Batch::default();
+    add_address(&mut batch, bridge, gateway, "the bridge").or(Errno::EXIST);
+    host.send(&batch)
+}
+
 /// Deletes a link; none of that name is no error.
 pub fn delete_link(host: &Socket, name: &str) -> Result<()> {
     let mut batch = Batch::default();
@@ -75,11 +94,10 @@ pub struct Veth<'a> {
     pub hardware: [u8; 6],
 }
 
-/// Gives the bridge its address, should it lack it, and makes a veth pair: the host end up and a port of the bridge,
-/// the peer in the container. EEXIST: another link has the host end's name.
-pub fn add_veth(host: &Socket, gateway: (Ipv4Addr, u8), veth: &Veth<'_>) -> Result<()> {
+/// Makes a veth pair: the host end up and a port of the bridge, the peer in the container. EEXIST: another link has the
+/// host end's name.
+pub fn add_veth(host: &Socket, veth: &Veth<'_>) -> Result<()> {
     let mut batch = Batch::default();
-    add_address(&mut batch, veth.bridge, gateway, "the bridge").or(Errno::EXIST);
     batch.request(format_args!("add veth {}", veth.host_end), uapi::RTM_NEWLINK as u16, MAKE, |m| {
         link_header(m, 0, UP, UP);
         m.text(uapi::IFLA_IFNAME as u16, veth.host_end).u32_ne(uapi::IFLA_MASTER as u16, veth.bridge).nest(
