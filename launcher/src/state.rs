@@ -118,7 +118,7 @@ impl Root {
 
     /// Gives back what containers hold whose launcher is gone, and says whether any still runs.
     pub fn sweep(&self) -> Result<bool> {
-        let mut any_running = false;
+        let (mut any_running, mut swept) = (false, Ok(()));
         let listing = file::open(self, ".", OFlags::DIRECTORY).context(format_args!("read {}", self.path), "")?;
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut entries = RawDir::new(listing, &mut buffer);
@@ -131,7 +131,8 @@ impl Root {
                 Ok(file) if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() => {
                     // Otherwise its last holder has removed it meanwhile, and the name may be another's by now.
                     if fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
-                        Journal::abandoned(self, name, file)?.release(None)?;
+                        let released = Journal::abandoned(self, name, file).and_then(|journal| journal.release(None));
+                        swept = released.and(swept);
                     }
                 }
                 Ok(_) => any_running = true,
@@ -139,7 +140,7 @@ impl Root {
                 Err(_) => self.remove(name, AtFlags::REMOVEDIR),
             }
         }
-        Ok(any_running)
+        swept.map(|()| any_running)
     }
 
     /// Removes what containers share, where none is left to need it. Waits for those that are starting.
@@ -148,14 +149,17 @@ impl Root {
         if self.sweep()? {
             return Ok(());
         }
+        let mut undone = Ok(());
         for line in whole_lines(&file::read_text(self, HOST)).iter().rev() {
             match line.split_once(' ') {
                 // Another parent of the leaf's, or one with others in it, stays: rmdir(2) takes only what is empty.
                 Some(("cgroup", path)) => drop(file::remove_directory(path)),
-                Some(("net", what)) => net::undo(what)?,
+                // What cannot be undone does not keep the rest from it.
+                Some(("net", what)) => undone = net::undo(what).and(undone),
                 _ => {}
             }
         }
+        undone?;
         self.remove(HOST, AtFlags::empty());
         self.remove(LEASES, AtFlags::REMOVEDIR);
         let _ = file::remove_directory(&self.path);
@@ -245,21 +249,25 @@ impl<'a> Journal<'a> {
     /// Gives everything back, the last thing taken first, and the name at the very end; what is in the nftables table
     /// by `table`, where the container has it open.
     pub fn release(self, table: Option<net::Table>) -> Result<()> {
-        let mut ports = Vec::new();
+        let (mut ports, mut last_address) = (Vec::new(), None);
         for entry in &self.entries {
-            if let Entry::Publish(publish) = entry {
-                ports.push(*publish);
+            match entry {
+                Entry::Publish(publish) => ports.push(*publish),
+                Entry::Address(address) => last_address = Some(*address),
+                Entry::Cgroup(_) => {}
             }
         }
-        net::unpublish(&ports, table)?;
+        // What cannot be given back does not keep the rest from it; then the journal stays, for the next one to try.
+        let mut released = net::unpublish(&ports, last_address, table);
         for entry in self.entries.iter().rev() {
             match entry {
-                Entry::Cgroup(path) => cgroup::remove(path)?,
+                Entry::Cgroup(path) => released = cgroup::remove(path).and(released),
                 // The link goes by itself, with the container's network namespace.
                 Entry::Address(address) => self.end_lease(*address),
                 Entry::Publish(_) => {}
             }
         }
+        released?;
         self.root.remove(&journal(&self.name), AtFlags::empty());
         self.root.remove(&self.name, AtFlags::REMOVEDIR);
         Ok(())

@@ -1,25 +1,28 @@
 //! A pretend host: network, mounts, processes, cgroup and directory of its own, and a neighbour on its LAN.
 
-use crate::{Container, Place, Program, Snapshot, launcher, provided};
+use crate::{Container, PATIENCE, Place, Program, Running, Snapshot, launcher, provided};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::symlink;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, id};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The host's own address on its LAN, on `eth0`.
 pub const HOST_ADDRESS: &str = "192.0.2.1";
 /// The neighbour's.
 pub const NEIGHBOUR_ADDRESS: &str = "192.0.2.2";
+
+/// What names of directories and cgroups begin with; the pid of the test program follows.
+const PREFIX: &str = "kontena-test-";
 
 /// PID 1 of a pretend host: mounts its /proc, and reaps until its stdin ends, which it does with the test program.
 const PID_1: &str = "mount -t proc proc /proc && exec 3<&0 && { cat <&3 & echo ready; wait $!; }";
@@ -44,11 +47,14 @@ impl Host {
     #[allow(clippy::new_without_default, reason = "nobody makes one by default")]
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("kontena-test-{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
+        let name = format!("{PREFIX}{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&name);
         fs::create_dir(&directory).unwrap_or_else(|error| panic!("mkdir {}: {error}", directory.display()));
         let cgroup = cgroup2().join(&name);
-        fs::create_dir(&cgroup).unwrap_or_else(|error| panic!("the tests need root: mkdir {}: {error}", cgroup.display()));
+        fs::create_dir(&cgroup)
+            .unwrap_or_else(|error| panic!("the tests need root: mkdir {}: {error}", cgroup.display()));
 
         let neighbour = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare the neighbour's network namespace");
@@ -138,6 +144,31 @@ impl Host {
         let mut container = Container::new(self, name, running);
         container.wait_for_nginx();
         container
+    }
+
+    /// Starts a service of the host's own, which listens on `address` and has a page; dropped, it is gone.
+    ///
+    /// A process, not a socket of the test's: what other tests fork holds such a socket open until it execs.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    #[track_caller]
+    pub fn service(&self, address: &str) -> Running {
+        let directory = self.directory.join("service");
+        fs::create_dir_all(directory.join("logs")).unwrap();
+        let configuration = format!(
+            "daemon off; master_process off; pid off; error_log stderr; events {{}}
+             http {{ access_log off; client_body_temp_path body; server {{ listen {address}; location / {{ stub_status; }} }} }}"
+        );
+        fs::write(directory.join("nginx.conf"), configuration).unwrap();
+        let program = self.program(self.demo().join("usr/sbin/nginx")).arg("-p").arg(&directory);
+        let mut running = program.args(["-c", "nginx.conf"]).start();
+        // Without a connection, which would keep the port for a minute after the service's end: TIME-WAIT.
+        crate::wait_until("the service", || {
+            assert!(!running.has_ended(), "{}", running.stderr());
+            self.says("ss", &["-Hltn"]).contains(address)
+        });
+        running
     }
 
     /// `kontena prune`.
@@ -233,7 +264,14 @@ impl Drop for Host {
         // The kernel kills all of its pid namespace, and the wait ends when they are gone.
         drop(self.pid_1.stdin.take());
         let _ = self.pid_1.kill();
-        let _ = self.pid_1.wait();
+        let start = Instant::now();
+        while self.pid_1.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if start.elapsed() > PATIENCE {
+                eprintln!("a process of {} does not end", self.directory.display());
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         remove_cgroups(&self.cgroup);
         let _ = fs::remove_dir_all(&self.directory);
     }
@@ -273,6 +311,20 @@ impl Place {
     }
 }
 
+/// Removes what test programs have left that were killed: a directory and a cgroup for each of their hosts.
+fn sweep() {
+    for parent in [std::env::temp_dir(), cgroup2()] {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(pid) = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()) else { continue };
+            if !Path::new("/proc").join(pid).exists() {
+                remove_cgroups(&entry.path());
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
 /// Where cgroup2 is mounted.
 pub(crate) fn cgroup2() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -302,6 +354,9 @@ fn start_pid_1(their_network: &str) -> Child {
 
 /// Removes a cgroup with those below it, whose processes are dead or dying.
 fn remove_cgroups(path: &Path) {
+    if !path.join("cgroup.procs").exists() {
+        return;
+    }
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_cgroups(&entry.path());

@@ -14,12 +14,14 @@ mod process;
 mod snapshot;
 #[allow(unsafe_code)]
 pub mod sys;
+mod trace;
 
 pub use container::{Container, leaf_processes};
 pub use host::{HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS};
 pub use place::Place;
 pub use process::{Outcome, PATIENCE, Program, Running, wait_for, wait_until};
 pub use snapshot::Snapshot;
+pub use trace::Traced;
 
 use std::path::PathBuf;
 

@@ -35,7 +35,8 @@ impl Place {
     /// # Panics
     /// Where it has ended.
     pub fn network_of(pid: u32) -> Self {
-        let network = File::open(format!("/proc/{pid}/ns/net")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
+        let network =
+            File::open(format!("/proc/{pid}/ns/net")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
         Self { network, mounts: None, processes: None }
     }
 

@@ -90,6 +90,15 @@ impl<'a> Program<'a> {
         self
     }
 
+    /// The same, by another program that is given this one and its arguments.
+    pub(crate) fn by(mut self, program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(self.command.get_program()).args(self.command.get_args());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = command;
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics

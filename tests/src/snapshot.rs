@@ -66,6 +66,13 @@ impl Snapshot {
         self.0.get(kind).map_or(&[], Vec::as_slice)
     }
 
+    /// The same, but with the lines of one kind as `other` has them.
+    #[must_use]
+    pub fn with(mut self, kind: &'static str, other: &Self) -> Self {
+        self.0.insert(kind, other.lines(kind).to_vec());
+        self
+    }
+
     /// Asserts that `now` comes to be as this, and stays so.
     ///
     /// # Panics
@@ -92,7 +99,7 @@ impl Snapshot {
             }
             let more = after.iter().filter(|line| !before.contains(line)).map(|line| format!("  {kind}: + {line}\n"));
             let less = before.iter().filter(|line| !after.contains(line)).map(|line| format!("  {kind}: - {line}\n"));
-            text.extend(more.chain(less));
+            text.extend(more.chain(less).take(20));
             text += &format!("  {kind}: {} lines, now {}\n", before.len(), after.len());
         }
         text

@@ -1,14 +1,10 @@
 //! What the container sees of the world: its namespaces, its cgroup, its mounts, its devices.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use nix::sys::ptrace;
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use tests::{Container, Host, PATIENCE, launcher, wait_until};
+use tests::{Container, Host, Traced};
 
 const NAMESPACES: [&str; 6] = ["pid", "mnt", "uts", "ipc", "net", "cgroup"];
 
@@ -75,73 +71,19 @@ fn cgroup_reads_as_the_root() {
 #[test]
 fn child_starts_in_leaf_cgroup() {
     let host = Host::new();
-    // Stopped before it becomes the launcher, so that the tracer is there from the first.
-    let script = "kill -STOP $$; exec \"$@\"";
-    let running = host
-        .program("sh")
-        .args(["-c", script, "sh"])
-        .arg(launcher())
-        .arg("--root")
-        .arg(host.state())
-        .args(["run", "--net", "none", "--name", "traced", "--cgroup-parent", &host.cgroup_parent_option()])
-        .arg(host.demo())
-        .arg("/bin/true")
-        .start();
-    let launcher = running.nix_pid();
-    wait_until("the stop", || state_of(launcher) == "T");
-    let options = ptrace::Options::PTRACE_O_TRACEFORK
-        | ptrace::Options::PTRACE_O_TRACEVFORK
-        | ptrace::Options::PTRACE_O_TRACECLONE
-        | ptrace::Options::PTRACE_O_EXITKILL;
-    ptrace::seize(launcher, options).unwrap();
-    running.signal(Signal::SIGCONT);
-
-    let child = trace_to_first_child(launcher);
+    let options = ["--net", "none", "--name", "traced"];
+    let mut launcher = Traced::start(host.run(&options, host.demo(), &["/bin/true"]));
+    let child = launcher.first_child();
     let seen = |file: &str| fs::read_to_string(format!("/proc/{child}/{file}")).unwrap();
     let leaf = format!("0::{}/traced", host.cgroup_parent_option());
     assert!(seen("cgroup").lines().any(|line| line == leaf), "{leaf} in {}", seen("cgroup"));
     // It has not run an instruction of its own: it still is the launcher's image, at its birth.
     assert_eq!(fs::read_link(format!("/proc/{child}/exe")).unwrap(), tests::launcher().canonicalize().unwrap());
     // The launcher itself is, and stays, elsewhere.
-    let launchers = fs::read_to_string(format!("/proc/{launcher}/cgroup")).unwrap();
+    let launchers = fs::read_to_string(format!("/proc/{}/cgroup", launcher.pid())).unwrap();
     assert!(!launchers.contains("traced"), "{launchers}");
 
-    ptrace::detach(child, None).unwrap();
-    ptrace::detach(launcher, None).unwrap();
-    let _ = running.finish().code(0);
-}
-
-/// Lets the tracee run until its first child is stopped at its birth.
-fn trace_to_first_child(tracee: Pid) -> Pid {
-    let start = std::time::Instant::now();
-    let (mut born, mut tracee_is_stopped) = (None, false);
-    loop {
-        assert!(start.elapsed() < PATIENCE, "the launcher had no child");
-        if let Some(child) = born
-            && tracee_is_stopped
-            && matches!(waitpid(child, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)), Ok(WaitStatus::PtraceEvent(..)))
-        {
-            return child;
-        }
-        match waitpid(tracee, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)).unwrap() {
-            WaitStatus::PtraceEvent(_, _, event)
-                if [ptrace::Event::PTRACE_EVENT_FORK, ptrace::Event::PTRACE_EVENT_VFORK, ptrace::Event::PTRACE_EVENT_CLONE]
-                    .iter()
-                    .any(|known| *known as i32 == event) =>
-            {
-                let child = ptrace::getevent(tracee).unwrap();
-                (born, tracee_is_stopped) = (Some(Pid::from_raw(child.try_into().unwrap())), true);
-            }
-            WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..) => ptrace::cont(tracee, None).unwrap(),
-            WaitStatus::StillAlive => std::thread::yield_now(),
-            status => panic!("the launcher: {status:?}"),
-        }
-    }
-}
-
-fn state_of(pid: Pid) -> String {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit_once(") ").unwrap().1.split(' ').next().unwrap().into()
+    let _ = launcher.finish().code(0);
 }
 
 /// What podman mounts by default, but for what it makes of the host's name resolution: target, type, options that must
@@ -173,8 +115,7 @@ const MASKED: [&str; 13] = [
     "/sys/firmware",
     "/sys/fs/selinux",
 ];
-const READ_ONLY: [&str; 6] =
-    ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 6] = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 #[test]
 fn mounts_are_podmans_and_no_others() {
@@ -227,7 +168,10 @@ fn proc_sys_is_read_only() {
     let file = "/proc/sys/kernel/hostname";
     let outcome = host.sh(&[], &format!("echo changed > {file}")).run();
     assert!(outcome.code != 0 && outcome.stderr.contains("Read-only file system"), "{outcome}");
-    assert_eq!(sh(&host, &["--name", "web"], &format!("cat {file}; echo 500 > /proc/self/oom_score_adj && echo written")), "web\nwritten\n");
+    assert_eq!(
+        sh(&host, &["--name", "web"], &format!("cat {file}; echo 500 > /proc/self/oom_score_adj && echo written")),
+        "web\nwritten\n"
+    );
 }
 
 #[test]
@@ -239,7 +183,7 @@ fn every_read_only_path_of_proc_is() {
     let outcome = host.sh(&[], &script).run().code(0);
     let refused = outcome.stderr.lines().filter(|line| line.contains("Read-only file system")).count();
     assert_eq!(refused, present, "{outcome}");
-    assert_eq!(sh(&host, &[], "echo here > /proc/self/comm; cat /proc/$$/comm"), "here\n");
+    assert_eq!(sh(&host, &[], "echo here > /proc/$$/comm; read -r name < /proc/$$/comm; echo $name"), "here\n");
 }
 
 #[test]
@@ -253,7 +197,9 @@ fn sys_is_read_only() {
 #[test]
 fn cgroup_is_read_only() {
     let host = Host::new();
-    for attack in ["mkdir /sys/fs/cgroup/new", "echo 0 > /sys/fs/cgroup/cgroup.procs", "echo 1 > /sys/fs/cgroup/cgroup.kill"] {
+    for attack in
+        ["mkdir /sys/fs/cgroup/new", "echo 0 > /sys/fs/cgroup/cgroup.procs", "echo 1 > /sys/fs/cgroup/cgroup.kill"]
+    {
         let outcome = host.sh(&[], attack).run();
         assert!(outcome.code != 0 && outcome.stderr.contains("Read-only file system"), "{outcome}");
     }
@@ -335,8 +281,14 @@ fn volume_can_be_read_only() {
     // Mounted below it: read-only as well.
     host.inside(|| {
         fs::create_dir(data.join("below")).unwrap();
-        nix::mount::mount(Some("tmpfs"), &data.join("below"), Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
-            .unwrap();
+        nix::mount::mount(
+            Some("tmpfs"),
+            &data.join("below"),
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
     });
     let volume = format!("{}:/data:ro", data.display());
     for attack in ["echo no > /data/file", "echo no > /data/new", "echo no > /data/below/new"] {
@@ -344,7 +296,10 @@ fn volume_can_be_read_only() {
         assert!(outcome.code != 0 && outcome.stderr.contains("Read-only file system"), "{outcome}");
     }
     assert_eq!(sh(&host, &["-v", &volume], "cat /data/file"), "of the host");
-    assert_eq!(sh(&host, &["-v", volume.trim_end_matches(":ro")], "echo yes > /data/below/new; cat /data/below/new"), "yes\n");
+    assert_eq!(
+        sh(&host, &["-v", volume.trim_end_matches(":ro")], "echo yes > /data/below/new; cat /data/below/new"),
+        "yes\n"
+    );
 }
 
 #[test]
@@ -354,7 +309,11 @@ fn volume_flags_are_those_asked_for() {
     fs::create_dir(&data).unwrap();
     let flags = |option: &str| {
         let volume = format!("{}:/data{option}", data.display());
-        let out = sh(&host, &["-v", &volume], "while read -r line; do case $line in *' /data '*) echo $line;; esac; done < /proc/self/mountinfo");
+        let out = sh(
+            &host,
+            &["-v", &volume],
+            "while read -r line; do case $line in *' /data '*) echo $line;; esac; done < /proc/self/mountinfo",
+        );
         out.split(' ').nth(5).unwrap().to_owned()
     };
     assert!(!flags("").contains("noexec"));
@@ -433,7 +392,10 @@ fn tmpfs_has_the_size_and_mode_asked_for() {
     assert!(out.starts_with("1777\n") && out.contains("ro,nosuid,nodev") && !out.contains("noexec"), "{out}");
     let outcome = host.sh(&["--tmpfs", "/scratch:size=64k"], "head -c 100000 /dev/zero > /scratch/file").run();
     assert!(outcome.code != 0 && outcome.stderr.contains("No space left"), "{outcome}");
-    assert_eq!(sh(&host, &["--tmpfs", "/scratch:size=1m"], "head -c 100000 /dev/zero > /scratch/file; wc -c < /scratch/file"), "100000\n");
+    assert_eq!(
+        sh(&host, &["--tmpfs", "/scratch:size=1m"], "head -c 100000 /dev/zero > /scratch/file; wc -c < /scratch/file"),
+        "100000\n"
+    );
     for bad in ["scratch", "/", "/scratch:size=", "/scratch:size=0", "/scratch:mode=9", "/scratch:uid=0", "/a/../b"] {
         let line = host.sh(&["--tmpfs", bad], "true").run().refused(125);
         assert!(line.contains(bad), "{line}");

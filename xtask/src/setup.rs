@@ -37,11 +37,16 @@ pub const ROOTFS: &[Need] = &[
 pub const TESTS: &[Need] = &[
     Package { name: "iproute2", proof: "ip" },
     Package { name: "nftables", proof: "nft" },
-    Package { name: "procps", proof: "ps" },
     Package { name: "strace", proof: "strace" },
-    Package { name: "wrk", proof: "wrk" },
-    Package { name: "curl", proof: "curl" },
+    Package { name: "apache2-utils", proof: "ab" },
     Package { name: "chromium", proof: "chromium" },
+];
+
+/// To boot a virtual machine: the emulator, and what unpacks its kernel.
+pub const VM: &[Need] = &[
+    Package { name: "qemu-system-x86", proof: "qemu-system-x86_64" },
+    Package { name: "apt", proof: "apt-cache" },
+    Package { name: "dpkg", proof: "dpkg-deb" },
 ];
 
 /// What gives the benchmark a private network.

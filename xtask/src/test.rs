@@ -37,7 +37,7 @@ pub fn test(options: &Test) -> Result<ExitCode> {
     let debian = debian_rootfs()?;
 
     let units = host::cargo(["test", "-p", "kontena", "-p", "kontena-init", "--target=host-tuple", "--"]);
-    let whole = host::cargo(["test", "-p", "tests", "--target=host-tuple", "--"]);
+    let whole = host::cargo(["test", "-p", "tests", "--no-fail-fast", "--target=host-tuple", "--"]);
     for mut cargo in [units, whole] {
         cargo
             .args(&options.filter)

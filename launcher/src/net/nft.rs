@@ -48,6 +48,17 @@ mod uapi {
     pub const NFNL_SUBSYS_NFTABLES: u16 = 10;
     pub const NFPROTO_IPV4: u8 = 2;
 
+    // nfnetlink_conntrack.h; the filter's flags are net/netfilter/nf_conntrack_netlink.c's.
+    pub const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+    pub const IPCTNL_MSG_CT_DELETE: u16 = 2;
+    pub const CTA_TUPLE_REPLY: u16 = 2;
+    pub const CTA_FILTER: u16 = 25;
+    pub const CTA_TUPLE_IP: u16 = 1;
+    pub const CTA_IP_V4_SRC: u16 = 1;
+    pub const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+    pub const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+    pub const CTA_FILTER_F_CTA_IP_SRC: u32 = 1;
+
     pub const NFT_MSG_NEWTABLE: u16 = 0;
     pub const NFT_MSG_DELTABLE: u16 = 2;
     pub const NFT_MSG_NEWCHAIN: u16 = 3;
@@ -290,15 +301,22 @@ fn table(batch: &mut Batch) {
     }
 }
 
-/// Deletes the table with all that is in it; no table is no error.
+/// Deletes the table with all that is in it; no table, or a kernel that knows of none, is no error.
 pub fn delete_table() -> Result<()> {
-    let deleted = Table::open()?.send(|batch| {
-        batch.request(format_args!("delete table {TABLE}"), NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, 0, |m| {
-            m.raw(&NFGENMSG).text(NFTA_TABLE_NAME, TABLE);
-        });
+    let deleted = Table::open().and_then(|table| {
+        table.send(|batch| {
+            batch.request(format_args!("delete table {TABLE}"), NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, 0, |m| {
+                m.raw(&NFGENMSG).text(NFTA_TABLE_NAME, TABLE);
+            });
+        })
     });
+    unless_missing(deleted)
+}
+
+/// What is not there, in a kernel that may not know of tables at all, is as good as deleted.
+pub fn unless_missing(deleted: Result<()>) -> Result<()> {
     match deleted {
-        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::PROTONOSUPPORT | Errno::OPNOTSUPP)) => Ok(()),
         deleted => deleted,
     }
 }
@@ -328,12 +346,27 @@ impl Table {
             let (map, key) = key(publish);
             let deleted =
                 self.send(|batch| element(batch, NFT_MSG_DELSETELEM, format_args!("{publish}"), map, &key, None));
-            match deleted {
-                Err(error) if error.errno() == Some(Errno::NOENT) => {}
-                deleted => deleted?,
-            }
+            unless_missing(deleted)?;
         }
         Ok(())
+    }
+
+    /// Forgets the flows to the container at `address`, which would go there still, and not to the port's next
+    /// container; for UDP, which has no other end. Best effort: without CONFIG_NF_CT_NETLINK they time out.
+    pub fn forget_flows(&self, address: Ipv4Addr) {
+        let mut batch = Batch::default();
+        let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
+        batch.request(format_args!("forget the flows to {address}"), kind, 0, |m| {
+            m.raw(&NFGENMSG).nest(CTA_TUPLE_REPLY, |m| {
+                m.nest(CTA_TUPLE_IP, |m| {
+                    m.bytes(CTA_IP_V4_SRC, &address.octets());
+                });
+            });
+            m.nest(CTA_FILTER, |m| {
+                m.u32_ne(CTA_FILTER_ORIG_FLAGS, 0).u32_ne(CTA_FILTER_REPLY_FLAGS, CTA_FILTER_F_CTA_IP_SRC);
+            });
+        });
+        let _ = self.socket.as_ref().map(|socket| socket.send(&batch));
     }
 
     /// Sends what `write` puts between the begin and the end of a batch: the kernel does all of it or nothing.

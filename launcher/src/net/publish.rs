@@ -66,11 +66,20 @@ pub fn publish(root: &Root, ports: &[Publish], address: Ipv4Addr) -> Result<Opti
     Ok(Some(table))
 }
 
-/// Ends that, by the table that it was done with or, for a container of a launcher that was killed, a new one.
-pub fn unpublish(ports: &[Publish], table: Option<Table>) -> Result<()> {
-    match (ports, table) {
-        ([], _) => Ok(()),
-        (ports, Some(table)) => table.unpublish(ports),
-        (ports, None) => Table::open()?.unpublish(ports),
+/// Ends that for the container that was at `address`, by the table that it was done with or, for one whose launcher was
+/// killed, a new one.
+pub fn unpublish(ports: &[Publish], address: Option<Ipv4Addr>, table: Option<Table>) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
     }
+    let unpublish = |table: Table| {
+        table.unpublish(ports)?;
+        if let Some(address) = address
+            && ports.iter().any(|port| port.protocol == Protocol::Udp)
+        {
+            table.forget_flows(address);
+        }
+        Ok(())
+    };
+    nft::unless_missing(table.map_or_else(Table::open, Ok).and_then(unpublish))
 }

@@ -1,0 +1,172 @@
+//! A program that is stopped before each of its system calls; ptrace(2).
+//!
+//! Only the thread that started it may go on with it.
+
+use crate::{Outcome, PATIENCE, Program, Running, sys};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use std::io::{IoSlice, IoSliceMut};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// A traced program; its children are not, but for [`Self::first_child`].
+#[derive(Debug)]
+pub struct Traced {
+    running: Option<Running>,
+    pid: Pid,
+    child: Option<Pid>,
+}
+
+impl Traced {
+    /// Starts a program, and stops it right after its exec.
+    ///
+    /// # Panics
+    /// Where it cannot be traced.
+    pub fn start(program: Program<'_>) -> Self {
+        // The shell stops itself, so that the tracer is there before the program is.
+        let running = program.by("sh", &["-c", "kill -STOP $$; exec \"$@\"", "sh"]).start();
+        let traced = Self { pid: running.nix_pid(), running: Some(running), child: None };
+        crate::wait_until("the program to stop before it begins", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", traced.pid)).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        });
+        let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL;
+        ptrace::seize(traced.pid, options).expect("the tests need ptrace");
+        traced.running().signal(Signal::SIGCONT);
+        loop {
+            match traced.next_stop() {
+                Some(WaitStatus::PtraceEvent(_, _, event)) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => {
+                    return traced;
+                }
+                Some(_) => ptrace::cont(traced.pid, None).unwrap(),
+                None => panic!("ended before its exec: {}", traced.running().stderr()),
+            }
+        }
+    }
+
+    /// Goes on to its next system call, and gives number and arguments; `None` when it has ended.
+    ///
+    /// # Panics
+    /// Where it does not get there.
+    pub fn next_call(&mut self) -> Option<(u64, [u64; 6])> {
+        let mut signal = None;
+        loop {
+            ptrace::syscall(self.pid, signal).unwrap();
+            signal = match self.next_stop()? {
+                WaitStatus::PtraceSyscall(_) => match sys::system_call(self.pid) {
+                    Some(call) => return Some(call),
+                    None => None,
+                },
+                WaitStatus::Stopped(_, signal) => Some(signal),
+                _ => None,
+            };
+        }
+    }
+
+    /// Goes on until it has a child, and gives that: stopped, before its first instruction.
+    ///
+    /// # Panics
+    /// Where it never has one.
+    pub fn first_child(&mut self) -> Pid {
+        let births = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
+        ptrace::setoptions(self.pid, births | Options::PTRACE_O_EXITKILL).unwrap();
+        loop {
+            ptrace::cont(self.pid, None).unwrap();
+            match self.next_stop() {
+                Some(WaitStatus::PtraceEvent(..)) => break,
+                Some(_) => {}
+                None => panic!("ended without a child: {}", self.running().stderr()),
+            }
+        }
+        let child = Pid::from_raw(ptrace::getevent(self.pid).unwrap().try_into().unwrap());
+        self.child = Some(child);
+        waitpid(child, Some(WaitPidFlag::__WALL)).unwrap();
+        child
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// What is in its memory.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn read(&self, address: u64, length: u64) -> Vec<u8> {
+        let (base, len) = (usize::try_from(address).unwrap(), usize::try_from(length).unwrap());
+        let mut bytes = vec![0; len];
+        process_vm_readv(self.pid, &mut [IoSliceMut::new(&mut bytes)], &[RemoteIoVec { base, len }]).unwrap();
+        bytes
+    }
+
+    /// Changes its memory.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn write(&self, address: u64, bytes: &[u8]) {
+        let base = usize::try_from(address).unwrap();
+        process_vm_writev(self.pid, &[IoSlice::new(bytes)], &[RemoteIoVec { base, len: bytes.len() }]).unwrap();
+    }
+
+    /// Kills it, before the system call that it is stopped at.
+    ///
+    /// # Panics
+    /// Where it has ended.
+    #[track_caller]
+    pub fn kill(mut self) {
+        self.running().signal(Signal::SIGKILL);
+        let _ = self.running.take().unwrap().finish().code(-9);
+    }
+
+    /// Lets it go on, without being traced, to its end.
+    ///
+    /// # Panics
+    /// At the deadline.
+    #[track_caller]
+    pub fn finish(mut self) -> Outcome {
+        for pid in self.child.take().into_iter().chain([self.pid]) {
+            // ESRCH: it has ended.
+            let _ = ptrace::detach(pid, None);
+        }
+        self.running.take().unwrap().finish()
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    /// Its next stop; `None` when it has ended, which is left for std's `Child` to wait for.
+    fn next_stop(&self) -> Option<WaitStatus> {
+        let start = Instant::now();
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+        loop {
+            match waitid(Id::Pid(self.pid), flags | WaitPidFlag::WNOWAIT).unwrap() {
+                WaitStatus::StillAlive => {
+                    assert!(start.elapsed() < PATIENCE, "neither a stop nor an end");
+                    sleep(Duration::from_micros(20));
+                }
+                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return None,
+                _ => return Some(waitpid(self.pid, Some(WaitPidFlag::__WALL)).unwrap()),
+            }
+        }
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        // A tracee that is dead stays until its tracer has waited for it, and its pid namespace with it.
+        if let Some(child) = self.child {
+            let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+            while waitpid(child, Some(WaitPidFlag::__WALL)).is_ok_and(|status| !is_end(status)) {}
+        }
+    }
+}
+
+fn is_end(status: WaitStatus) -> bool {
+    matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..))
+}

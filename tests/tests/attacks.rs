@@ -1,0 +1,184 @@
+//! Attacks by a hostile rootfs, really carried out, each with a canary on the pretend host that must stay as it is.
+//!
+//! Those by a payload are in privileges.rs, those by a neighbour in network.rs, those by names in cleanliness.rs.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use tests::Host;
+
+/// A directory of the host's with a file in it, and what it looked like at first.
+struct Canary {
+    path: PathBuf,
+    before: Vec<String>,
+}
+
+impl Canary {
+    fn new(host: &Host) -> Self {
+        let path = host.directory().join("canary");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("file"), "sings").unwrap();
+        let before = look(&path);
+        Self { path, before }
+    }
+
+    #[track_caller]
+    fn assert_unchanged(&self) {
+        assert_eq!(look(&self.path), self.before, "the canary");
+    }
+}
+
+fn look(path: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for path in fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).chain([path.into()]) {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let content = fs::read(&path).unwrap_or_default();
+        let (uid, gid, mode, size) = (metadata.uid(), metadata.gid(), metadata.mode(), content.len());
+        lines.push(format!("{} {uid}:{gid} {mode:o} {size} {content:?}", path.display()));
+    }
+    lines.sort_unstable();
+    lines
+}
+
+/// Replaces `name` of the rootfs by a symbolic link.
+fn replace_by_link(rootfs: &Path, name: &str, target: &Path) {
+    let path = rootfs.join(name);
+    let _ = fs::remove_dir_all(&path);
+    let _ = fs::remove_file(&path);
+    symlink(target, path).unwrap();
+}
+
+#[test]
+fn file_systems_are_not_mounted_through_links() {
+    // CVE-2026-41579, CVE-2019-19921
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    for name in ["dev", "proc", "sys"] {
+        for target in [&canary.path, Path::new("/tmp"), Path::new("../../../../../../tmp")] {
+            let rootfs = host.demo_copy(&format!("rootfs-{name}"));
+            replace_by_link(&rootfs, name, target);
+            let line = host.run(&["--net", "none"], &rootfs, &["/bin/true"]).run().refused(125);
+            assert!(line.contains(&format!("/{name}")) && line.contains("symbolic link"), "{line}");
+            assert_eq!(
+                fs::read_dir(rootfs.join("tmp")).unwrap().count(),
+                fs::read_dir(host.demo().join("tmp")).unwrap().count()
+            );
+            fs::remove_dir_all(rootfs).unwrap();
+            canary.assert_unchanged();
+        }
+    }
+}
+
+#[test]
+fn masks_are_not_made_of_the_rootfs_null() {
+    // CVE-2025-31133, CVE-2026-88264
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    let rootfs = host.debian();
+    host.inside(|| {
+        for name in ["null", "console", "tty", "zero", "ptmx", "pts", "shm"] {
+            replace_by_link(&rootfs.join("dev"), name, &canary.path.join("file"));
+        }
+    });
+    let script = "echo gone > /dev/null; wc -c < /proc/timer_list; wc -c < /dev/null; stat -c %F /dev/null /dev/shm /dev/pts; [ -e /dev/console ] || echo none";
+    let out = host.sh(&[], script).run().ok();
+    assert_eq!(out, "0\n0\ncharacter special file\ndirectory\ndirectory\nnone\n");
+    canary.assert_unchanged();
+}
+
+#[test]
+fn volume_in_place_of_proc_is_not_written_to() {
+    // CVE-2025-52881
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    for target in ["/proc", "/proc/self", "/proc/sys", "/proc/sys/kernel", "/sys", "/dev", "/sys/fs/cgroup"] {
+        let volume = format!("{}:{target}", canary.path.display());
+        let outcome = host.run(&["--net", "none", "-v", &volume], host.demo(), &["/bin/true"]).run();
+        assert!([0, 125].contains(&outcome.code), "{outcome}");
+        canary.assert_unchanged();
+    }
+}
+
+#[test]
+fn users_are_not_read_from_what_is_no_file() {
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    for name in ["etc/passwd", "etc/group"] {
+        let rootfs = host.demo_copy("rootfs");
+        fs::remove_file(rootfs.join(name)).unwrap();
+        mkfifo(&rootfs.join(name), Mode::from_bits_truncate(0o644)).unwrap();
+        let _ = host.run(&["--net", "none", "-u", "nginx:nginx"], &rootfs, &["/bin/true"]).run().refused(125);
+        // A link of the rootfs leads nowhere but into it.
+        fs::remove_file(rootfs.join(name)).unwrap();
+        fs::write(canary.path.join("file"), "sings").unwrap();
+        symlink(canary.path.join("file"), rootfs.join(name)).unwrap();
+        let _ = host.run(&["--net", "none", "-u", "nginx:nginx"], &rootfs, &["/bin/true"]).run().refused(125);
+        canary.assert_unchanged();
+        fs::remove_dir_all(rootfs).unwrap();
+    }
+    let _ = host.run(&["--net", "none", "-u", "nginx:nginx"], host.demo(), &["/bin/true"]).run().ok();
+}
+
+#[test]
+fn working_directory_cannot_be_a_link_out() {
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    let rootfs = host.debian();
+    host.inside(|| symlink(&canary.path, rootfs.join("out")).unwrap());
+    let _ = host.sh(&["-w", "/out"], "echo x > new").run().refused(125);
+    canary.assert_unchanged();
+}
+
+#[test]
+fn hosts_own_root_can_be_a_rootfs_and_stays_as_it_is() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let options = ["--net", "none", "--read-only"];
+    assert_eq!(host.run(&options, "/", &["sh", "-c", "echo $$; ls /proc | head -1"]).run().ok(), "2\n1\n");
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn target_exchanged_with_a_link_while_starting_leads_nowhere() {
+    // CVE-2021-30465, CVE-2024-45310
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    let rootfs = host.demo_copy("rootfs");
+    let data = host.directory().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::create_dir(rootfs.join("target")).unwrap();
+    symlink(&canary.path, rootfs.join("link")).unwrap();
+
+    let stop = AtomicBool::new(false);
+    let mut codes = [0, 0];
+    thread::scope(|scope| {
+        let exchanger = scope.spawn(|| {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let (target, link) = (rootfs.join("target"), rootfs.join("link"));
+                renameat2(AT_FDCWD, &target, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).unwrap();
+                count += 1;
+            }
+            count
+        });
+        let volume = format!("{}:/target/new/dir", data.display());
+        for _ in 0..1000 {
+            let outcome = host
+                .run(&["--net", "none", "-v", &volume, "--tmpfs", "/target/scratch"], &rootfs, &["/bin/true"])
+                .run();
+            assert!([0, 125].contains(&outcome.code), "{outcome}");
+            codes[usize::from(outcome.code == 125)] += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(exchanger.join().unwrap() > 1000);
+    });
+    canary.assert_unchanged();
+    assert!(codes[0] > 0, "some started: {codes:?}");
+}

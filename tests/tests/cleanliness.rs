@@ -1,0 +1,339 @@
+//! What a container leaves on its host: nothing, however it ends.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use nix::sys::signal::Signal;
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+use tests::{Container, Host, Snapshot, Traced, leaf_processes, wait_until};
+
+/// What may stay until `kontena prune`: all but what is shared is given back by then.
+fn of_containers(snapshot: &Snapshot) -> Vec<String> {
+    let state = snapshot.lines("state").iter().filter(|line| !line.ends_with("/.host") && !line.ends_with("/.leases"));
+    let cgroups = snapshot.lines("cgroups").iter().filter(|line| line.contains("/kontena/"));
+    let links = snapshot.lines("links").iter().filter(|line| line.contains(" kt"));
+    let elements = snapshot.lines("nft ruleset").iter().filter(|line| line.contains(" : 10.77."));
+    state.chain(cgroups).chain(links).chain(elements).cloned().collect()
+}
+
+/// Asserts that nothing of a container is left. A link goes when the kernel comes to it.
+#[track_caller]
+fn assert_nothing_of_containers(host: &Host) {
+    let mut left = Vec::new();
+    for _ in 0..500 {
+        left = of_containers(&host.snapshot());
+        if left.is_empty() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("left behind: {left:#?}");
+}
+
+#[test]
+fn a_run_changes_nothing_on_the_host() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let web = host.nginx("web", &["-p", "8080:80", "-p", "5353:53/udp", "-p", "127.0.0.1:8081:80"]);
+    host.get("127.0.0.1:8080").unwrap();
+
+    // While it runs there is plenty, all of which this snapshot sees.
+    let during = of_containers(&host.snapshot());
+    for what in [
+        "/state/web/journal",
+        "/kontena/web",
+        ": kt0a4d",
+        "tcp . 8080 : 10.77.",
+        "udp . 5353 : 10.77.",
+        ". 8081 : 10.77.",
+    ] {
+        assert!(during.iter().any(|line| line.contains(what)), "{what}: {during:#?}");
+    }
+    assert_eq!(host.snapshot().lines("mounts"), before.lines("mounts"));
+
+    let _ = web.stop();
+    assert_nothing_of_containers(&host);
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+    assert!(!host.state().exists());
+}
+
+#[test]
+fn prune_leaves_a_running_container_alone() {
+    let host = Host::new();
+    let web = host.nginx("web", &["-p", "8080:80"]);
+    let before = host.snapshot();
+    host.prune();
+    host.get("127.0.0.1:8080").unwrap();
+    before.assert_restored(|| host.snapshot());
+    let _ = web.stop();
+}
+
+#[test]
+fn prune_where_nothing_is_changes_nothing() {
+    let host = Host::new();
+    let before = host.snapshot();
+    host.prune();
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn forwarding_that_was_on_stays_on() {
+    let host = Host::new();
+    host.inside(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
+    let before = host.snapshot();
+    let _ = host.run(&[], host.demo(), &["/bin/true"]).run().ok();
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+    assert_eq!(before.lines("forwarding"), ["1"]);
+}
+
+#[test]
+fn five_hundred_starts_and_stops_leave_the_host_as_it_was() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let count = AtomicU32::new(0);
+    thread::scope(|scope| {
+        // Each with a port and a name of its own, and some with neither.
+        for worker in 0..4 {
+            let (host, count) = (&host, &count);
+            scope.spawn(move || {
+                let (name, port) = (format!("worker{worker}"), format!("{}:80", 8080 + worker));
+                for round in 0..125 {
+                    let options: &[&str] = match round % 3 {
+                        0 => &["--net", "none"],
+                        1 => &["--name", &name, "-p", &port],
+                        _ => &["--name", &name, "--net", "none"],
+                    };
+                    let _ = host.run(options, host.demo(), &["/bin/true"]).run().ok();
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(count.into_inner(), 500);
+    assert_nothing_of_containers(&host);
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn fifty_containers_run_at_once() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let start = |number: u32| {
+        let name = format!("web{number}");
+        let options = ["--name", &name, "-p", &format!("{}:80", 8000 + number)];
+        host.run(&options, host.demo(), &["/usr/sbin/nginx"]).start()
+    };
+    let mut running: Vec<_> = (0..50).map(|number| (number, start(number))).collect();
+    for (number, running) in &mut running {
+        wait_until("the page", || {
+            assert!(!running.has_ended(), "{}", running.stderr());
+            host.get(&format!("127.0.0.1:{}", 8000 + *number)).is_ok()
+        });
+    }
+    for (_, running) in running {
+        running.signal(Signal::SIGTERM);
+        let _ = running.finish();
+    }
+    assert_nothing_of_containers(&host);
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn launcher_killed_at_any_moment_is_repaired_by_the_next_command() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let options = ["--name", "victim", "-p", "8080:80", "-v", "/etc/hostname:/etc/hostname"];
+    let (mut cut_short, mut ran) = (0, 0);
+    for moment in 0..48 {
+        let victim = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).start();
+        thread::sleep(Duration::from_micros(250 * moment));
+        victim.signal(Signal::SIGKILL);
+        let _ = victim.finish().code(-9);
+        *if host.get("127.0.0.1:8080").is_err() { &mut cut_short } else { &mut ran } += 1;
+
+        // The next command, whichever it is: of the same name, of another, or prune.
+        match moment % 3 {
+            0 => drop(host.run(&options, host.demo(), &["/bin/true"]).run().ok()),
+            1 => drop(host.run(&["--name", "other", "-p", "8080:80"], host.demo(), &["/bin/true"]).run().ok()),
+            _ => {
+                host.prune();
+                before.assert_restored(|| host.snapshot());
+            }
+        }
+        assert_nothing_of_containers(&host);
+    }
+    assert_eq!((cut_short, ran), (48, 0), "nobody answers after the launcher's death");
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn launcher_killed_at_any_system_call_is_repaired_by_the_next_command() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let mut calls = 0;
+    loop {
+        let options = ["--name", "victim", "-p", "8080:80"];
+        let mut victim = Traced::start(host.run(&options, host.demo(), &["/bin/true"]));
+        let ended = (0..=calls).any(|_| victim.next_call().is_none());
+        if ended {
+            let _ = victim.finish().code(0);
+            break;
+        }
+        victim.kill();
+        if calls % 10 == 0 {
+            host.prune();
+            before.assert_restored(|| host.snapshot());
+        } else {
+            let _ = host.run(&options, host.demo(), &["/bin/true"]).run().ok();
+            assert!(
+                !host.state().join("victim").exists() && !host.cgroup_parent().join("victim").exists(),
+                "call {calls}"
+            );
+        }
+        calls += 1;
+    }
+    assert!(calls > 50, "only {calls} system calls?");
+    assert_nothing_of_containers(&host);
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn launcher_killed_while_serving_is_repaired_by_the_next_command() {
+    let host = Host::new();
+    let before = host.snapshot();
+    for next in 0..3 {
+        let web = host.nginx("victim", &["-p", "8080:80"]);
+        let leaf = web.leaf();
+        host.get("127.0.0.1:8080").unwrap();
+        web.signal(Signal::SIGKILL);
+        let _ = web.into_running().finish().code(-9);
+        wait_until("the end of the container", || leaf_processes(&leaf).is_empty());
+        // Left by the dead, and to be seen.
+        assert!(leaf.exists() && host.state().join("victim/journal").exists());
+
+        match next {
+            0 => drop(host.nginx("victim", &["-p", "8080:80"]).stop()),
+            1 => drop(host.nginx("other", &["-p", "8080:80"]).stop()),
+            _ => host.prune(),
+        }
+        assert_nothing_of_containers(&host);
+    }
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn prune_killed_half_way_is_repaired_by_the_next() {
+    let host = Host::new();
+    let before = host.snapshot();
+    for moment in 0..10 {
+        let _ = host.run(&["-p", "8080:80"], host.demo(), &["/bin/true"]).run().ok();
+        let prune = host.kontena().arg("prune").start();
+        thread::sleep(Duration::from_micros(300 * moment));
+        prune.signal(Signal::SIGKILL);
+        let _ = prune.finish();
+        host.prune();
+        before.assert_restored(|| host.snapshot());
+    }
+}
+
+#[test]
+fn of_two_with_the_same_name_exactly_one_wins() {
+    let host = Host::new();
+    for _ in 0..20 {
+        let start = || host.run(&["--net", "none", "--name", "one"], host.debian(), &["sleep", "0.5"]).start();
+        let outcomes = [start(), start(), start()].map(tests::Running::finish);
+        let won = outcomes.iter().filter(|outcome| outcome.code == 0).count();
+        assert_eq!(won, 1, "{outcomes:#?}");
+        for outcome in outcomes {
+            if outcome.code != 0 {
+                let line = outcome.refused(125);
+                assert!(line.contains("one") && line.contains("running"), "{line}");
+            }
+        }
+    }
+    assert_nothing_of_containers(&host);
+}
+
+#[test]
+fn loser_of_a_name_leaves_the_winner_alone() {
+    let host = Host::new();
+    let web = host.nginx("web", &["-p", "8080:80"]);
+    let before = host.snapshot();
+    for options in [&["--name", "web"][..], &["--name", "web", "--net", "none"], &["--name", "web", "-p", "8081:80"]] {
+        let _ = host.run(options, host.demo(), &["/bin/true"]).run().refused(125);
+    }
+    host.get("127.0.0.1:8080").unwrap();
+    before.assert_restored(|| host.snapshot());
+    let _ = web.stop();
+}
+
+#[test]
+fn names_that_are_none_make_nothing() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let long = "a".repeat(129);
+    let longer = "a".repeat(5000);
+    for name in [
+        "../x",
+        "..",
+        ".",
+        "/",
+        "",
+        "/etc",
+        "a/b",
+        "a/../../b",
+        ".hidden",
+        "-x",
+        "_x",
+        "+x",
+        "a b",
+        "a\nb",
+        "a\tb",
+        "ü",
+        "a:b",
+        "a*",
+        "a\\b",
+        "~",
+        &long,
+        &longer,
+    ] {
+        let _ = host.run(&["--net", "none", "--name", name], host.demo(), &["/bin/true"]).run().refused(125);
+    }
+    before.assert_restored(|| host.snapshot());
+    assert!(!host.directory().join("x").exists());
+    for name in ["a", "0", "Web-1.2_3+4", "a..b", &"a".repeat(128)] {
+        let _ = host.run(&["--net", "none", "--name", name], host.demo(), &["/bin/true"]).run().ok();
+    }
+}
+
+#[test]
+fn defaults_are_run_kontena_and_cgroup_kontena() {
+    let host = Host::new();
+    // As on a host of its own: its cgroup is all that there is of the hierarchy, and /run is empty.
+    host.inside(|| {
+        let at = host.cgroup().parent().unwrap();
+        nix::mount::mount(Some(host.cgroup()), at, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).unwrap();
+    });
+    let rootfs = host.debian();
+    let before = host.snapshot();
+    let program = host.program(tests::launcher()).args(["run", "--net", "none", "--name", "web"]);
+    let running = program.arg(rootfs).args(["sh", "-c", "echo ready; exec sleep 600"]).start();
+    let mut container = Container::new(&host, "web", running);
+    container.wait_for_output("ready");
+    assert!(host.inside(|| fs::exists("/run/kontena/web/journal")).unwrap());
+    assert_eq!(leaf_processes(&container.leaf()).len(), 2);
+    container.signal(Signal::SIGTERM);
+    let _ = container.into_running().finish().code(143);
+    let _ = host.program(tests::launcher()).arg("prune").run().ok();
+    assert!(!host.inside(|| fs::exists("/run/kontena")).unwrap());
+    before.assert_restored(|| host.snapshot());
+}
