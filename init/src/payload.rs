@@ -29,18 +29,19 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     // What can be done while PID 1 makes the other mounts.
     setsid().map_err(fail(Step::Session, 0))?;
     caps::bound(plan.capabilities).map_err(fail(Step::Capabilities, 0))?;
+    if send(&pid1, &[1], SendFlags::NOSIGNAL).is_err() || !wait_for_byte(&pid1).unwrap_or(false) {
+        // PID 1 has failed, and tells the launcher why.
+        sys::exit(INIT_FAILED);
+    }
+    drop(pid1);
+
+    // A volume may have brought its own /etc/passwd.
     let user = user::resolve(root, plan.user)?;
     let has_home = plan.env.iter().any(|variable| variable.to_bytes().starts_with(b"HOME="));
     let home =
         if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };
     let argv = sys::strings(plan.argv.iter()).map_err(fail(Step::Exec, 0))?;
     let env = sys::strings(plan.env.iter().chain(home)).map_err(fail(Step::Exec, 0))?;
-
-    if send(&pid1, &[1], SendFlags::NOSIGNAL).is_err() || !wait_for_byte(&pid1).unwrap_or(false) {
-        // PID 1 has failed, and tells the launcher why.
-        sys::exit(INIT_FAILED);
-    }
-    drop(pid1);
 
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
     sys::close_all_but(status).map_err(fail(Step::Handshake, 0))?;

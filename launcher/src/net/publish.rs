@@ -9,6 +9,7 @@ use crate::net::nft::{self, Table};
 use crate::state::Root;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -32,8 +33,17 @@ fn reserve_one(publish: &Publish) -> Result<Reservation> {
         Protocol::Udp => SocketType::DGRAM,
     };
     let address = SocketAddrV4::new(publish.address, publish.host_port);
-    let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)
-        .and_then(|socket| bind(&socket, &address).map(|()| socket));
+    let bound = |reuse| {
+        let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+        set_socket_reuseaddr(&socket, reuse)?;
+        bind(&socket, &address).map(|()| socket)
+    };
+    // Without SO_REUSEADDR, so that nobody else can have the port; with it where that fails, since it may be that only
+    // connections of an earlier server linger there, which TCP keeps for a minute. socket(7).
+    let socket = match bound(false) {
+        Err(Errno::ADDRINUSE) if publish.protocol == Protocol::Tcp => bound(true),
+        socket => socket,
+    };
     socket.map(|socket| Reservation { _socket: socket }).map_err(|errno| {
         let hint = match errno {
             Errno::ADDRINUSE => "another program or container has this port: stop it, or publish another",
@@ -54,7 +64,7 @@ pub fn publish(root: &Root, ports: &[Publish], address: Ipv4Addr) -> Result<Opti
         // The reservation is ours, so what is in the map is left from a container whose launcher was killed.
         Err(error) if error.errno() == Some(Errno::EXIST) => {
             root.sweep()?;
-            table.publish(ports, address)?;
+            table.publish(ports, address).map_err(|error| error.advise("another container has this port"))?;
         }
         // Somebody has flushed the ruleset.
         Err(error) if error.errno() == Some(Errno::NOENT) => {
