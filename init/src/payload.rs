@@ -14,7 +14,8 @@ use rustix::process::{chdir, setsid, umask};
 use rustix::thread::set_no_new_privs;
 
 use crate::sys::{self, Strings};
-use crate::{INIT_FAILED, caps, fail, user, wait_for_byte};
+use crate::user::{self, User};
+use crate::{INIT_FAILED, caps, fail, wait_for_byte};
 
 /// Where a command without a slash is looked for when the environment has no PATH; execvp(3).
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,19 +30,19 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     // What can be done while PID 1 makes the other mounts.
     setsid().map_err(fail(Step::Session, 0))?;
     caps::bound(plan.capabilities).map_err(fail(Step::Capabilities, 0))?;
+    // Unless a volume may bring its own /etc/passwd.
+    let prepared = if plan.volumes.is_empty() { Some(prepare(plan, root)?) } else { None };
+
     if send(&pid1, &[1], SendFlags::NOSIGNAL).is_err() || !wait_for_byte(&pid1).unwrap_or(false) {
         // PID 1 has failed, and tells the launcher why.
         sys::exit(INIT_FAILED);
     }
     drop(pid1);
 
-    // A volume may have brought its own /etc/passwd.
-    let user = user::resolve(root, plan.user)?;
-    let has_home = plan.env.iter().any(|variable| variable.to_bytes().starts_with(b"HOME="));
-    let home =
-        if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };
-    let argv = sys::strings(plan.argv.iter()).map_err(fail(Step::Exec, 0))?;
-    let env = sys::strings(plan.env.iter().chain(home)).map_err(fail(Step::Exec, 0))?;
+    let (user, argv, env) = match prepared {
+        Some(prepared) => prepared,
+        None => prepare(plan, root)?,
+    };
 
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
     sys::close_all_but(status).map_err(fail(Step::Handshake, 0))?;
@@ -60,6 +61,17 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     sys::restore_sigpipe();
     sys::set_signal_mask(plan.signal_mask);
     Err(fail(Step::Exec, 0)(exec(argv, env)))
+}
+
+/// Who the payload is to be, and what it is given.
+fn prepare(plan: &Plan<'static>, root: &OwnedFd) -> Result<(User, Strings, Strings), Report> {
+    let user = user::resolve(root, plan.user)?;
+    let has_home = plan.env.iter().any(|variable| variable.to_bytes().starts_with(b"HOME="));
+    let home =
+        if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };
+    let argv = sys::strings(plan.argv.iter()).map_err(fail(Step::Exec, 0))?;
+    let env = sys::strings(plan.env.iter().chain(home)).map_err(fail(Step::Exec, 0))?;
+    Ok((user, argv, env))
 }
 
 /// execvp(3): replaces this process by the command of `arguments`, or says why not. Where several directories of PATH
