@@ -119,6 +119,12 @@ fn why_missing(controller: &str) -> String {
     format!("the kernel lacks it or was told to: look for cgroup_disable={controller} on its command line")
 }
 
+/// Whether the kernel killed a process of the cgroup `path` because it was at its memory limit; memory.events.
+pub fn oom_killed(path: &str) -> bool {
+    let events = file::read_text(CWD, &format!("{path}/memory.events"));
+    events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count != "0")
+}
+
 /// Kills what still runs in the cgroup `path`, and removes it. One that is gone is no error.
 pub fn remove(path: &str) -> Result<()> {
     let mut removed = file::remove_directory(path);

@@ -53,7 +53,11 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
         root.started();
         let _ = rustix::io::write(&container.status, &[1]);
         let ended = supervise(container, &signals, || swept = root.sweep().is_ok())?;
-        ended.report.map_or(Ok(ended.status), |report| Err(explain(report, config)))
+        match ended.report {
+            Some(report) => Err(explain(report, config)),
+            None if ended.status == KILLED && cgroup::oom_killed(&leaf_path) => Err(out_of_memory()),
+            None => Ok(ended.status),
+        }
     });
     // On failure too: by now the container's processes are dead or dying.
     let released = journal.release(table);
@@ -66,6 +70,16 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     }
     let status = status?;
     released.map(|()| status)
+}
+
+/// The exit status that stands for SIGKILL.
+const KILLED: u8 = 128 + SIGKILL as u8;
+
+/// Told to the person too, since neither a payload that was killed nor an init that was, while it made the container,
+/// can say why.
+fn out_of_memory() -> Error {
+    let hint = "the kernel killed a process of it (oom_kill in memory.events): raise --memory";
+    Error::usage(format_args!("the container hit its memory limit"), hint).with_status(KILLED)
 }
 
 /// The network could not be set up: because init had failed before, which it reports, or for `error`.
