@@ -1,8 +1,9 @@
 //! kontena-init: PID 1 of a container. All of kontena that runs inside one, and the only thing of it that is ever seen
 //! there.
 //!
-//! Two ways in, one binary: with a Plan from the launcher it makes the container, starts the payload in it and
-//! supervises; as any image's ENTRYPOINT, `kontena-init [-g] [--] CMD [ARG…]`, it starts CMD and supervises.
+//! Three ways in, one binary: with a Plan from the launcher it makes the container, starts the payload in it and
+//! supervises; as any image's ENTRYPOINT, `kontena-init [-g] [--] CMD [ARG…]`, it starts CMD and supervises; as the
+//! PID 1 of a machine, `kontena-init --boot CMD [ARG…]`, it makes the machine a host first.
 //!
 //! Must not touch the host, allocate, or panic.
 #![no_std]
@@ -24,6 +25,7 @@ use rustix::thread::{set_name, set_no_new_privs};
 use reap::{Target, kill_the_rest, supervise};
 use sys::Strings;
 
+mod boot;
 mod caps;
 mod dev;
 mod mounts;
@@ -45,6 +47,7 @@ fn start(mut arguments: Strings, environment: Strings) -> i32 {
             (Some(plan), Some(status)) => run_plan(plan, status),
             _ => usage(),
         },
+        Some(first) if first == c"--boot" => boot::boot(rest, environment),
         _ => run_entrypoint(arguments, environment),
     }
 }
@@ -173,9 +176,7 @@ fn run_entrypoint(mut arguments: Strings, environment: Strings) -> i32 {
             let _ = rustix::process::setpgid(None, None);
             let _ = sys::set_foreground_group(getpid());
             sys::set_signal_mask(mask);
-            let errno = payload::exec(arguments, environment);
-            complain(&[b"cannot execute ", { arguments }.next().unwrap_or_default().to_bytes()]);
-            payload::exec_failure_status(errno)
+            execute(arguments, environment)
         }
         Ok(Some(payload)) => {
             let code = supervise(payload, target);
@@ -189,9 +190,17 @@ fn run_entrypoint(mut arguments: Strings, environment: Strings) -> i32 {
     }
 }
 
+/// Becomes CMD, or says why not and gives the exit status for it.
+fn execute(command: Strings, environment: Strings) -> i32 {
+    let errno = payload::exec(command, environment);
+    complain(&[b"cannot execute ", { command }.next().unwrap_or_default().to_bytes()]);
+    payload::exec_failure_status(errno)
+}
+
 fn usage() -> i32 {
     complain(&[b"usage: kontena-init [-g] [--] CMD [ARG...]\n\
-        Runs CMD, forwards signals to it (-g: to its process group), reaps orphans, exits with its status."]);
+        Runs CMD, forwards signals to it (-g: to its process group), reaps orphans, exits with its status.\n\
+        kontena-init --boot CMD [ARG...]: the same as a machine's first process, and then switches it off."]);
     INIT_FAILED
 }
 

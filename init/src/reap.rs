@@ -46,8 +46,8 @@ pub fn supervise(payload: Pid, target: Target) -> i32 {
     }
 }
 
-/// Reaps all that has ended: one SIGCHLD may stand for many.
-fn reap(payload: Pid) -> Option<i32> {
+/// Reaps all that has ended, since one SIGCHLD may stand for many; gives the payload's exit status once it has.
+pub fn reap(payload: Pid) -> Option<i32> {
     let mut ended = None;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if pid == payload {

@@ -5,12 +5,15 @@ mod bench;
 mod ci;
 mod dist;
 mod host;
+mod initramfs;
+mod kernel;
 mod rootfs;
 mod run;
 mod setup;
 mod size;
 mod step;
 mod test;
+mod vm;
 
 use argh::{EarlyExit, FromArgs};
 use std::process::ExitCode;
@@ -27,6 +30,7 @@ struct Xtask {
 enum Task {
     Run(run::Run),
     Test(test::Test),
+    Vm(vm::Vm),
     Bench(bench::Bench),
     Rootfs(Rootfs),
     Dist(Dist),
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
     let done = match task {
         Task::Run(options) => run::run(&options),
         Task::Test(options) => test::test(&options),
+        Task::Vm(options) => vm::vm(&options),
         Task::Bench(options) => bench::bench(&options),
         Task::Rootfs(_) => rootfs::rootfs(),
         Task::Dist(_) => dist::dist(),

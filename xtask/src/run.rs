@@ -89,7 +89,7 @@ fn address(publish: &str) -> Result<SocketAddr> {
 }
 
 /// Whether our page is there.
-fn answers(address: SocketAddr) -> bool {
+pub fn answers(address: SocketAddr) -> bool {
     let page = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(200))?;
         stream.set_read_timeout(Some(Duration::from_millis(500)))?;
@@ -102,7 +102,7 @@ fn answers(address: SocketAddr) -> bool {
 }
 
 /// Passes a signal on. The terminal's Ctrl-C has reached kontena already; that it comes twice does no harm.
-fn forward(signal: i32, child: &Child) {
+pub fn forward(signal: i32, child: &Child) {
     use rustix::process::{Pid, Signal, kill_process};
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(signal)) {

@@ -1,0 +1,135 @@
+//! Debian's kernel for virtual machines: its package, unpacked and never installed, and of its modules those asked for
+//! with what they depend on, in the order in which they must be loaded. The package is downloaded once.
+
+use crate::{rootfs, setup, step::step};
+use anyhow::{Context, Result, ensure};
+use object::{Object, ObjectSection};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The package which depends on the newest one.
+const PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// A kernel unpacked from its package.
+pub struct Kernel {
+    /// The image to boot.
+    pub image: PathBuf,
+    /// Its modules, by name.
+    modules: BTreeMap<String, PathBuf>,
+    /// The names of those that are no modules here, but part of the image.
+    builtin: Vec<String>,
+}
+
+impl Kernel {
+    /// Brings the unpacked package in `dir` up: downloads it when it is not there.
+    pub fn unpacked(dir: &Path) -> Result<Self> {
+        let tree = dir.join("kernel");
+        if !tree.is_dir() {
+            let new = dir.join("kernel.new");
+            rootfs::remove(&new)?;
+            fs::create_dir_all(&new)?;
+            unpack(&download(dir)?, &new)?;
+            fs::rename(&new, &tree)?;
+        }
+        let image = only_entry(&tree.join("boot"), "vmlinuz-")?;
+        let lib = only_entry(&tree.join("lib/modules"), "")?;
+        let mut modules = BTreeMap::new();
+        find_modules(&lib.join("kernel"), &mut modules)?;
+        let builtin = fs::read_to_string(lib.join("modules.builtin"))?;
+        Ok(Self { image, modules, builtin: builtin.lines().map(|line| name(Path::new(line))).collect() })
+    }
+
+    /// The modules `wanted` and those they need, each behind what it needs.
+    pub fn modules(&self, wanted: &[&str]) -> Result<Vec<PathBuf>> {
+        let mut order = Vec::new();
+        for name in wanted {
+            self.add_module(name, &mut order)?;
+        }
+        Ok(order)
+    }
+
+    fn add_module(&self, name: &str, order: &mut Vec<PathBuf>) -> Result<()> {
+        if self.builtin.iter().any(|builtin| builtin == name) {
+            return Ok(());
+        }
+        let path = self.modules.get(name).with_context(|| format!("this kernel has no module {name}"))?;
+        if order.contains(path) {
+            return Ok(());
+        }
+        for needed in depends(path)? {
+            self.add_module(&needed, order)?;
+        }
+        order.push(path.clone());
+        Ok(())
+    }
+}
+
+/// What a module says that it needs: `depends=a,b` in its section .modinfo. (The package has no modules.dep: depmod
+/// writes it where the package is installed.)
+fn depends(module: &Path) -> Result<Vec<String>> {
+    let data = fs::read(module).with_context(|| module.display().to_string())?;
+    let elf = object::File::parse(&*data).with_context(|| module.display().to_string())?;
+    let modinfo = elf.section_by_name(".modinfo").context("a module without .modinfo")?.data()?;
+    let depends = modinfo.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"depends="));
+    let depends = String::from_utf8_lossy(depends.unwrap_or_default());
+    Ok(depends.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect())
+}
+
+fn find_modules(dir: &Path, modules: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_modules(&path, modules)?;
+        } else if path.extension().is_some_and(|extension| extension == "ko") {
+            modules.insert(name(&path), path);
+        }
+    }
+    Ok(())
+}
+
+/// A module's name, which has no hyphens even where its file has.
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_")
+}
+
+/// Downloads the package of the newest kernel; gives the file.
+fn download(dir: &Path) -> Result<PathBuf> {
+    let depends = || -> Result<String> {
+        let output = Command::new("apt-cache").args(["depends", PACKAGE]).output().context("cannot run apt-cache")?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let mut known = depends()?;
+    if known.is_empty() {
+        step("apt-get update", setup::apt_get().arg("update"))?;
+        known = depends()?;
+    }
+    let package = known.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
+    let package = format!("linux-image-{}", package.with_context(|| format!("apt does not know {PACKAGE}"))?);
+    for old in fs::read_dir(dir)? {
+        let old = old?.path();
+        if old.extension().is_some_and(|extension| extension == "deb") {
+            fs::remove_file(old)?;
+        }
+    }
+    let mut apt = Command::new("apt-get");
+    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download", &package]).current_dir(dir);
+    step(&format!("downloading {package}"), &mut apt)?;
+    let deb = fs::read_dir(dir)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut deb = deb.filter(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    deb.next().with_context(|| format!("apt-get has not left {package} in {}", dir.display()))
+}
+
+fn unpack(deb: &Path, tree: &Path) -> Result<()> {
+    step("unpacking the kernel", Command::new("dpkg-deb").arg("-x").arg(deb).arg(tree))
+}
+
+/// The one entry of `dir` whose name starts with `prefix`.
+fn only_entry(dir: &Path, prefix: &str) -> Result<PathBuf> {
+    let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?.filter_map(|entry| entry.ok());
+    let mut entries = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    let entry = entries.next().with_context(|| format!("{} has no {prefix}…", dir.display()))?;
+    ensure!(entries.next().is_none(), "{} has more than one {prefix}…", dir.display());
+    Ok(entry.path())
+}

@@ -1,0 +1,266 @@
+//! `cargo xtask vm`: boots a virtual machine which has nothing but a kernel, the pair and the demo rootfs, and runs a
+//! command in it. The machine's first process is kontena-init (`--boot`). QEMU emulates all of it, so that it is the
+//! same everywhere; it never asks for KVM.
+
+use crate::initramfs::Initramfs;
+use crate::kernel::Kernel;
+use crate::{dist, host, rootfs, run, setup, step::spinner};
+use anyhow::{Context, Result, bail, ensure};
+use argh::FromArgs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// boot a bare virtual machine with the pair and the demo rootfs, and run COMMAND in it
+#[derive(FromArgs)]
+#[argh(subcommand, name = "vm")]
+pub struct Vm {
+    /// serve the hello page from the machine at http://127.0.0.1:PORT/ until Ctrl-C
+    #[argh(switch)]
+    demo: bool,
+    /// the demo, stopped once its page is there; and look for the least memory with which it is
+    #[argh(switch)]
+    least_memory: bool,
+    /// the demo's port on this machine (default 8080)
+    #[argh(option, default = "8080")]
+    port: u16,
+    /// the memory in MiB (default 512)
+    #[argh(option, default = "512")]
+    memory: u32,
+    /// seconds after which COMMAND's machine is switched off (default 120)
+    #[argh(option, default = "120")]
+    timeout: u32,
+    /// the command and its arguments (default: kontena run --net none /rootfs /bin/true)
+    #[argh(positional, greedy)]
+    command: Vec<String>,
+}
+
+const COMMAND: &[&str] = &["kontena", "run", "--net", "none", "/rootfs", "/bin/true"];
+const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "80:80", "/rootfs", "/usr/sbin/nginx"];
+
+/// What kontena asks of the kernel for a bridge and published ports.
+const NETWORK: &[&str] =
+    &["bridge", "veth", "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_fib_ipv4"];
+/// The machine's link to QEMU.
+const CARD: &[&str] = &["virtio_pci", "virtio_net"];
+/// What images are made of.
+const IMAGES: &[&str] = &["overlay", "loop", "squashfs", "erofs"];
+
+/// No v1 hierarchy takes a controller away; a panic ends the machine at once, instead of never.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 cgroup_no_v1=all panic=-1 rdinit=/sbin/kontena-init";
+/// QEMU's user network; the kernel's Documentation/admin-guide/nfs/nfsroot.rst has the order.
+const ADDRESS: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off";
+/// The kernel takes no more: COMMAND_LINE_SIZE of x86, and CONFIG_INIT_ENV_ARG_LIMIT, less one for `--boot`.
+const LINE_LIMIT: usize = 2047;
+const ARGUMENTS_LIMIT: usize = 31;
+
+/// In seconds: nobody looks at one page for longer than a day.
+const DEMO_TIMEOUT: u32 = 24 * 60 * 60;
+
+/// What kontena-init says last; boot.rs.
+const EXITED: &str = "kontena-init: CMD exited with ";
+
+/// `cargo xtask vm`
+pub fn vm(options: &Vm) -> Result<ExitCode> {
+    ensure!(std::env::consts::ARCH == "x86_64", "only x86_64 has a virtual machine so far");
+    let is_demo = options.demo || options.least_memory;
+    ensure!(!is_demo || options.command.is_empty(), "the demo's command is its own");
+    setup::setup(&[setup::VM])?;
+    let dir = host::target_dir().join("vm");
+    fs::create_dir_all(&dir)?;
+    let kernel = Kernel::unpacked(&dir)?;
+    let pair = dist::small()?;
+    let rootfs = rootfs::build(&pair)?;
+
+    let extra = if is_demo { CARD } else { IMAGES };
+    let initramfs = initramfs(&kernel, &pair, &rootfs, &[NETWORK, extra].concat())?;
+    let machine = Machine {
+        kernel: kernel.image,
+        initramfs: dir.join("initramfs.cpio"),
+        console: dir.join("console.log"),
+        bytes: initramfs.len(),
+    };
+    fs::write(&machine.initramfs, initramfs)?;
+    if is_demo {
+        return demo(&machine, options);
+    }
+    let given: Vec<&str> = options.command.iter().map(String::as_str).collect();
+    let command = if given.is_empty() { COMMAND } else { &given };
+    let append = format!("{KERNEL_ARGUMENTS} quiet -- --boot {}", quote(command)?);
+    machine.run(&append, options)
+}
+
+/// A machine to be booted.
+struct Machine {
+    kernel: PathBuf,
+    initramfs: PathBuf,
+    /// Where all that it says is kept.
+    console: PathBuf,
+    bytes: usize,
+}
+
+impl Machine {
+    /// Runs a command to its end, with its output here; gives its status.
+    fn run(&self, append: &str, options: &Vm) -> Result<ExitCode> {
+        let mut qemu = self.qemu(append, options.memory, options.timeout);
+        let mut child = qemu.args(["-nic", "none"]).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?;
+        let mut log = File::create(&self.console)?;
+        let mut status: Option<u8> = None;
+        for line in BufReader::new(child.stdout.take().context("no console")?).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches('\r');
+            writeln!(log, "{line}")?;
+            println!("{line}");
+            // The command's last line may lack its end.
+            status = line.split_once(EXITED).and_then(|(_, status)| status.parse().ok()).or(status);
+        }
+        let ended = child.wait()?;
+        match (status, ended.code()) {
+            (Some(status), _) => Ok(ExitCode::from(status)),
+            (None, Some(124 | 137)) => bail!("not done after {} s; {}", options.timeout, self.console.display()),
+            (None, _) => bail!("the machine ended before its command; {}", self.console.display()),
+        }
+    }
+
+    fn qemu(&self, append: &str, memory: u32, timeout: u32) -> Command {
+        // A machine which hangs must not outlive us, whatever becomes of us.
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", "--kill-after=5", &timeout.to_string(), "qemu-system-x86_64"]);
+        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-nodefaults"]);
+        command.args(["-display", "none", "-serial", "stdio", "-no-reboot", "-m", &memory.to_string()]);
+        command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs).args(["-append", append]);
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+/// Serves the hello page from a machine which is nothing but kernel, pair and nginx; says what that takes.
+fn demo(machine: &Machine, options: &Vm) -> Result<ExitCode> {
+    println!("initramfs: {} bytes, not compressed", machine.bytes);
+    let (mut child, times) = start_demo(machine, options.memory, options.port)?;
+    println!(
+        "the page: {:.2} s after the kernel's start, {:.2} s after power-on, with {} MiB",
+        times.kernel.as_secs_f32(),
+        times.power_on.as_secs_f32(),
+        options.memory
+    );
+    if !options.least_memory {
+        println!("Serving http://127.0.0.1:{}/  (Ctrl-C stops it)", options.port);
+        child.wait()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    stop(&mut child)?;
+    println!("least memory: {} MiB", least_memory(machine, options)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The least memory with which the page is there, to 2 MiB.
+fn least_memory(machine: &Machine, options: &Vm) -> Result<u32> {
+    let (mut too_little, mut enough) = (0, options.memory);
+    while enough - too_little > 2 {
+        let memory = too_little.midpoint(enough);
+        let bar = spinner(&format!("trying {memory} MiB"));
+        match start_demo(machine, memory, options.port) {
+            Ok((mut child, _)) => {
+                stop(&mut child)?;
+                enough = memory;
+            }
+            Err(_) => too_little = memory,
+        }
+        bar.finish_and_clear();
+    }
+    Ok(enough)
+}
+
+/// How long the page may take from the start of the emulator.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the kernel says first.
+const BANNER: &str = "Linux version";
+
+/// How long the page took: from the machine's start on, and from the kernel's first word.
+struct Times {
+    power_on: Duration,
+    kernel: Duration,
+}
+
+/// Starts the machine, and waits for its page.
+fn start_demo(machine: &Machine, memory: u32, port: u16) -> Result<(Child, Times)> {
+    // The early console, and a level which lets the banner through and little else, show when the kernel starts.
+    let early = "earlycon=uart8250,io,0x3f8 loglevel=6";
+    let append = format!("{KERNEL_ARGUMENTS} {early} {ADDRESS} -- --boot {}", quote(DEMO)?);
+    let mut qemu = machine.qemu(&append, memory, DEMO_TIMEOUT);
+    qemu.args(["-device", "virtio-net-pci,netdev=user,romfile="]);
+    qemu.args(["-netdev", &format!("user,id=user,hostfwd=tcp:127.0.0.1:{port}-:80")]);
+    let console = File::create(&machine.console)?;
+    let power_on = Instant::now();
+    let mut child = qemu.stdout(console.try_clone()?).stderr(console).spawn().context("cannot run QEMU")?;
+    let mut kernel = None;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    loop {
+        let ended = child.try_wait()?;
+        if ended.is_some() || power_on.elapsed() > PATIENCE {
+            stop(&mut child)?;
+            let log = fs::read(&machine.console)?;
+            bail!("the machine does not serve the page:\n{}", String::from_utf8_lossy(&log).trim_end());
+        }
+        match kernel {
+            None => {
+                let log = fs::read(&machine.console)?;
+                kernel = String::from_utf8_lossy(&log).contains(BANNER).then(Instant::now);
+            }
+            Some(kernel) if run::answers(address) => {
+                return Ok((child, Times { power_on: power_on.elapsed(), kernel: kernel.elapsed() }));
+            }
+            Some(_) => (),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn stop(child: &mut Child) -> Result<()> {
+    run::forward(signal_hook::consts::SIGTERM, child);
+    child.wait()?;
+    Ok(())
+}
+
+/// The whole file system of the machine.
+fn initramfs(kernel: &Kernel, pair: &Path, rootfs: &Path, modules: &[&str]) -> Result<Vec<u8>> {
+    let mut initramfs = Initramfs::default();
+    for dir in ["bin", "dev", "etc", "lib", "lib/modules", "sbin"] {
+        initramfs.directory(dir);
+    }
+    // The kernel opens it for its first process, before that can mount anything.
+    initramfs.device("dev/console", (5, 1));
+    initramfs.copy("bin/kontena", &pair.join("kontena"))?;
+    initramfs.copy("sbin/kontena-init", &pair.join("kontena-init"))?;
+    // kontena looks for its init beside itself.
+    initramfs.symlink("bin/kontena-init", "../sbin/kontena-init");
+    initramfs.tree("rootfs", rootfs)?;
+    let mut list = String::new();
+    for module in kernel.modules(modules)? {
+        let name = module.file_name().unwrap_or_default().display();
+        let path = format!("lib/modules/{name}");
+        initramfs.copy(&path, &module)?;
+        list += &format!("/{path}\n");
+    }
+    initramfs.file("etc/modules.load", 0o644, list.as_bytes());
+    Ok(initramfs.finish())
+}
+
+/// A command as the kernel's command line has it, where double quotes hold a blank and nothing escapes a quote.
+fn quote(command: &[&str]) -> Result<String> {
+    ensure!(command.len() <= ARGUMENTS_LIMIT, "the kernel takes at most {ARGUMENTS_LIMIT} arguments");
+    let mut line = Vec::new();
+    for word in command {
+        ensure!(!word.is_empty() && !word.contains('"'), "the kernel cannot be given the argument {word:?}");
+        line.push(if word.contains(char::is_whitespace) { format!("\"{word}\"") } else { (*word).to_owned() });
+    }
+    let line = line.join(" ");
+    ensure!(line.len() + KERNEL_ARGUMENTS.len() + 200 <= LINE_LIMIT, "more than the kernel's command line holds");
+    Ok(line)
+}
