@@ -36,6 +36,7 @@ pub struct Host {
     pid_1: Child,
     directory: PathBuf,
     cgroup: PathBuf,
+    demo: PathBuf,
     debian: OnceLock<PathBuf>,
 }
 
@@ -64,7 +65,9 @@ impl Host {
         let their_network = neighbour.network_path();
         let pid_1 = thread::spawn(move || start_pid_1(&their_network)).join().unwrap();
         let place = Place::of(pid_1.id()).unwrap();
-        let host = Self { place, neighbour, pid_1, directory, cgroup, debian: OnceLock::new() };
+        let (demo, debian) = (PathBuf::new(), OnceLock::new());
+        let mut host = Self { place, neighbour, pid_1, directory, cgroup, demo, debian };
+        host.demo = host.overlay("demo", &provided("KONTENA_ROOTFS"));
         host.neighbour.ip(&format!("link set lo up\naddr add {NEIGHBOUR_ADDRESS}/24 dev eth0\nlink set eth0 up\n"));
         host.ip("link set eth0 up\n");
         host
@@ -180,9 +183,9 @@ impl Host {
         let _ = self.kontena().arg("prune").run().ok();
     }
 
-    /// The demo rootfs. All containers share it: make a copy to write to it.
+    /// The demo rootfs, under an overlay that is this host's alone. Only [`Self::inside`] sees it.
     pub fn demo(&self) -> PathBuf {
-        provided("KONTENA_ROOTFS")
+        self.demo.clone()
     }
 
     /// A copy of the demo rootfs that is this host's alone.
@@ -200,21 +203,21 @@ impl Host {
     /// # Panics
     /// Where it cannot be mounted.
     pub fn debian(&self) -> PathBuf {
-        let mounted = self.debian.get_or_init(|| {
-            let lower = provided("KONTENA_DEBIAN_ROOTFS");
-            let [upper, work, merged] = ["upper", "work", "debian"].map(|name| self.directory.join(name));
-            for path in [&upper, &work, &merged] {
-                fs::create_dir(path).unwrap();
-            }
-            let options =
-                format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
-            self.inside(|| {
-                mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-                    .unwrap_or_else(|errno| panic!("the tests need overlayfs: mount {}: {errno}", merged.display()));
-            });
-            merged
+        self.debian.get_or_init(|| self.overlay("debian", &provided("KONTENA_DEBIAN_ROOTFS"))).clone()
+    }
+
+    /// Mounts `lower`, which stays as it is, under something of this host's own to write to.
+    fn overlay(&self, name: &str, lower: &Path) -> PathBuf {
+        let [upper, work, merged] = ["upper", "work", ""].map(|part| self.directory.join(format!("{name}{part}")));
+        for path in [&upper, &work, &merged] {
+            fs::create_dir(path).unwrap();
+        }
+        let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        self.inside(|| {
+            mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+                .unwrap_or_else(|errno| panic!("the tests need overlayfs: mount {}: {errno}", merged.display()));
         });
-        mounted.clone()
+        merged
     }
 
     /// A rootfs of the machine's own programs, and the volume that it needs to be mounted with.

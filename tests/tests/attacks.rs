@@ -65,10 +65,7 @@ fn file_systems_are_not_mounted_through_links() {
             replace_by_link(&rootfs, name, target);
             let line = host.run(&["--net", "none"], &rootfs, &["/bin/true"]).run().refused(125);
             assert!(line.contains(&format!("/{name}")) && line.contains("symbolic link"), "{line}");
-            assert_eq!(
-                fs::read_dir(rootfs.join("tmp")).unwrap().count(),
-                fs::read_dir(host.demo().join("tmp")).unwrap().count()
-            );
+            assert_eq!(fs::read_dir(rootfs.join("tmp")).unwrap().count(), 0);
             fs::remove_dir_all(rootfs).unwrap();
             canary.assert_unchanged();
         }

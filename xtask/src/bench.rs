@@ -206,7 +206,11 @@ fn oci_config(rootfs: &str, cgroup: &str) -> Value {
         "ociVersion": "1.0.2",
         "process": { "cwd": "/", "args": ["/bin/true"], "user": { "uid": 0, "gid": 0 } },
         "root": { "path": rootfs },
-        "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+        // Without a /dev of its own crun makes devices in the rootfs.
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
+        ],
         "linux": { "namespaces": namespaces, "cgroupsPath": format!("/{cgroup}/crun") },
     })
 }
