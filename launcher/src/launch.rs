@@ -49,7 +49,7 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
             journal.record(Entry::Publish(*publish))?;
         }
         table = net::connect(config, &root, &mut journal, container.pid, &container.pidfd)
-            .map_err(|error| first_cause(error, &container.status, config))?;
+            .map_err(|error| first_cause(error, &container.status, &leaf_path, config))?;
         root.started();
         let _ = rustix::io::write(&container.status, &[1]);
         let ended = supervise(container, &signals, || swept = root.sweep().is_ok())?;
@@ -82,8 +82,8 @@ fn out_of_memory() -> Error {
     Error::usage(format_args!("the container hit its memory limit"), hint).with_status(KILLED)
 }
 
-/// The network could not be set up: because init had failed before, which it reports, or for `error`.
-fn first_cause(error: Error, status: &OwnedFd, config: &Config) -> Error {
+/// The network could not be set up: because init had failed before, which it reports, or was killed, or for `error`.
+fn first_cause(error: Error, status: &OwnedFd, leaf: &str, config: &Config) -> Error {
     let mut bytes = [0; 8];
     // Init sees the end of file instead of the byte that it waits for, and ends, so this does, too.
     let _ = shutdown(status, Shutdown::Write);
@@ -93,6 +93,7 @@ fn first_cause(error: Error, status: &OwnedFd, config: &Config) -> Error {
     };
     match report {
         Some(report) if report.step != Step::Launcher => explain(report, config),
+        _ if cgroup::oom_killed(leaf) => out_of_memory(),
         _ => error,
     }
 }

@@ -38,6 +38,14 @@ pub struct Vm {
     command: Vec<String>,
 }
 
+impl Vm {
+    /// What `cargo xtask vm -- COMMAND…` asks for.
+    pub fn command(command: &[&str]) -> Self {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        Self { demo: false, least_memory: false, port: 8080, memory: 512, timeout: 120, command }
+    }
+}
+
 const COMMAND: &[&str] = &["kontena", "run", "--net", "none", "/rootfs", "/bin/true"];
 const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "80:80", "/rootfs", "/usr/sbin/nginx"];
 
