@@ -1,14 +1,16 @@
 /*
  * The floor: the least that a container can cost on this kernel.
  *
- *     floor [-m] ROOTFS CGROUP COMMAND [ARG...]
+ *     floor [-m|-i] ROOTFS CGROUP COMMAND [ARG...]
  *
  * Makes the leaf cgroup CGROUP, starts COMMAND in it and in its own pid, mount, uts, ipc, net and cgroup namespaces, with
  * ROOTFS as its root and a fresh /proc; waits for it, and removes the leaf. No limits, no privileges taken away, no PID 1
  * of its own, no network, no error messages: whatever a container runtime adds to this is its price.
  *
  * With -m it also makes the mounts that podman and kontena give every container: /dev with its devices, pts, shm, mqueue,
- * /sys, cgroup2, the masked and the read-only paths. That much a container costs in any language.
+ * /sys, cgroup2, the masked and the read-only paths. With -i it does that in a PID 1 of its own, as kontena has it: this
+ * program, executed once more from a memfd, which forks COMMAND and waits for it. That much such a container costs in any
+ * language.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -16,7 +18,9 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -129,16 +133,50 @@ static int child(const char *rootfs, char **command, int mounts)
     return 127;
 }
 
+/* The PID 1 of -i, as init ROOTFS COMMAND [ARG...]. */
+static int init(char **argv)
+{
+    int   status;
+    pid_t pid;
+
+    pid = fork();
+    if (pid == 0) {
+        _exit(child(argv[0], argv + 1, 1));
+    }
+    return pid != -1 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 125;
+}
+
+/* This program in a sealed memfd. */
+static int seal_program(void)
+{
+    int         program = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    int         sealed = memfd_create("floor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct stat stat;
+
+    fstat(program, &stat);
+    sendfile(sealed, program, NULL, stat.st_size);
+    fcntl(sealed, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+    close(program);
+    return sealed;
+}
+
 int main(int argc, char **argv)
 {
-    int   leaf, status;
+    int   leaf, status, program = -1;
     long  pid;
-    int   mounts = argc > 1 && strcmp(argv[1], "-m") == 0;
+    int   with_init = argc > 1 && strcmp(argv[1], "-i") == 0;
+    int   mounts = with_init || (argc > 1 && strcmp(argv[1], "-m") == 0);
 
+    if (strcmp(argv[0], "init") == 0) {
+        return init(argv + 1);
+    }
     argc -= mounts;
     argv += mounts;
     if (argc < 4 || mkdir(argv[2], 0755) == -1 || (leaf = open(argv[2], O_PATH | O_CLOEXEC)) == -1) {
         return 125;
+    }
+    if (with_init) {
+        program = seal_program();
     }
 
     struct clone_arguments arguments = {
@@ -150,6 +188,14 @@ int main(int argc, char **argv)
     /* Without CLONE_VM the child goes on with a copy of our stack, as after fork. */
     pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
     if (pid == 0) {
+        if (with_init) {
+            /* init ROOTFS COMMAND [ARG...] */
+            char *rootfs = argv[1];
+            argv[1] = "init";
+            argv[2] = rootfs;
+            syscall(SYS_execveat, program, "", argv + 1, environ, AT_EMPTY_PATH);
+            _exit(125);
+        }
         _exit(child(argv[1], argv + 3, mounts));
     }
     if (pid == -1 || waitpid(pid, &status, 0) == -1) {

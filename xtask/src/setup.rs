@@ -37,7 +37,6 @@ pub const ROOTFS: &[Need] = &[
 pub const TESTS: &[Need] = &[
     Package { name: "iproute2", proof: "ip" },
     Package { name: "nftables", proof: "nft" },
-    Package { name: "strace", proof: "strace" },
     Package { name: "apache2-utils", proof: "ab" },
     Package { name: "chromium", proof: "chromium" },
 ];
