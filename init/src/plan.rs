@@ -189,11 +189,6 @@ pub mod mount_kind {
 }
 
 impl<'a> Plan<'a> {
-    /// Every mount, in the order that a [`Report`]'s index counts them.
-    pub fn all_mounts(&self) -> impl Iterator<Item = Mount<'a>> + use<'a> {
-        self.mounts.iter().chain(self.proc.iter()).chain(self.volumes.iter())
-    }
-
     /// Appends the whole Plan to `out`.
     pub fn encode(&self, out: &mut impl Extend<u8>) {
         MAGIC.put(out);
@@ -285,7 +280,7 @@ steps! {
 pub struct Report {
     /// The step that failed.
     pub step: Step,
-    /// Which of its objects, for the steps that have several.
+    /// Which of its objects, for the steps that have several; mounts are counted through `mounts`, `proc` and `volumes`.
     pub index: u16,
     /// The kernel's errno, positive.
     pub errno: i32,

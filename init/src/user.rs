@@ -1,7 +1,8 @@
 //! Who the payload runs as: `NAME|UID[:GROUP|GID]`, looked up in the container's own /etc/passwd and /etc/group.
 //!
-//! Both files are resolved below the container's root, by its fd. Strict: what is not a number of 32 bits and not a name in those files is an error, and never
-//! root. Must not read anything else of the rootfs, nor wait for it: a FIFO in place of a file is refused.
+//! Both files are resolved below the container's root, by its fd. Strict: what is not a number of 32 bits and not a name
+//! in those files is an error, and never root. Must not read anything else of the rootfs, nor wait for it: a FIFO in
+//! place of a file is refused.
 
 use core::ffi::CStr;
 use core::str::FromStr;

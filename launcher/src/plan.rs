@@ -135,7 +135,7 @@ fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Where the `index`th mount of the Plan goes, in the order of [`Plan::all_mounts`].
+/// Where the `index`th mount of the Plan goes, as a report counts them.
 pub fn mount_target(config: &Config, index: u16) -> &CStr {
     let ours = MOUNTS.iter().chain(&PROC).map(|mount| mount.target);
     ours.chain(config.volumes.iter().map(|volume| &*volume.target)).nth(index.into()).unwrap_or_default()

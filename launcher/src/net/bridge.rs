@@ -17,7 +17,10 @@ pub const BRIDGE: &str = "kontena0";
 /// The bridge's own address, and its subnet's prefix.
 const GATEWAY: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 77, 0, 1), 16);
 /// What all addresses of the subnet begin with.
-pub const SUBNET: [u8; 2] = [10, 77];
+pub const SUBNET: [u8; 2] = {
+    let [first, second, ..] = GATEWAY.0.octets();
+    [first, second]
+};
 /// How many addresses a container tries before it says that none is free.
 const ATTEMPTS: u32 = 4096;
 /// The shared things that [`delete`] and [`disable_forwarding`] take back.

@@ -1,8 +1,8 @@
 //! The container's network, by netlink alone: no other program is run, and nothing of another's is changed.
 //!
 //! ```text
-//! main.rs/launch.rs → mod.rs → bridge.rs, publish.rs → rtnl.rs (links, addresses, routes), nft.rs (the table)
-//!                                                     → netlink.rs (messages and their acknowledgements)
+//! launch.rs → mod.rs → bridge.rs, publish.rs → rtnl.rs (links, addresses, routes), nft.rs (the table)
+//!                                            → netlink.rs (messages and their acknowledgements)
 //! ```
 
 mod bridge;
