@@ -1,31 +1,160 @@
 //! The leaf cgroup of a container, on the cgroup v2 hierarchy; cgroups(7), Documentation/admin-guide/cgroup-v2.rst.
 //!
 //! Made, with its limits written, before the container is cloned into it; removed when it has ended. Must not move
-//! any process: that is what CLONE_INTO_CGROUP is for.
+//! any process of a container, which is what CLONE_INTO_CGROUP is for, nor anybody else's.
 
-use crate::config::Limit;
+use crate::config::Config;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
+use crate::limits::Limit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, mkdir, statfs};
+use rustix::fs::{FileType, Mode, OFlags, mkdir, stat, statfs};
 use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::getpid;
+use std::ffi::CStr;
 
 /// Where cgroup2 is mounted: alone, or beside the v1 hierarchies of a hybrid host.
 const MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const CGROUP2_SUPER_MAGIC: u64 = linux_raw_sys::general::CGROUP2_SUPER_MAGIC as u64;
 /// How long a container's processes may take to die of SIGKILL before a cgroup is left for the next command.
 const KILL_SECONDS: i64 = 10;
+/// Where this launcher goes when it stands in the way of its containers; no container can be called so.
+const OWN_LEAF: &str = ".launcher";
 
-/// The path of the leaf of `name` below `parent`, which is relative to the hierarchy.
-pub fn leaf_path(parent: &str, name: &str) -> Result<String> {
-    Ok(format!("{}/{parent}/{name}", hierarchy()?))
+/// A container's leaf, which may not be there yet.
+pub struct Leaf {
+    /// Where the hierarchy is mounted, or is to be.
+    mount_point: String,
+    /// The leaf's directory.
+    pub path: String,
+}
+
+/// Calls `record` with what is about to be made and stays when the container goes, in the words that [`undo`] knows.
+pub type Record<'a> = &'a dyn Fn(&str) -> Result<()>;
+
+impl Leaf {
+    /// Where the container's leaf goes.
+    pub fn find(config: &Config) -> Result<Self> {
+        let mount_point = match &config.cgroup_mount {
+            Some(path) => path.clone(),
+            None => hierarchy()?,
+        };
+        let parent = match &*config.cgroup_parent {
+            relative if relative.starts_with('.') => below(own_cgroup()?, relative)?,
+            path => path.into(),
+        };
+        Ok(Self { path: format!("{mount_point}{parent}/{}", config.name), mount_point })
+    }
+
+    /// Makes it, with its limits.
+    pub fn create(&self, config: &Config, record: Record<'_>) -> Result<OwnedFd> {
+        let hint = "kontena needs write access to the cgroup2 hierarchy";
+        let path = &self.path;
+        if config.cgroup_mount.is_some() && !is_cgroup2(&self.mount_point) {
+            mount_hierarchy(&self.mount_point, record)?;
+        }
+        let make = || file::c_path(path).and_then(|path| mkdir(&*path, Mode::from_raw_mode(0o755)));
+        let made = match make() {
+            Err(Errno::NOENT) => {
+                for parent in ancestors(path) {
+                    make_shared_directory(parent, record)?;
+                }
+                make()
+            }
+            made => made,
+        };
+        made.context(format_args!("mkdir {path}"), hint)?;
+        let leaf = file::open(CWD, path, OFlags::DIRECTORY).context(format_args!("open {path}"), "")?;
+        for limit in &config.limits {
+            self.set_limit(&leaf, limit, record)?;
+        }
+        Ok(leaf)
+    }
+
+    fn set_limit(&self, leaf: &OwnedFd, limit: &Limit, record: Record<'_>) -> Result<()> {
+        let Limit { file, device, .. } = limit;
+        let value = match device {
+            Some(device) => format!("{} {}", device_number(device)?, limit.value),
+            None => limit.value.clone(),
+        };
+        let mut written = file::write(leaf, file, &value);
+        if written == Err(Errno::NOENT)
+            && let Some(controller) = limit.controller()
+        {
+            self.enable(controller, record)?;
+            written = file::write(leaf, file, &value);
+        }
+        let hint = match written {
+            Ok(()) => return self.check_cpuset(leaf, file),
+            Err(Errno::NOENT) if limit.if_known => return Ok(()),
+            Err(Errno::NOENT) => "this kernel's cgroups have no such file: leave the limit out, or look at its name",
+            Err(Errno::NODEV | Errno::NXIO) => "give a whole disk that is there, not a part of one",
+            Err(Errno::INVAL | Errno::RANGE) => "the kernel takes no such value for it",
+            Err(_) => "",
+        };
+        written.context(format_args!("write {value} to {}/{file}", self.path), hint)
+    }
+
+    /// The kernel takes CPUs and memory nodes that cannot be had, and then leaves the limit out.
+    fn check_cpuset(&self, leaf: &OwnedFd, file: &str) -> Result<()> {
+        if !matches!(file, "cpuset.cpus" | "cpuset.mems") {
+            return Ok(());
+        }
+        let [wanted, effective] = [file, &format!("{file}.effective")].map(|file| file::read_text(leaf, file));
+        if wanted == effective {
+            return Ok(());
+        }
+        let what = format_args!("write {} to {}/{file}", wanted.trim_ascii(), self.path);
+        Err(Error::usage(what, &format!("not all of them can be had: here there are {}", effective.trim_ascii())))
+    }
+
+    /// Enables `controller` for the leaf: in the cgroup.subtree_control of each of its ancestors, from the root on.
+    pub fn enable(&self, controller: &str, record: Record<'_>) -> Result<()> {
+        let root = &self.mount_point;
+        if !has(&format!("{root}/cgroup.controllers"), controller) {
+            let what = format_args!("the {controller} controller is not in cgroup v2 here");
+            return Err(Error::usage(what, &why_missing(root, controller)));
+        }
+        for parent in ancestors(&self.path).filter(|parent| parent.len() >= root.len()) {
+            let control = format!("{parent}/cgroup.subtree_control");
+            if has(&control, controller) {
+                continue;
+            }
+            // It stays enabled: others may have come to rely on it.
+            let enable = || file::write(CWD, &control, &format!("+{controller}"));
+            let mut enabled = enable();
+            if enabled == Err(Errno::BUSY) && is_alone_in(parent) {
+                move_aside(parent, record)?;
+                enabled = enable();
+            }
+            enabled.map_err(|errno| {
+                let what = format_args!("enable the {controller} controller in {control}");
+                Error::new(what, errno, &why_refused(parent, controller, errno))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes back what a `record` was called for. What others still need stays.
+pub fn undo(line: &str) {
+    match line.split_once(' ') {
+        // One with others in it stays: rmdir(2) takes only what is empty.
+        Some(("directory", path)) => drop(file::remove_directory(path)),
+        Some(("mount", path)) => drop(file::c_path(path).and_then(|path| unmount(&*path, UnmountFlags::empty()))),
+        _ => {}
+    }
+}
+
+fn is_cgroup2(path: &str) -> bool {
+    file::c_path(path).and_then(|path| statfs(&*path)).is_ok_and(|fs| fs.f_type as u64 == CGROUP2_SUPER_MAGIC)
 }
 
 /// Where the cgroup2 hierarchy is.
 fn hierarchy() -> Result<String> {
-    let is_cgroup2 = |path: &&str| statfs(*path).is_ok_and(|fs| fs.f_type as u64 == CGROUP2_SUPER_MAGIC);
-    if let Some(path) = MOUNT_POINTS.into_iter().find(is_cgroup2) {
+    if let Some(path) = MOUNT_POINTS.into_iter().find(|path| is_cgroup2(path)) {
         return Ok(path.into());
     }
     // Somewhere else; proc_pid_mountinfo(5): "… root mount-point options … - type source options".
@@ -39,63 +168,77 @@ fn hierarchy() -> Result<String> {
             return Ok((*path).into());
         }
     }
-    let hint = "mount it: mount -t cgroup2 none /sys/fs/cgroup (Linux 5.15 or newer)";
+    let hint = "mount it, or let kontena do so: --cgroup-mount /sys/fs/cgroup (Linux 5.15 or newer)";
     Err(Error::usage(format_args!("cgroup2 is not mounted"), hint))
 }
 
-/// Makes the leaf `path`, and writes its limits; calls `record` before it makes one of its parents that is missing.
-pub fn create(path: &str, limits: &[Limit], record: &dyn Fn(&str) -> Result<()>) -> Result<OwnedFd> {
-    let hint = "kontena needs write access to the cgroup2 hierarchy";
-    let make = || file::c_path(path).and_then(|path| mkdir(&*path, Mode::from_raw_mode(0o755)));
-    let made = match make() {
-        Err(Errno::NOENT) => {
-            for parent in ancestors(path) {
-                if file::open(CWD, parent, OFlags::PATH).is_err() {
-                    record(parent)?;
-                    file::make_directories(parent).context(format_args!("mkdir {parent}"), hint)?;
-                }
+/// `--cgroup-mount`, where there is no cgroup2 yet.
+fn mount_hierarchy(path: &str, record: Record<'_>) -> Result<()> {
+    make_shared_directory(path, record)?;
+    if file::open(CWD, path, OFlags::DIRECTORY).and_then(file::names) != Ok(Vec::new()) {
+        let hint = "not a cgroup2 hierarchy, and not an empty directory to mount one on: give another";
+        return Err(Error::usage(format_args!("--cgroup-mount {path}"), hint));
+    }
+    record(&format!("mount {path}"))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let options: Option<&CStr> = Some(c"nsdelegate,memory_recursiveprot");
+    file::c_path(path)
+        .and_then(|path| mount(c"cgroup2", &*path, c"cgroup2", flags, options))
+        .context(format_args!("mount cgroup2 on {path}"), "the kernel needs CONFIG_CGROUPS")
+}
+
+fn make_shared_directory(path: &str, record: Record<'_>) -> Result<()> {
+    if file::open(CWD, path, OFlags::PATH).is_ok() {
+        return Ok(());
+    }
+    record(&format!("directory {path}"))?;
+    file::make_directories(path)
+        .context(format_args!("mkdir {path}"), "kontena needs write access to the cgroup2 hierarchy")
+}
+
+/// The launcher's own cgroup, from the hierarchy's root on.
+fn own_cgroup() -> Result<String> {
+    let text = file::read_text(CWD, "/proc/self/cgroup");
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/..");
+    if path.starts_with("/..") {
+        let hint = "kontena's own cgroup is not below what is mounted here: give a path that begins with /";
+        return Err(Error::usage(format_args!("--cgroup-parent"), hint));
+    }
+    Ok(path.trim_end_matches('/').into())
+}
+
+/// The path that is `relative` to `path`.
+fn below(mut path: String, relative: &str) -> Result<String> {
+    for part in relative.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => {
+                let Some(end) = path.bytes().rposition(|c| c == b'/') else {
+                    let hint = "kontena's own cgroup has not that many above it";
+                    return Err(Error::usage(format_args!("--cgroup-parent {relative}"), hint));
+                };
+                path.truncate(end);
             }
-            make()
+            name => path = format!("{path}/{name}"),
         }
-        made => made,
-    };
-    made.context(format_args!("mkdir {path}"), hint)?;
-    let leaf = file::open(CWD, path, OFlags::DIRECTORY).context(format_args!("open {path}"), "")?;
-    for limit in limits {
-        set_limit(&leaf, path, limit)?;
     }
-    Ok(leaf)
+    Ok(path)
 }
 
-fn set_limit(leaf: &OwnedFd, path: &str, limit: &Limit) -> Result<()> {
-    let Limit { controller, file, value } = limit;
-    let mut written = file::write(leaf, file, value);
-    if written == Err(Errno::NOENT) {
-        enable(path, controller)?;
-        written = file::write(leaf, file, value);
+/// `MAJOR:MINOR` of a block device.
+fn device_number(path: &CStr) -> Result<String> {
+    let hint = "give a block device, as /dev/sda";
+    let what = format_args!("device {}", path.to_string_lossy());
+    let found = stat(path).context(what, hint)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::BlockDevice {
+        return Err(Error::usage(format_args!("device {} is no disk", path.to_string_lossy()), hint));
     }
-    written.map_err(|errno| {
-        let hint = format!("the {controller} controller refused the limit");
-        Error::new(format_args!("write {value} to {path}/{file}"), errno, &hint)
-    })
+    Ok(format!("{}:{}", rustix::fs::major(found.st_rdev as _), rustix::fs::minor(found.st_rdev as _)))
 }
 
-/// Enables `controller` for `leaf`: in the cgroup.subtree_control of each of its ancestors, from the root on.
-fn enable(leaf: &str, controller: &str) -> Result<()> {
-    let root = hierarchy()?;
-    let available = file::read_text(CWD, &format!("{root}/cgroup.controllers"));
-    if !available.trim_ascii_end().split(' ').any(|known| known == controller) {
-        let what = format_args!("the {controller} controller is not in cgroup v2 here");
-        return Err(Error::usage(what, &why_missing(controller)));
-    }
-    for parent in ancestors(leaf).filter(|parent| parent.len() >= root.len()) {
-        let control = format!("{parent}/cgroup.subtree_control");
-        file::write(CWD, &control, &format!("+{controller}")).context(
-            format_args!("enable {controller} in {control}"),
-            "the cgroup has processes of its own, or is not delegated: choose another with --cgroup-parent",
-        )?;
-    }
-    Ok(())
+/// Whether a file with a line of names has `name`.
+fn has(path: &str, name: &str) -> bool {
+    file::read_text(CWD, path).split_ascii_whitespace().any(|other| other == name)
 }
 
 /// The directories above `path`, from the root on.
@@ -103,8 +246,25 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(end, _)| &path[..end])
 }
 
+/// The pids in a cgroup, as far as this pid namespace has them.
+fn processes(cgroup: &str) -> Vec<String> {
+    file::read_text(CWD, &format!("{cgroup}/cgroup.procs")).lines().map(String::from).collect()
+}
+
+/// Whether this launcher is all that keeps a cgroup from having controllers for those below it.
+fn is_alone_in(cgroup: &str) -> bool {
+    processes(cgroup) == [getpid().as_raw_pid().to_string()]
+}
+
+/// Moves this launcher one down, as a service does to which systemd has delegated its cgroup. The only one it may move.
+fn move_aside(parent: &str, record: Record<'_>) -> Result<()> {
+    let own = format!("{parent}/{OWN_LEAF}");
+    make_shared_directory(&own, record)?;
+    file::write(CWD, &format!("{own}/cgroup.procs"), "0").context(format_args!("move kontena to {own}"), "")
+}
+
 /// Who has a controller that cgroup v2 lacks.
-fn why_missing(controller: &str) -> String {
+fn why_missing(root: &str, controller: &str) -> String {
     for line in file::read_text(CWD, "/proc/self/mounts").lines() {
         let fields: Vec<&str> = line.split(' ').collect();
         if let [_, mount_point, "cgroup", options, ..] = fields[..]
@@ -116,7 +276,33 @@ fn why_missing(controller: &str) -> String {
             );
         }
     }
+    // All but the hierarchy's very root have the file.
+    if file::open(CWD, &format!("{root}/cgroup.type"), OFlags::PATH).is_ok() {
+        return format!("it is not delegated to this container: enable it on the host, in the cgroup above {root}");
+    }
     format!("the kernel lacks it or was told to: look for cgroup_disable={controller} on its command line")
+}
+
+/// Why a cgroup does not enable a controller for those below it, and what to do; cgroup-v2.rst.
+fn why_refused(cgroup: &str, controller: &str, errno: Errno) -> String {
+    let other = "choose another with --cgroup-parent";
+    let kind = file::read_text(CWD, &format!("{cgroup}/cgroup.type"));
+    match errno {
+        Errno::BUSY => {
+            let processes = processes(cgroup).join(", ");
+            format!(
+                "a cgroup with processes of its own cannot do that, and it has {processes}: move them to one below it, \
+                 or {other}"
+            )
+        }
+        _ if !matches!(kind.trim_ascii_end(), "" | "domain") => {
+            format!("the cgroup is {}, and {controller} needs a domain: {other}", kind.trim_ascii_end())
+        }
+        Errno::NOENT => format!("{controller} is not delegated to the cgroup: enable it in the one above, or {other}"),
+        Errno::ROFS => "cgroup2 is mounted read-only: mount -o remount,rw it, or leave the limit out".into(),
+        Errno::ACCESS | Errno::PERM => format!("the cgroup is not delegated to this user: {other}"),
+        _ => other.into(),
+    }
 }
 
 /// Whether the kernel killed a process of the cgroup `path` because it was at its memory limit; memory.events.

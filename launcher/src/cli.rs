@@ -3,8 +3,9 @@
 //! argh does the parsing and the help; this file gives it what it does not know: `--option=value`, `-p8080:80`, bytes
 //! that are not UTF-8, and one line for each mistake. Must not act on anything.
 
-use crate::config::{self, Config, c_string};
+use crate::config::{self, Config, Format, c_string};
 use crate::error::{Error, Result};
+use crate::limits;
 use argh::FromArgs;
 use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -19,7 +20,7 @@ const DEFAULT_COMMAND: &CStr = c"/bin/sh";
 const DEFAULT_PATH: &CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Options without a value; every other one takes the next argument.
-const SWITCHES: [&str; 4] = ["--help", "--version", "--read-only", "-h"];
+const SWITCHES: [&str; 5] = ["--help", "--version", "--read-only", "--stats", "-h"];
 
 /// What is to be done.
 pub enum Command {
@@ -77,12 +78,54 @@ struct Run {
     /// limit of memory, as 64m
     #[argh(option, short = 'm', arg_name = "bytes")]
     memory: Option<String>,
+    /// limit of memory and swap together; -1: no limit of swap (twice --memory)
+    #[argh(option, arg_name = "bytes")]
+    memory_swap: Option<String>,
+    /// memory that is reclaimed from others first
+    #[argh(option, arg_name = "bytes")]
+    memory_reservation: Option<String>,
     /// limit of processes and threads (-1: none)
     #[argh(option, arg_name = "n")]
     pids_limit: Option<String>,
     /// limit of CPU time, in CPUs, as 1.5
     #[argh(option, arg_name = "n")]
     cpus: Option<String>,
+    /// the same in microseconds of each period (-1: none)
+    #[argh(option, arg_name = "us")]
+    cpu_quota: Option<String>,
+    /// the period of --cpu-quota in microseconds (100000)
+    #[argh(option, arg_name = "us")]
+    cpu_period: Option<String>,
+    /// share of CPU time beside others (1024)
+    #[argh(option, arg_name = "n")]
+    cpu_shares: Option<String>,
+    /// CPUs to run on, as 0-2,7
+    #[argh(option, arg_name = "list")]
+    cpuset_cpus: Option<String>,
+    /// memory nodes to allocate from
+    #[argh(option, arg_name = "list")]
+    cpuset_mems: Option<String>,
+    /// share of disk time beside others, 10 to 1000 (100)
+    #[argh(option, arg_name = "n")]
+    blkio_weight: Option<String>,
+    /// the same on one disk: DEVICE:WEIGHT
+    #[argh(option, arg_name = "weight")]
+    blkio_weight_device: Vec<String>,
+    /// limit of bytes read each second from a disk: DEVICE:RATE, as /dev/sda:1m
+    #[argh(option, arg_name = "rate")]
+    device_read_bps: Vec<String>,
+    /// limit of bytes written each second
+    #[argh(option, arg_name = "rate")]
+    device_write_bps: Vec<String>,
+    /// limit of reads each second
+    #[argh(option, arg_name = "rate")]
+    device_read_iops: Vec<String>,
+    /// limit of writes each second
+    #[argh(option, arg_name = "rate")]
+    device_write_iops: Vec<String>,
+    /// write any other file of the container's cgroup: FILE=VALUE, as memory.high=48m
+    #[argh(option, arg_name = "limit")]
+    cgroup_conf: Vec<String>,
     /// mount the root read-only
     #[argh(switch)]
     read_only: bool,
@@ -101,9 +144,18 @@ struct Run {
     /// user of the command: NAME|UID[:GROUP|GID] (root)
     #[argh(option, short = 'u', arg_name = "user")]
     user: Option<String>,
-    /// cgroup under which the container gets its own (/kontena)
+    /// cgroup under which the container gets its own; . is kontena's own cgroup (/kontena)
     #[argh(option, arg_name = "path")]
     cgroup_parent: Option<String>,
+    /// where cgroup2 is mounted; it is mounted there where it is not
+    #[argh(option, arg_name = "dir")]
+    cgroup_mount: Option<String>,
+    /// print what the container has used when it has ended
+    #[argh(switch)]
+    stats: bool,
+    /// how that is printed: table or json (table)
+    #[argh(option, arg_name = "format")]
+    format: Option<String>,
     /// directory that becomes the container's /
     #[argh(positional)]
     #[allow(dead_code, reason = "for the help and for what is missing; the bytes are in `positionals`")]
@@ -222,15 +274,29 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         let hint = "a port can be published with --net bridge alone";
         return Err(Error::usage(format_args!("--publish"), hint));
     }
-    let mut limits = Vec::new();
-    if let Some(memory) = &run.memory {
-        limits.push(config::memory(memory)?);
-    }
-    if let Some(pids) = &run.pids_limit {
-        limits.push(config::pids_limit(pids)?);
-    }
-    if let Some(cpus) = &run.cpus {
-        limits.push(config::cpus(cpus)?);
+    // In the order of limits::OPTIONS.
+    let limits = [
+        run.memory.as_slice(),
+        run.memory_swap.as_slice(),
+        run.memory_reservation.as_slice(),
+        run.pids_limit.as_slice(),
+        run.cpus.as_slice(),
+        run.cpu_quota.as_slice(),
+        run.cpu_period.as_slice(),
+        run.cpu_shares.as_slice(),
+        run.cpuset_cpus.as_slice(),
+        run.cpuset_mems.as_slice(),
+        run.blkio_weight.as_slice(),
+        run.blkio_weight_device.as_slice(),
+        run.device_read_bps.as_slice(),
+        run.device_write_bps.as_slice(),
+        run.device_read_iops.as_slice(),
+        run.device_write_iops.as_slice(),
+        run.cgroup_conf.as_slice(),
+    ];
+    let format = run.format.as_deref().map(config::format).transpose()?;
+    if format.is_some() && !run.stats {
+        return Err(Error::usage(format_args!("--format"), "it is for what --stats prints: give that too"));
     }
     let mut volumes = Vec::new();
     for text in &run.volume {
@@ -262,7 +328,9 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         user: config::user(run.user.as_deref())?,
         read_only: run.read_only,
         volumes,
-        limits,
+        limits: limits::parse(&limits)?,
+        cgroup_mount: run.cgroup_mount.as_deref().map(config::cgroup_mount).transpose()?,
+        stats: run.stats.then_some(format.unwrap_or(Format::Table)),
         cgroup_parent: config::cgroup_parent(run.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
         name,
         hostname: c_string(hostname)?,

@@ -4,6 +4,7 @@
 //! `-v` names a directory that exists is found out when it is used.
 
 use crate::error::{Error, Result};
+use crate::limits::Limit;
 use linux_raw_sys::general::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use std::ffi::CString;
 use std::fmt;
@@ -35,10 +36,23 @@ pub struct Config {
     pub net: Net,
     /// `-p`.
     pub publish: Vec<Publish>,
-    /// `-m`, `--pids-limit`, `--cpus`: file of the leaf cgroup and what is written to it.
+    /// `-m` and all that is written to files of the leaf cgroup.
     pub limits: Vec<Limit>,
-    /// `--cgroup-parent`, relative to the cgroup2 mount.
+    /// `--cgroup-parent`.
     pub cgroup_parent: String,
+    /// `--cgroup-mount`.
+    pub cgroup_mount: Option<String>,
+    /// `--stats`.
+    pub stats: Option<Format>,
+}
+
+/// How something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
 }
 
 /// The container's network.
@@ -86,17 +100,6 @@ pub enum Protocol {
     Udp = 17,
 }
 
-/// One line for one file of the leaf cgroup.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// `memory`, `pids` or `cpu`.
-    pub controller: &'static str,
-    /// Documentation/admin-guide/cgroup-v2.rst.
-    pub file: &'static str,
-    /// What is written.
-    pub value: String,
-}
-
 /// Something mounted on request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Volume {
@@ -113,7 +116,7 @@ pub struct Volume {
 /// An option whose `text` makes no sense.
 #[cold]
 #[inline(never)]
-fn wrong(option: &str, text: &str, hint: &str) -> Error {
+pub fn wrong(option: &str, text: &str, hint: &str) -> Error {
     Error::usage(format_args!("{option} \"{text}\""), hint)
 }
 
@@ -155,6 +158,15 @@ pub fn net(text: &str) -> Result<Net> {
     }
 }
 
+/// `table` or `json`.
+pub fn format(text: &str) -> Result<Format> {
+    match text {
+        "table" => Ok(Format::Table),
+        "json" => Ok(Format::Json),
+        _ => Err(wrong("--format", text, "not a format: give table or json")),
+    }
+}
+
 /// `[IP:]HOST:CONTAINER[/tcp|udp]`.
 pub fn publish(text: &str) -> Result<Publish> {
     let wrong = |hint| wrong("--publish", text, hint);
@@ -184,13 +196,13 @@ pub fn port(text: &str) -> Option<u16> {
 }
 
 /// Digits and nothing else: str::parse would take a sign too.
-fn number(text: &str) -> Option<u64> {
+pub fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
 /// A number of bytes, with b, k, m, g or t behind it as docker takes them.
-fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     let shift = match unit.to_ascii_lowercase().as_bytes() {
         [] | [b'b'] => 0,
@@ -198,55 +210,6 @@ fn bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     number(digits)?.checked_mul(1 << shift)
-}
-
-/// `-m`: memory.max.
-pub fn memory(text: &str) -> Result<Limit> {
-    match bytes(text) {
-        Some(max) if max > 0 => Ok(Limit { controller: "memory", file: "memory.max", value: max.to_string() }),
-        _ => {
-            let hint = "not an amount of memory: give bytes, or a number with k, m or g behind it, as 64m";
-            Err(wrong("--memory", text, hint))
-        }
-    }
-}
-
-/// `--pids-limit`: pids.max; -1 for no limit.
-pub fn pids_limit(text: &str) -> Result<Limit> {
-    let value = match number(text) {
-        Some(max) if (1..=u32::MAX.into()).contains(&max) => max.to_string(),
-        _ if text == "-1" => "max".into(),
-        _ => {
-            let hint = "not a number of processes: give 1 or more, or -1 for no limit";
-            return Err(wrong("--pids-limit", text, hint));
-        }
-    };
-    Ok(Limit { controller: "pids", file: "pids.max", value })
-}
-
-/// `--cpus`: cpu.max, as microseconds of each 100,000.
-pub fn cpus(text: &str) -> Result<Limit> {
-    const PERIOD: u64 = 100_000;
-    // The kernel's least is a millisecond.
-    match hundred_thousandths(text).filter(|quota| (1_000..1 << 40).contains(quota)) {
-        Some(quota) => Ok(Limit { controller: "cpu", file: "cpu.max", value: format!("{quota} {PERIOD}") }),
-        None => Err(wrong("--cpus", text, "not a number of CPUs: give 0.01 or more, as 1.5")),
-    }
-}
-
-/// A decimal number, as 1.5 or 2 or .25, in hundred thousandths.
-fn hundred_thousandths(text: &str) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() && fraction.is_empty() || !fraction.bytes().all(|c| c.is_ascii_digit()) {
-        return None;
-    }
-    let mut sum = if whole.is_empty() { 0 } else { number(whole)?.checked_mul(100_000)? };
-    let mut unit = 100_000;
-    for c in fraction.bytes() {
-        unit /= 10;
-        sum = sum.checked_add(u64::from(c - b'0') * unit)?;
-    }
-    Some(sum)
 }
 
 /// `-v SRC:DST[:OPTION,…]` with ro, rw, nosuid, nodev, noexec.
@@ -329,13 +292,26 @@ pub fn user(text: Option<&str>) -> Result<CString> {
     c_string(text.unwrap_or_default())
 }
 
-/// `--cgroup-parent`: a path of cgroup names below the cgroup2 mount.
+/// `--cgroup-parent`: a path of cgroup names below the cgroup2 mount, which begins with `/`; or one that begins with `.` or
+/// `..`, relative to the launcher's own cgroup.
 pub fn cgroup_parent(text: &str) -> Result<String> {
+    let relative = text.starts_with("./") || text.starts_with("../") || matches!(text, "." | "..");
     let path = text.trim_matches('/');
-    if !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | "..")) {
+    let good = |part: &str| relative || !matches!(part, "" | "." | "..");
+    if !path.is_empty() && path.split('/').all(good) && !path.contains(char::is_control) {
+        return Ok(if relative { path.into() } else { format!("/{path}") });
+    }
+    let hint = "not a cgroup: give its path below the cgroup2 mount, as /kontena, or . for kontena's own";
+    Err(wrong("--cgroup-parent", text, hint))
+}
+
+/// `--cgroup-mount`.
+pub fn cgroup_mount(text: &str) -> Result<String> {
+    let path = text.trim_end_matches('/');
+    if path.starts_with('/') && !path.contains(char::is_control) {
         return Ok(path.into());
     }
-    Err(wrong("--cgroup-parent", text, "not a cgroup: give its path below the cgroup2 mount, as /kontena"))
+    Err(wrong("--cgroup-mount", text, "not an absolute path: give the directory that has or gets the cgroup2 mount"))
 }
 
 fn attribute(option: &str) -> Option<u32> {

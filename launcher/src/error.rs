@@ -1,6 +1,6 @@
 //! What went wrong, in one line: what failed, on what, why, and what to do.
 //!
-//! `kontena: mkdir /run/kontena: EROFS (Read-only file system): <what to do>`. Must not print: `main.rs` does.
+//! `mkdir /run/kontena: EROFS (Read-only file system): <what to do>`. Must not print: `main.rs` does.
 
 use crate::sys;
 use rustix::io::Errno;
@@ -68,7 +68,6 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Told { what, errno, hint, .. } = &*self.0;
-        f.write_str("kontena: ")?;
         for c in what.chars() {
             // One line, whatever bytes a path or an argument brought along.
             if c.is_control() { write!(f, "\\u{{{:x}}}", c as u32)? } else { f.write_char(c)? }

@@ -3,9 +3,10 @@
 //! Paths are relative to an fd wherever there is one. Must not know what any file is for.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::{Errno, Result, retry_on_intr};
 use std::ffi::CString;
+use std::mem::MaybeUninit;
 
 pub use rustix::fs::CWD;
 
@@ -27,6 +28,19 @@ pub fn read_text(at: impl AsFd, path: &str) -> String {
 /// Writes `text` to `path`, which exists, in one write(2).
 pub fn write(at: impl AsFd, path: &str, text: &str) -> Result<()> {
     write_open(&open(at, path, OFlags::WRONLY | OFlags::TRUNC)?, text)
+}
+
+/// The names in a directory that are text, without `.` and `..`.
+pub fn names(directory: OwnedFd) -> Result<Vec<String>> {
+    let (mut names, mut buffer) = (Vec::new(), [MaybeUninit::uninit(); 4096]);
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        match entry?.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => names.push(name.into()),
+        }
+    }
+    Ok(names)
 }
 
 /// mkdir(2) of `path` and of what is missing above it.

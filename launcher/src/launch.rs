@@ -8,6 +8,7 @@ use crate::config::{Config, Net, c_string};
 use crate::error::{Context, Error, Result};
 use crate::plan;
 use crate::state::{Entry, Root};
+use crate::stats::{self, Stats};
 use crate::supervise::{Signals, supervise};
 use crate::{cgroup, net, sys};
 use kontena_init::plan::{PLAN_ARGUMENT, Report, Step};
@@ -30,17 +31,21 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
     let signals = Signals::block()?;
     let plan = plan::encode(config, signals.original_mask())?;
-    let leaf_path = cgroup::leaf_path(&config.cgroup_parent, &config.name)?;
+    let leaf = cgroup::Leaf::find(config)?;
     let (init_program, plan_fd) = (seal_init()?, seal_plan(&plan)?);
     let reservations = net::reserve(&config.publish)?;
 
     let mut root = Root::open(state)?;
     root.starting()?;
     let mut journal = root.create(&config.name)?;
-    let started = journal.record(Entry::Cgroup(leaf_path.clone())).and_then(|()| {
-        let record = |parent: &str| root.record_shared(&format!("cgroup {parent}"));
-        let leaf = cgroup::create(&leaf_path, &config.limits, &record)?;
-        clone(config, &leaf, &init_program, &plan_fd)
+    let record = |what: &str| root.record_shared(&format!("cgroup {what}"));
+    let (mut unmeasured, mut start) = (Vec::new(), None);
+    let started = journal.record(Entry::Cgroup(leaf.path.clone())).and_then(|()| {
+        let directory = leaf.create(config, &record)?;
+        if config.stats.is_some() {
+            (unmeasured, start) = (stats::prepare(&leaf, &record), Some(sys::monotonic_microseconds()));
+        }
+        clone(config, &directory, &init_program, &plan_fd)
     });
     drop((init_program, plan_fd));
     let (mut table, mut swept) = (None, false);
@@ -49,13 +54,18 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
             journal.record(Entry::Publish(*publish))?;
         }
         table = net::connect(config, &root, &mut journal, container.pid, &container.pidfd)
-            .map_err(|error| first_cause(error, &container.status, &leaf_path, config))?;
+            .map_err(|error| first_cause(error, &container.status, &leaf.path, config))?;
         root.started();
         let _ = rustix::io::write(&container.status, &[1]);
         let ended = supervise(container, &signals, || swept = root.sweep().is_ok())?;
+        if let (Some(format), Some(start)) = (config.stats, start) {
+            let stats = Stats::read(&leaf.path);
+            let elapsed = sys::monotonic_microseconds() - start;
+            crate::print(2, &stats.print(format, &config.name, elapsed, &unmeasured));
+        }
         match ended.report {
             Some(report) => Err(explain(report, config)),
-            None if ended.status == KILLED && cgroup::oom_killed(&leaf_path) => Err(out_of_memory()),
+            None if ended.status == KILLED && cgroup::oom_killed(&leaf.path) => Err(out_of_memory()),
             None => Ok(ended.status),
         }
     });

@@ -11,9 +11,11 @@ mod config;
 mod error;
 mod file;
 mod launch;
+mod limits;
 mod net;
 mod plan;
 mod state;
+mod stats;
 mod supervise;
 #[allow(unsafe_code)]
 mod sys;
@@ -23,7 +25,7 @@ use cli::Command;
 fn main() {
     let args: Vec<_> = std::env::args_os().collect();
     let status = cli::parse(&args).and_then(carry_out).unwrap_or_else(|error| {
-        print(2, &format!("{error}\n"));
+        print(2, &format!("kontena: {error}\n"));
         error.status()
     });
     sys::exit(status)
@@ -41,9 +43,9 @@ fn carry_out(command: Command) -> error::Result<u8> {
     }
 }
 
-/// In one write(2), as long as the reader takes it. Nobody may be there to read it.
+/// To stdout or stderr, in one write(2), as long as the reader takes it. Nobody may be there to read it.
 #[inline(never)]
-fn print(to: i32, text: &str) {
+pub fn print(to: i32, text: &str) {
     let mut rest = text.as_bytes();
     while !rest.is_empty()
         && let Ok(written) = rustix::io::write(sys::standard_fd(to), rest)

@@ -13,12 +13,9 @@ use crate::config::{Protocol, Publish, port};
 use crate::error::{Context, Error, Result};
 use crate::{cgroup, file, net};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RawDir, flock, fstat, mkdirat, readlinkat_raw, symlinkat, unlinkat,
-};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, readlinkat_raw, symlinkat, unlinkat};
 use rustix::io::Errno;
 use std::cell::Cell;
-use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 
 /// What can be done about a state that cannot be written.
@@ -119,14 +116,9 @@ impl Root {
     /// Gives back what containers hold whose launcher is gone, and says whether any still runs.
     pub fn sweep(&self) -> Result<bool> {
         let (mut any_running, mut swept) = (false, Ok(()));
-        let listing = file::open(self, ".", OFlags::DIRECTORY).context(format_args!("read {}", self.path), "")?;
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut entries = RawDir::new(listing, &mut buffer);
-        while let Some(Ok(entry)) = entries.next() {
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if name.starts_with('.') {
-                continue;
-            }
+        let names = file::open(self, ".", OFlags::DIRECTORY).and_then(file::names);
+        let names = names.context(format_args!("read {}", self.path), "")?;
+        for name in names.iter().filter(|name| !name.starts_with('.')) {
             match file::open(self, &journal(name), OFlags::RDONLY) {
                 Ok(file) if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() => {
                     // Otherwise its last holder has removed it meanwhile, and the name may be another's by now.
@@ -152,8 +144,7 @@ impl Root {
         let mut undone = Ok(());
         for line in whole_lines(&file::read_text(self, HOST)).iter().rev() {
             match line.split_once(' ') {
-                // Another parent of the leaf's, or one with others in it, stays: rmdir(2) takes only what is empty.
-                Some(("cgroup", path)) => drop(file::remove_directory(path)),
+                Some(("cgroup", what)) => cgroup::undo(what),
                 // What cannot be undone does not keep the rest from it.
                 Some(("net", what)) => undone = net::undo(what).and(undone),
                 _ => {}

@@ -119,6 +119,16 @@ pub fn set_netlink_option(socket: impl AsFd, option: u32) -> Result<()> {
 /// Numbers of netlink options, which linux-raw-sys has beside its messages.
 pub const NETLINK_OPTIONS: [u32; 2] = [netlink::NETLINK_EXT_ACK, netlink::NETLINK_CAP_ACK];
 
+/// `int clock_gettime(CLOCK_MONOTONIC, struct timespec *tp)`, in microseconds.
+pub fn monotonic_microseconds() -> u64 {
+    let mut time = [0u64; 2];
+    // SAFETY: the kernel's struct timespec is two 64-bit numbers on 64-bit machines; it is alive across the call, which
+    // cannot fail with this clock.
+    unsafe { syscall!(CLOCK_GETTIME, uapi::CLOCK_MONOTONIC, time.as_mut_ptr()) };
+    let [seconds, nanoseconds] = time;
+    seconds * 1_000_000 + nanoseconds / 1_000
+}
+
 /// `void exit_group(int status)`: nothing here is buffered, and nothing left to be undone.
 pub fn exit(status: u8) -> ! {
     loop {
