@@ -168,7 +168,7 @@ fn hierarchy() -> Result<String> {
             return Ok((*path).into());
         }
     }
-    let hint = "mount it, or let kontena do so: --cgroup-mount /sys/fs/cgroup (Linux 5.15 or newer)";
+    let hint = "mount -t cgroup2 none /sys/fs/cgroup, or let kontena do it: --cgroup-mount DIR (Linux 5.15 or newer)";
     Err(Error::usage(format_args!("cgroup2 is not mounted"), hint))
 }
 

@@ -7,21 +7,44 @@ use std::fs;
 use tests::{Host, Outcome};
 
 /// Option, controller, file, and what must be in it.
-const LIMITS: [(&[&str], &str, &str, &str); 8] = [
+const LIMITS: [(&[&str], &str, &str, &str); 31] = [
     (&["-m", "64m"], "memory", "memory.max", "67108864"),
     (&["--memory=1g"], "memory", "memory.max", "1073741824"),
     (&["-m", "8388608"], "memory", "memory.max", "8388608"),
+    (&["-m", "64m"], "memory", "memory.swap.max", "67108864"),
+    (&["-m", "64m", "--memory-swap", "96m"], "memory", "memory.swap.max", "33554432"),
+    (&["-m", "64m", "--memory-swap", "64m"], "memory", "memory.swap.max", "0"),
+    (&["-m", "64m", "--memory-swap=-1"], "memory", "memory.swap.max", "max"),
+    (&["--memory-reservation", "16m"], "memory", "memory.low", "16777216"),
+    (&["--cgroup-conf", "memory.min=8m"], "memory", "memory.min", "8388608"),
+    (&["--cgroup-conf", "memory.high=48m"], "memory", "memory.high", "50331648"),
+    (&["-m", "64m", "--cgroup-conf", "memory.max=32m"], "memory", "memory.max", "33554432"),
+    (&["--cgroup-conf", "memory.oom.group=1"], "memory", "memory.oom.group", "1"),
     (&["--pids-limit", "20"], "pids", "pids.max", "20"),
     (&["--pids-limit=-1"], "pids", "pids.max", "max"),
     (&["--cpus", "1.5"], "cpu", "cpu.max", "150000 100000"),
     (&["--cpus=0.01"], "cpu", "cpu.max", "1000 100000"),
     (&["--cpus", "2"], "cpu", "cpu.max", "200000 100000"),
+    (&["--cpu-quota", "50000"], "cpu", "cpu.max", "50000 100000"),
+    (&["--cpu-quota", "50000", "--cpu-period", "20000"], "cpu", "cpu.max", "50000 20000"),
+    (&["--cpu-quota=-1"], "cpu", "cpu.max", "max 100000"),
+    (&["--cpu-shares", "1024"], "cpu", "cpu.weight", "100"),
+    (&["--cpu-shares", "2"], "cpu", "cpu.weight", "1"),
+    (&["--cpu-shares", "262144"], "cpu", "cpu.weight", "10000"),
+    (&["--cgroup-conf", "cpu.idle=1"], "cpu", "cpu.idle", "1"),
+    (&["--cpuset-cpus", "0-1"], "cpuset", "cpuset.cpus", "0-1"),
+    (&["--cpuset-mems", "0"], "cpuset", "cpuset.mems", "0"),
+    (&["--blkio-weight", "1000"], "io", "io.weight", "default 10000"),
+    (&["--blkio-weight", "10"], "io", "io.weight", "default 1"),
+    (&["--cgroup-conf", "hugetlb.2MB.max=4m"], "hugetlb", "hugetlb.2MB.max", "4194304"),
+    (&["--cgroup-conf", "cgroup.max.descendants=3"], "", "cgroup.max.descendants", "3"),
+    (&["--cgroup-conf", "cgroup.max.depth=2"], "", "cgroup.max.depth", "2"),
 ];
 
 /// Whether cgroup v2 has `controller` here: the hierarchy's root says so.
 fn is_there(host: &Host, controller: &str) -> bool {
     let controllers = fs::read_to_string(host.cgroup().parent().unwrap().join("cgroup.controllers")).unwrap();
-    controllers.split_whitespace().any(|known| known == controller)
+    controller.is_empty() || controllers.split_whitespace().any(|known| known == controller)
 }
 
 /// Asserts that the limit was refused for want of its controller, with the reason, and that nothing was made.
@@ -107,6 +130,37 @@ fn limit_that_makes_no_sense_is_refused() {
         ),
         ("--pids-limit", &["", "0", "-2", "x", "4294967296", "1.5", "+"]),
         ("--cpus", &["", "0", "-1", "x", ".", "1.2.3", "1e3", "0.001", "99999999999999", "inf", "nan"]),
+        // Without --memory, which it includes.
+        ("--memory-swap", &["", "64m", "x"]),
+        ("--memory-reservation", &["", "x", "-1"]),
+        ("--cpu-quota", &["", "999", "x", "-2"]),
+        // Without --cpu-quota, which it is for.
+        ("--cpu-period", &["", "999", "1000001", "50000"]),
+        ("--cpu-shares", &["", "0", "1", "262145", "x"]),
+        ("--cpuset-cpus", &["", "x", "1-", "-1", "2-1", "0,,1", "0,", "0-1-2"]),
+        ("--cpuset-mems", &["", "x"]),
+        ("--blkio-weight", &["", "9", "1001", "x"]),
+        ("--blkio-weight-device", &["", "/dev/sda", "/dev/sda:9", "sda:500", ":500"]),
+        ("--device-read-bps", &["", "/dev/sda", "/dev/sda:", "/dev/sda:0", "/dev/sda:x", "sda:1m", "1m"]),
+        ("--device-write-iops", &["/dev/sda:0", "/dev/sda:1.5"]),
+        (
+            "--cgroup-conf",
+            &[
+                "",
+                "memory.high",
+                "=1",
+                "memory.high=",
+                "memory=1",
+                ".max=1",
+                "../memory.max=1",
+                "memory./max=1",
+                "cgroup.procs=1",
+                "cgroup.kill=1",
+                "cgroup.subtree_control=+memory",
+                "cgroup.type=threaded",
+                "cgroup.freeze=1",
+            ],
+        ),
     ];
     for (option, values) in bad {
         for value in values {
@@ -114,5 +168,47 @@ fn limit_that_makes_no_sense_is_refused() {
             assert!(line.contains(&format!("\"{value}\"")), "{option} {value:?}: {line}");
         }
     }
+    let both = ["--cpus", "1", "--cpu-quota", "100000"];
+    assert!(host.sh(&both, "true").run().refused(125).contains("--cpu-quota"));
+    let too_little = ["-m", "64m", "--memory-swap", "63m"];
+    assert!(host.sh(&too_little, "true").run().refused(125).contains("--memory-swap \"63m\""));
     assert!(!host.state().exists(), "nothing was made");
+}
+
+/// What is well said, but not for this machine: the kernel's no is told, and nothing is left.
+#[test]
+fn limit_that_the_kernel_does_not_know_is_told() {
+    let host = Host::new();
+    let line = host.sh(&["--cgroup-conf", "hugetlb.3MB.max=1"], "true").run().refused(125);
+    assert!(line.contains("hugetlb.3MB.max") && line.contains("no such file"), "{line}");
+    let line = host.sh(&["--cgroup-conf", "hugetlb.2MB.max=some"], "true").run().refused(125);
+    assert!(line.contains("hugetlb.2MB.max") && line.contains("no such value"), "{line}");
+    let line = host.sh(&["--cgroup-conf", "nosuch.max=1"], "true").run().refused(125);
+    assert!(line.contains("the nosuch controller is not in cgroup v2"), "{line}");
+    let line = host.sh(&["--device-read-bps", "/dev/nosuch:1m"], "true").run().refused(125);
+    assert!(line.contains("ENOENT") && line.contains("/dev/nosuch"), "{line}");
+    let line = host.sh(&["--device-read-bps", "/dev/null:1m"], "true").run().refused(125);
+    assert!(line.contains("/dev/null") && line.contains("no disk"), "{line}");
+    if is_there(&host, "cpuset") {
+        let line = host.sh(&["--cpuset-cpus", "0-1000"], "true").run().refused(125);
+        assert!(line.contains("cpuset.cpus"), "{line}");
+    }
+    assert!(
+        fs::read_dir(host.state())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .all(|entry| { entry.file_name().to_string_lossy().starts_with('.') })
+    );
+}
+
+#[test]
+fn controllers_are_enabled_only_where_asked_for() {
+    let host = Host::new();
+    let enabled = || fs::read_to_string(host.cgroup_parent().join("cgroup.subtree_control")).unwrap();
+    let _ = host.sh(&[], "true").run().ok();
+    assert_eq!(enabled().trim(), "");
+    // hugetlb is the one that cgroup v1 leaves alone everywhere.
+    let _ = host.sh(&["--cgroup-conf", "hugetlb.2MB.max=0"], "true").run().ok();
+    assert_eq!(enabled().trim(), "hugetlb");
 }

@@ -271,7 +271,8 @@ fn cgroup2_is_found_wherever_it_is_mounted() {
     let host = Host::new();
     let cgroup2 = host.cgroup().parent().unwrap().to_str().unwrap();
     let script = format!("umount -l {cgroup2} && mkdir /run/c && mount -t cgroup2 none /run/c && exec \"$@\"");
-    let program = host.program("unshare").args(["-m", "sh", "-c", &script, "sh"]);
+    // In a cgroup namespace, since a mount from outside of any changes the options of the machine's own.
+    let program = host.program("unshare").args(["-m", "-C", "sh", "-c", &script, "sh"]);
     let program = program.arg(tests::launcher()).arg("--root").arg(host.state());
     let program = program.args(["run", "--net", "none", "--cgroup-parent", &host.cgroup_parent_option()]);
     assert!(program.arg(host.debian()).args(["cat", "/proc/self/cgroup"]).run().ok().contains("0::/\n"));
