@@ -174,6 +174,11 @@ fn hierarchy() -> Result<String> {
 
 /// `--cgroup-mount`, where there is no cgroup2 yet.
 fn mount_hierarchy(path: &str, record: Record<'_>) -> Result<()> {
+    // The options of one mount are those of all others, too.
+    if let Ok(other) = hierarchy() {
+        let hint = format!("cgroup2 is mounted on {other}: give that, or leave the option out");
+        return Err(Error::usage(format_args!("--cgroup-mount {path}"), &hint));
+    }
     make_shared_directory(path, record)?;
     if file::open(CWD, path, OFlags::DIRECTORY).and_then(file::names) != Ok(Vec::new()) {
         let hint = "not a cgroup2 hierarchy, and not an empty directory to mount one on: give another";

@@ -160,9 +160,13 @@ fn cgroup_mount_that_makes_no_sense_is_refused() {
         ("/etc/hostname", "not an empty directory"),
         ("/proc/nosuch", "ENOENT"),
     ] {
-        let line = run_after(&host, "true", &["--cgroup-mount", value], &["true"]).run().refused(125);
+        let without = format!("umount -l {}", cgroup2(&host).display());
+        let line = run_after(&host, &without, &["--cgroup-mount", value], &["true"]).run().refused(125);
         assert!(line.contains(wanted), "{value}: {line}");
     }
+    // A second mount would change the options of the first.
+    let line = run_after(&host, "true", &["--cgroup-mount", "/run/cgroup"], &["true"]).run().refused(125);
+    assert!(line.contains(cgroup2(&host).to_str().unwrap()), "{line}");
     // Where it is mounted already, this says nothing new.
     let mount = cgroup2(&host).to_str().unwrap();
     let options = ["--cgroup-mount", mount, "--cgroup-parent", &host.cgroup_parent_option()];
