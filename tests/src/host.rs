@@ -1,6 +1,6 @@
 //! A pretend host: network, mounts, processes, cgroup and directory of its own, and a neighbour on its LAN.
 
-use crate::{Container, PATIENCE, Place, Program, Running, Snapshot, launcher, provided};
+use crate::{Container, Place, Program, Running, Snapshot, instruments, launcher, patience, provided};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
@@ -111,9 +111,9 @@ impl Host {
         self.place.ip(lines);
     }
 
-    /// `kontena --root STATE`.
+    /// `kontena --root STATE`, which finds no other program: there is no PATH.
     pub fn kontena(&self) -> Program<'_> {
-        self.program(launcher()).arg("--root").arg(self.state())
+        self.program(launcher()).with(|command| _ = command.env_remove("PATH")).arg("--root").arg(self.state())
     }
 
     /// `kontena --root STATE run --cgroup-parent PARENT`, without more.
@@ -224,18 +224,18 @@ impl Host {
     ///
     /// # Panics
     /// Where it cannot be made.
-    pub fn machine_rootfs(&self) -> (PathBuf, [&'static str; 2]) {
+    pub fn machine_rootfs(&self) -> (PathBuf, [String; 2]) {
         let rootfs = self.directory.join("machine");
         for name in ["dev", "etc", "proc", "sys", "tmp", "usr"] {
             fs::create_dir_all(rootfs.join(name)).unwrap();
         }
         for name in ["bin", "lib", "lib64", "sbin"] {
             // Links into /usr, as on every merged machine.
-            if let Ok(target) = fs::read_link(Path::new("/").join(name)) {
+            if let Ok(target) = fs::read_link(instruments().join(name)) {
                 let _ = symlink(target, rootfs.join(name));
             }
         }
-        (rootfs, ["-v", "/usr:/usr:ro"])
+        (rootfs, ["-v".into(), format!("{}:/usr:ro", instruments().join("usr").display())])
     }
 
     /// GETs `/` from the host itself, and gives the page.
@@ -269,7 +269,7 @@ impl Drop for Host {
         let _ = self.pid_1.kill();
         let start = Instant::now();
         while self.pid_1.try_wait().is_ok_and(|ended| ended.is_none()) {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > patience() {
                 eprintln!("a process of {} does not end", self.directory.display());
                 break;
             }

@@ -19,7 +19,7 @@ mod trace;
 pub use container::{Container, leaf_processes};
 pub use host::{HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS};
 pub use place::Place;
-pub use process::{Outcome, PATIENCE, Program, Running, wait_for, wait_until};
+pub use process::{Outcome, Program, Running, patience, wait_for, wait_until};
 pub use snapshot::Snapshot;
 pub use trace::Traced;
 
@@ -34,6 +34,12 @@ pub fn provided(variable: &str) -> PathBuf {
     let path = PathBuf::from(value);
     assert!(path.exists(), "{variable} names {}, which is not there: run cargo xtask test", path.display());
     path
+}
+
+/// The root of the tree that has ip(8), nft(8), sh(1) and the like: this machine's own or, where that has none of them, a
+/// tree of Debian's, whose programs PATH and the dynamic loader then find there.
+pub fn instruments() -> PathBuf {
+    std::env::var_os("KONTENA_INSTRUMENTS").map_or_else(|| "/".into(), PathBuf::from)
 }
 
 /// The launcher's file.

@@ -20,7 +20,10 @@ pub struct Place {
 
 impl Place {
     /// The network namespace of the calling thread.
-    pub(crate) fn here() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Where there is no /proc.
+    pub fn here() -> io::Result<Self> {
         Ok(Self { network: File::open("/proc/thread-self/ns/net")?, mounts: None, processes: None })
     }
 

@@ -12,8 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-/// The deadline of everything: long enough for a machine under load, since no test is about speed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The deadline of everything: long enough for a machine under load, since no test is about speed. In seconds,
+/// KONTENA_PATIENCE is the same for a machine that is emulated.
+pub fn patience() -> Duration {
+    let given = std::env::var("KONTENA_PATIENCE").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(given.unwrap_or(60))
+}
 
 /// Waits until `value` is there.
 ///
@@ -26,7 +30,7 @@ pub fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = value() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(start.elapsed() < patience(), "waited in vain for {what}");
         sleep(Duration::from_millis(5));
     }
 }

@@ -1,14 +1,11 @@
 //! All that a container could leave behind, to compare before and after.
 
-use crate::{Host, Program};
+use crate::{Host, Program, patience};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// How long the kernel may take to come to what it does later on: the links of a network namespace that is gone.
-const LATER: Duration = Duration::from_secs(10);
 
 /// What there is, by kind, a line for each thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +70,7 @@ impl Snapshot {
         self
     }
 
-    /// Asserts that `now` comes to be as this, and stays so.
+    /// Asserts that `now` comes to be as this: the kernel takes its time over the links of a network namespace that is gone.
     ///
     /// # Panics
     /// Where it does not in ten seconds, with what there is more and less.
@@ -85,7 +82,7 @@ impl Snapshot {
             if difference.is_empty() {
                 return;
             }
-            assert!(start.elapsed() < LATER, "not as it was before:\n{difference}");
+            assert!(start.elapsed() < patience() / 6, "not as it was before:\n{difference}");
             sleep(Duration::from_millis(20));
         }
     }

@@ -2,18 +2,37 @@
 
 use nix::libc;
 use nix::unistd::Pid;
+use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// `long ptrace(PTRACE_GET_SYSCALL_INFO, pid_t pid, size_t size, struct ptrace_syscall_info *info)`: number and
 /// arguments of the system call that a stopped tracee is about to make; `None` elsewhere.
 pub fn system_call(pid: Pid) -> Option<(u64, [u64; 6])> {
-    let info = nix::sys::ptrace::syscall_info(pid).ok()?;
-    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
-        return None;
-    }
-    // SAFETY: the kernel says in `op` which member of the union it has filled.
-    let entry = unsafe { info.u.entry };
-    Some((entry.nr, entry.args))
+    const PTRACE_GET_SYSCALL_INFO: libc::c_long = 0x420e;
+    const PTRACE_SYSCALL_INFO_ENTRY: u8 = 1;
+    // struct ptrace_syscall_info, the same everywhere: op in the first byte, the instruction and stack pointers, and
+    // then of an entry the number and six arguments.
+    let mut info = [0u64; 10];
+    // SAFETY: the kernel writes at most the size given to a buffer that is alive across the call.
+    let written = unsafe {
+        libc::syscall(libc::SYS_ptrace, PTRACE_GET_SYSCALL_INFO, pid.as_raw(), size_of_val(&info), info.as_mut_ptr())
+    };
+    let [kind, _, _, number, arguments @ ..] = info;
+    (written > 0 && kind.to_ne_bytes()[0] == PTRACE_SYSCALL_INFO_ENTRY).then_some((number, arguments))
+}
+
+/// `int renameat2(AT_FDCWD, const char *a, AT_FDCWD, const char *b, RENAME_EXCHANGE)`.
+///
+/// # Errors
+/// The kernel's.
+pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    let [a, b] = [a, b].map(|path| CString::new(path.as_os_str().as_bytes()));
+    let ((a, b), at) = ((a?, b?), libc::AT_FDCWD);
+    // SAFETY: both are strings with their NUL, alive across the call.
+    let result = unsafe { libc::syscall(libc::SYS_renameat2, at, a.as_ptr(), at, b.as_ptr(), libc::RENAME_EXCHANGE) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `int prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, struct sock_fprog *prog)`: from now on `socket(domain, _, protocol)`

@@ -2,7 +2,7 @@
 //!
 //! Only the thread that started it may go on with it.
 
-use crate::{Outcome, PATIENCE, Program, Running, sys};
+use crate::{Outcome, Program, Running, patience, sys};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -146,7 +146,7 @@ impl Traced {
         loop {
             match waitid(Id::Pid(self.pid), flags | WaitPidFlag::WNOWAIT).unwrap() {
                 WaitStatus::StillAlive => {
-                    assert!(start.elapsed() < PATIENCE, "neither a stop nor an end");
+                    assert!(start.elapsed() < patience(), "neither a stop nor an end");
                     sleep(Duration::from_micros(20));
                 }
                 WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return None,

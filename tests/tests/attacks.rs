@@ -3,7 +3,6 @@
 //! Those by a payload are in privileges.rs, those by a neighbour in network.rs, those by names in cleanliness.rs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs;
@@ -160,7 +159,7 @@ fn target_exchanged_with_a_link_while_starting_leads_nowhere() {
             let mut count = 0;
             while !stop.load(Ordering::Relaxed) {
                 let (target, link) = (rootfs.join("target"), rootfs.join("link"));
-                renameat2(AT_FDCWD, &target, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).unwrap();
+                tests::sys::exchange(&target, &link).unwrap();
                 count += 1;
             }
             count

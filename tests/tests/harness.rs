@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use tests::{HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Snapshot, wait_until};
 
@@ -106,4 +106,18 @@ fn snapshot_sees_what_is_made() {
     }
     drop(sleep);
     wait_until("the end of sleep", || host.snapshot().lines("processes") == before.lines("processes"));
+}
+
+#[test]
+fn instruments_are_there_and_in_a_bare_machine_nowhere_else() {
+    let _shared = MACHINE.read().unwrap();
+    let found = |root: &Path, program: &str| {
+        let directories = ["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin"].map(|directory| root.join(directory));
+        directories.into_iter().any(|directory| directory.join(program).exists())
+    };
+    for program in ["sh", "ip", "nft", "mount", "cat"] {
+        assert!(found(&tests::instruments(), program), "{program}");
+        // What kontena needs of a machine is then proved to be the kernel.
+        assert!(tests::instruments() == Path::new("/") || !found(Path::new("/"), program), "{program}");
+    }
 }

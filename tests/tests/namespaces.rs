@@ -424,6 +424,7 @@ fn container_and_host_mount_nothing_for_each_other() {
     let before = host.says("cat", &["/proc/self/mountinfo"]);
     let (rootfs, machine) = host.machine_rootfs();
     let volume = format!("{}:/tmp", data.display());
+    let machine = machine.each_ref().map(String::as_str);
     let options = [&["--net", "none", "--name", "web", "-v", &volume][..], &machine].concat();
     let running = host.run(&options, rootfs, &["sh", "-c", "echo ready; exec cat"]).input(b"").start();
     let mut container = Container::new(&host, "web", running);

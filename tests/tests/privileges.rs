@@ -20,6 +20,7 @@ fn bits(status: &str, name: &str) -> u64 {
 /// Runs a script on the machine's own programs.
 fn machine_sh(host: &Host, options: &[&str], script: &str) -> Outcome {
     let (rootfs, volume) = host.machine_rootfs();
+    let volume = volume.each_ref().map(String::as_str);
     let options = [&["--net", "none"][..], &volume, options].concat();
     host.run(&options, rootfs, &["sh", "-c", script]).run()
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod ci;
+mod debian;
 mod dist;
 mod host;
 mod initramfs;

@@ -45,6 +45,7 @@ pub const TESTS: &[Need] = &[
 pub const VM: &[Need] = &[
     Package { name: "qemu-system-x86", proof: "qemu-system-x86_64" },
     Package { name: "apt", proof: "apt-cache" },
+    Package { name: "erofs-utils", proof: "mkfs.erofs" },
     Package { name: "dpkg", proof: "dpkg-deb" },
 ];
 

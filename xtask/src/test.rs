@@ -1,124 +1,281 @@
-//! `cargo xtask test`: sets up what the tests need (programs, the pair built for size, the demo rootfs, a Debian rootfs)
-//! and runs them. The pretend hosts in which they run are the tests' own business.
+//! `cargo xtask test`: sets up what the tests need (programs, the pair built for size, the demo rootfs, a Debian rootfs),
+//! builds the test programs once, runs them on this machine and again in a virtual machine which has nothing else, and
+//! makes one report. The pretend hosts in which they run are the tests' own business.
 
-use crate::{dist, host, rootfs, setup, step::step};
+use crate::{debian, dist, host, rootfs, setup, step, vm};
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
-/// set up for the tests, and run them; arguments after -- go to the test programs
-#[derive(FromArgs)]
+/// set up for the tests, and run them here and in a bare virtual machine
+#[derive(FromArgs, Default)]
 #[argh(subcommand, name = "test")]
 pub struct Test {
+    /// run them on this machine alone
+    #[argh(switch)]
+    machine: bool,
+    /// run them in the virtual machine alone
+    #[argh(switch)]
+    vm: bool,
     /// run only the tests whose names contain one of these
     #[argh(positional, greedy)]
     filter: Vec<String>,
 }
 
-impl Test {
-    pub fn all() -> Self {
-        Self { filter: Vec::new() }
-    }
-}
+/// The test that needs a browser, which does not fit into the virtual machine: there, the machine serves the page, and
+/// this machine's browser opens it.
+const BROWSER: &str = "browser";
 
-/// What Debian's nginx needs to be at home; apt-get adds what these depend on.
-const DEBIAN: &[&str] = &["base-files", "base-passwd", "coreutils", "dash", "libcap2-bin", "nginx-light"];
-
-/// Debian's /bin, /sbin and /lib are links into /usr, which no package holds.
-const MERGED: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-
+/// `cargo xtask test`
 pub fn test(options: &Test) -> Result<ExitCode> {
-    setup::setup(&[setup::TESTS])?;
+    let (here, there) = (!options.vm, !options.machine);
+    setup::setup(&[setup::TESTS, if there { setup::VM } else { &[] }])?;
     let pair = dist::small()?;
     let rootfs = rootfs::build(&pair)?;
-    let debian = debian_rootfs()?;
+    let debian = debian::rootfs()?;
+    let suite = Suite::build()?;
 
-    let units = host::cargo(["test", "-p", "kontena", "-p", "kontena-init", "--target=host-tuple", "--"]);
-    let whole = host::cargo(["test", "-p", "tests", "--no-fail-fast", "--target=host-tuple", "--"]);
-    for mut cargo in [units, whole] {
-        cargo
-            .args(&options.filter)
-            .env("KONTENA_BIN_DIR", &pair)
-            .env("KONTENA_ROOTFS", &rootfs)
-            .env("KONTENA_DEBIAN_ROOTFS", &debian);
+    let machine = if here { Some(suite.run_here(&pair, &rootfs, &debian, &options.filter)?) } else { None };
+    let vm = if there { Some(suite.run_there(&pair, &rootfs, &debian, &options.filter)?) } else { None };
+    let passed = report(machine.as_ref(), vm.as_ref());
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The test programs, static and the same for both machines, and the program that runs them.
+pub struct Suite {
+    /// A directory of nothing but test programs.
+    pub programs: PathBuf,
+    /// What runs them.
+    pub runner: PathBuf,
+}
+
+impl Suite {
+    fn build() -> Result<Self> {
+        let mut cargo = host::cargo(["test", "--no-run", "--message-format=json-render-diagnostics"]);
+        cargo.args(["-p", "kontena", "-p", "kontena-init", "-p", "tests", "--target", &host::musl_target()]);
+        let bar = step::spinner("building the tests");
+        let start = Instant::now();
+        let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo test")?;
+        bar.finish_and_clear();
+        ensure!(output.status.success(), "building the tests failed");
+        step::done("building the tests", start);
+
+        let dir = host::target_dir().join("suite");
+        let suite = Self { programs: dir.join("programs"), runner: dir.join("suite") };
+        rootfs::remove(&dir)?;
+        fs::create_dir_all(&suite.programs)?;
+        for message in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let message: Value = serde_json::from_slice(message)?;
+            let (name, is_test) = (message["target"]["name"].as_str(), message["profile"]["test"] == true);
+            if let (Some(program), Some(name)) = (message["executable"].as_str(), name) {
+                match name {
+                    "suite" if !is_test => fs::copy(program, &suite.runner)?,
+                    _ if is_test => fs::copy(program, suite.programs.join(name))?,
+                    _ => continue,
+                };
+            }
+        }
+        Ok(suite)
+    }
+
+    /// Runs all on this machine.
+    fn run_here(&self, pair: &Path, rootfs: &Path, debian: &Path, filter: &[String]) -> Result<Run> {
+        let environment = [("KONTENA_BIN_DIR", pair), ("KONTENA_ROOTFS", rootfs), ("KONTENA_DEBIAN_ROOTFS", debian)];
+        self.run_programs(&self.programs, &environment, filter, "machine")
+    }
+
+    fn run_programs(
+        &self,
+        programs: &Path,
+        environment: &[(&str, &Path)],
+        filter: &[String],
+        place: &str,
+    ) -> Result<Run> {
+        // cargo builds as the user; only the test programs run as root.
+        let mut command = Command::new(if host::is_root() { self.runner.as_os_str() } else { "sudo".as_ref() });
         if !host::is_root() {
-            // cargo builds as the user; only the test programs run as root.
-            let target = host::gnu_target().to_uppercase().replace('-', "_");
-            cargo.env(format!("CARGO_TARGET_{target}_RUNNER"), "sudo -E");
+            command.arg("-E").arg(&self.runner);
         }
-        let status = cargo.status().context("cannot run cargo test")?;
-        if !status.success() {
-            return Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
+        command.arg(programs).args(filter).envs(environment.iter().copied());
+        // One pipe for both, so that a failure's text stands where it belongs.
+        let (reader, writer) = std::io::pipe()?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let mut child = command.spawn().context("cannot run the tests")?;
+        drop(command);
+        let run = Run::follow(BufReader::new(reader), place, &log(place))?;
+        child.wait()?;
+        Ok(run)
+    }
+
+    /// Runs all in a virtual machine, but for the browser, which opens the page that it serves.
+    fn run_there(&self, pair: &Path, rootfs: &Path, debian: &Path, filter: &[String]) -> Result<Run> {
+        let browser = self.programs.with_file_name("browser");
+        fs::create_dir_all(&browser)?;
+        fs::rename(self.programs.join(BROWSER), browser.join(BROWSER))?;
+        let mut run = vm::suite(self, filter)?;
+        let page = vm::Page::serve()?;
+        let environment = [
+            ("KONTENA_BIN_DIR", pair),
+            ("KONTENA_ROOTFS", rootfs),
+            ("KONTENA_DEBIAN_ROOTFS", debian),
+            ("KONTENA_PAGE", Path::new(&page.url)),
+        ];
+        run.files.extend(self.run_programs(&browser, &environment, filter, "vm-browser")?.files);
+        page.stop()?;
+        Ok(run)
+    }
+}
+
+/// Where all that a run says is kept.
+fn log(place: &str) -> PathBuf {
+    host::target_dir().join("suite").join(format!("{place}.log"))
+}
+
+/// What the suite did in one place.
+#[derive(Default)]
+pub struct Run {
+    /// By test program.
+    files: BTreeMap<String, Program>,
+    /// Whether it came to its end.
+    done: bool,
+    log: PathBuf,
+}
+
+/// What one test program did.
+#[derive(Default)]
+struct Program {
+    /// Its tests, and whether each passed.
+    tests: BTreeMap<String, bool>,
+    /// Everything that it said besides.
+    output: String,
+    time: Duration,
+    /// Why it did not end well, if so.
+    failure: Option<String>,
+}
+
+impl Run {
+    /// Reads what the suite says, line by line, and shows how far it is.
+    pub fn follow(lines: impl BufRead, place: &str, log: &Path) -> Result<Self> {
+        let mut run = Self { log: log.into(), ..Self::default() };
+        let mut kept = File::create(log).with_context(|| log.display().to_string())?;
+        let bar = step::spinner(&format!("testing: {place}"));
+        let (mut name, mut start) = (String::new(), Instant::now());
+        for line in lines.split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches('\r');
+            writeln!(kept, "{line}")?;
+            if let Some(begun) = line.strip_prefix("suite: begin ") {
+                (name, start) = (begun.into(), Instant::now());
+                run.files.entry(name.clone()).or_default().failure = Some("did not end".into());
+            } else if let Some((_, status)) = line.strip_prefix("suite: end ").and_then(|rest| rest.split_once(": ")) {
+                let program = run.files.entry(name.clone()).or_default();
+                program.time = start.elapsed();
+                program.failure = (status != "exit status: 0").then(|| status.into());
+                bar.suspend(|| eprintln!("{}", program.line(&format!("{place}: {name}"))));
+            } else if line == "suite: done" {
+                run.done = true;
+            } else {
+                bar.set_message(line.chars().take(70).collect::<String>());
+                run.files.entry(name.clone()).or_default().hear(line);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(run)
+    }
+
+    fn passed(&self) -> bool {
+        self.done && self.files.values().all(|program| program.failure.is_none())
+    }
+
+    /// `file::test` of all.
+    fn names(&self) -> BTreeSet<String> {
+        let of = |(file, program): (&String, &Program)| {
+            program.tests.keys().map(move |test| format!("{file}::{test}")).collect::<Vec<_>>()
+        };
+        self.files.iter().flat_map(of).collect()
+    }
+}
+
+impl Program {
+    /// A line of libtest's: `test NAME ... ok`.
+    fn hear(&mut self, line: &str) {
+        let result = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "));
+        match result {
+            Some((test, "ok")) => _ = self.tests.insert(test.into(), true),
+            Some((test, "FAILED" | "ignored")) => _ = self.tests.insert(test.into(), false),
+            _ => {
+                self.output += line;
+                self.output.push('\n');
+            }
         }
     }
-    Ok(ExitCode::SUCCESS)
+
+    fn line(&self, name: &str) -> String {
+        let passed = self.tests.values().filter(|passed| **passed).count();
+        let failed = self.tests.len() - passed;
+        let mark = if self.failure.is_none() { "✓" } else { "✗" };
+        let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+        format!("{mark} {name}: {passed} passed{failed} ({:.1} s)", self.time.as_secs_f32())
+    }
+
+    fn cell(&self) -> String {
+        let passed = self.tests.values().filter(|passed| **passed).count();
+        format!("{passed:>4} of {:>3} {:>7.1} s", self.tests.len(), self.time.as_secs_f32())
+    }
 }
 
-/// Brings target/debian-rootfs up to date: packages unpacked, and of their installation scripts only what nginx misses.
-/// debootstrap would take minutes, and root.
-fn debian_rootfs() -> Result<PathBuf> {
-    let target = host::target_dir();
-    let (rootfs, stamp) = (target.join("debian-rootfs"), target.join("debian-rootfs.stamp"));
-    let recipe = include_str!("test.rs");
-    if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) && rootfs.is_dir() {
-        return Ok(rootfs);
+/// Prints the one report, and gives whether all is well.
+fn report(machine: Option<&Run>, vm: Option<&Run>) -> bool {
+    let runs: Vec<(&str, &Run)> =
+        [("machine", machine), ("vm", vm)].into_iter().filter_map(|(place, run)| Some((place, run?))).collect();
+    let files: BTreeSet<&String> = runs.iter().flat_map(|(_, run)| run.files.keys()).collect();
+    println!("\n{:14}{}", "passed", runs.iter().map(|(place, _)| format!("{place:>22}")).collect::<String>());
+    for file in files {
+        let cells = runs.iter().map(|(_, run)| run.files.get(file).map_or_else(|| "-".into(), Program::cell));
+        println!("{file:14}{}", cells.map(|cell| format!("{cell:>22}")).collect::<String>());
     }
-    let debs = target.join("debs");
-    download(&debs)?;
-    let new = target.join("debian-rootfs.new");
-    rootfs::remove(&new)?;
-    unpack(&debs, &new)?;
-    finish(&new)?;
-    rootfs::replace(&rootfs, &new)?;
-    fs::write(stamp, recipe)?;
-    Ok(rootfs)
-}
+    let sums = runs.iter().map(|(_, run)| {
+        let tests = || run.files.values().flat_map(|program| program.tests.values());
+        let time: Duration = run.files.values().map(|program| program.time).sum();
+        format!(
+            "{:>4} of {:>3} {:>7.1} s",
+            tests().filter(|passed| **passed).count(),
+            tests().count(),
+            time.as_secs_f32()
+        )
+    });
+    println!("{:14}{}", "", sums.map(|cell| format!("{cell:>22}")).collect::<String>());
 
-/// Downloads the packages and all they depend on: apt is told that nothing is installed.
-fn download(debs: &Path) -> Result<()> {
-    fs::create_dir_all(debs.join("partial"))?;
-    let mut apt = Command::new("apt-get");
-    apt.args(["-q", "-y", "--download-only", "--no-install-recommends", "install"]).args(DEBIAN);
-    for option in
-        ["Dir::State::status=/dev/null", "Debug::NoLocking=1", "APT::Sandbox::User=root", "APT::Architectures=native"]
-    {
-        apt.args(["-o", option]);
+    for (place, run) in &runs {
+        for (file, program) in run.files.iter().filter(|(_, program)| program.failure.is_some()) {
+            println!(
+                "\n=== {place}: {file}: {}\n{}",
+                program.failure.as_deref().unwrap_or_default(),
+                program.output.trim_end()
+            );
+        }
+        if !run.passed() {
+            let end = if run.done { "" } else { ", which ended early" };
+            println!(
+                "\nwhat the {place} said{end}: {}{}",
+                run.log.display(),
+                if *place == "vm" { format!("; its console: {}", vm::console().display()) } else { String::new() }
+            );
+        }
     }
-    apt.arg("-o").arg(format!("Dir::Cache::archives={}", debs.display()));
-    step("downloading Debian packages for a second rootfs", &mut apt)
-}
-
-fn unpack(debs: &Path, tree: &Path) -> Result<()> {
-    for dir in MERGED {
-        fs::create_dir_all(tree.join("usr").join(dir))?;
-        symlink(Path::new("usr").join(dir), tree.join(dir))?;
+    let mut same = true;
+    if let (Some(machine), Some(vm)) = (machine, vm) {
+        for missing in machine.names().symmetric_difference(&vm.names()) {
+            same = false;
+            println!("only in one of the two: {missing}");
+        }
     }
-    let script = r#"for deb in "$1"/*.deb; do
-        dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$2" || exit
-    done"#;
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh"]).arg(debs).arg(tree);
-    step("unpacking them", &mut shell)
-}
-
-/// What the packages' scripts would have done, as far as nginx and the tests need it.
-fn finish(tree: &Path) -> Result<()> {
-    for (master, file) in [("passwd.master", "passwd"), ("group.master", "group")] {
-        fs::copy(tree.join("usr/share/base-passwd").join(master), tree.join("etc").join(file))?;
-    }
-    for dir in ["etc/nginx/sites-enabled", "etc/nginx/modules-enabled", "var/www/html", "run", "proc", "sys", "dev"] {
-        fs::create_dir_all(tree.join(dir))?;
-    }
-    fs::create_dir_all(tree.join("tmp"))?;
-    fs::set_permissions(tree.join("tmp"), Permissions::from_mode(0o1777))?;
-    let site = tree.join("etc/nginx/sites-enabled/default");
-    if !site.is_symlink() {
-        symlink("/etc/nginx/sites-available/default", site)?;
-    }
-    fs::copy(tree.join("usr/share/nginx/html/index.html"), tree.join("var/www/html/index.html"))?;
-    ensure!(tree.join("usr/sbin/nginx").exists(), "{} has no nginx", tree.display());
-    Ok(())
+    same && runs.iter().all(|(_, run)| run.passed())
 }

@@ -4,12 +4,13 @@
 
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
-use crate::{dist, host, rootfs, run, setup, step::spinner};
+use crate::test::{Run, Suite};
+use crate::{debian, dist, host, rootfs, run, setup, step::spinner};
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ pub struct Vm {
     #[argh(option, default = "8080")]
     port: u16,
     /// the memory in MiB (default 512)
-    #[argh(option, default = "512")]
+    #[argh(option, default = "DEMO_MEMORY")]
     memory: u32,
     /// seconds after which COMMAND's machine is switched off (default 120)
     #[argh(option, default = "120")]
@@ -38,16 +39,17 @@ pub struct Vm {
     command: Vec<String>,
 }
 
-impl Vm {
-    /// What `cargo xtask vm -- COMMAND…` asks for.
-    pub fn command(command: &[&str]) -> Self {
-        let command = command.iter().map(|word| (*word).to_owned()).collect();
-        Self { demo: false, least_memory: false, port: 8080, memory: 512, timeout: 120, command }
-    }
-}
-
 const COMMAND: &[&str] = &["kontena", "run", "--net", "none", "/rootfs", "/bin/true"];
 const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "80:80", "/rootfs", "/usr/sbin/nginx"];
+
+/// What the tests are told; the kernel puts what it does not know into its first process's environment. Nothing but the
+/// tests' own instruments is on PATH, and they are on a disk that nothing else uses.
+const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_ROOTFS=/rootfs KONTENA_DEBIAN_ROOTFS=/instruments \
+     KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 PATH=/instruments/usr/sbin:/instruments/usr/bin";
+/// MiB, for overlays and pretend disks that are kept in memory.
+const SUITE_MEMORY: u32 = 2048;
+/// In seconds: emulation is ten to twenty times slower than this machine.
+const SUITE_TIMEOUT: u32 = 40 * 60;
 
 /// What kontena asks of the kernel for a bridge and published ports.
 const NETWORK: &[&str] =
@@ -56,6 +58,8 @@ const NETWORK: &[&str] =
 const CARD: &[&str] = &["virtio_pci", "virtio_net"];
 /// What images are made of.
 const IMAGES: &[&str] = &["overlay", "loop", "squashfs", "erofs"];
+/// The disk with the tests' instruments.
+const DISK: &[&str] = &["virtio_pci", "virtio_blk"];
 
 /// No v1 hierarchy takes a controller away; a panic ends the machine at once, instead of never.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 cgroup_no_v1=all panic=-1 rdinit=/sbin/kontena-init";
@@ -65,6 +69,8 @@ const ADDRESS: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off";
 const LINE_LIMIT: usize = 2047;
 const ARGUMENTS_LIMIT: usize = 31;
 
+/// MiB.
+const DEMO_MEMORY: u32 = 512;
 /// In seconds: nobody looks at one page for longer than a day.
 const DEMO_TIMEOUT: u32 = 24 * 60 * 60;
 
@@ -73,32 +79,75 @@ const EXITED: &str = "kontena-init: CMD exited with ";
 
 /// `cargo xtask vm`
 pub fn vm(options: &Vm) -> Result<ExitCode> {
-    ensure!(std::env::consts::ARCH == "x86_64", "only x86_64 has a virtual machine so far");
     let is_demo = options.demo || options.least_memory;
     ensure!(!is_demo || options.command.is_empty(), "the demo's command is its own");
-    setup::setup(&[setup::VM])?;
-    let dir = host::target_dir().join("vm");
-    fs::create_dir_all(&dir)?;
-    let kernel = Kernel::unpacked(&dir)?;
-    let pair = dist::small()?;
-    let rootfs = rootfs::build(&pair)?;
-
-    let extra = if is_demo { CARD } else { IMAGES };
-    let initramfs = initramfs(&kernel, &pair, &rootfs, &[NETWORK, extra].concat())?;
-    let machine = Machine {
-        kernel: kernel.image,
-        initramfs: dir.join("initramfs.cpio"),
-        console: dir.join("console.log"),
-        bytes: initramfs.len(),
-    };
-    fs::write(&machine.initramfs, initramfs)?;
     if is_demo {
-        return demo(&machine, options);
+        return demo(&Machine::new(&[NETWORK, CARD].concat(), |_| Ok(()))?, options);
     }
+    let machine = Machine::new(&[NETWORK, IMAGES].concat(), |_| Ok(()))?;
     let given: Vec<&str> = options.command.iter().map(String::as_str).collect();
     let command = if given.is_empty() { COMMAND } else { &given };
     let append = format!("{KERNEL_ARGUMENTS} quiet -- --boot {}", quote(command)?);
     machine.run(&append, options)
+}
+
+/// Where all that the machine says on its console is kept.
+pub fn console() -> PathBuf {
+    directory().join("console.log")
+}
+
+fn directory() -> PathBuf {
+    host::target_dir().join("vm")
+}
+
+/// Runs the suite in a machine which has, besides what the tests look with, nothing but kernel, pair and demo rootfs.
+pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
+    let debian = debian::image()?;
+    let machine = Machine::new(&[NETWORK, IMAGES, DISK].concat(), |initramfs| {
+        initramfs.directory("instruments");
+        initramfs.symlink("lib64", "instruments/usr/lib64");
+        initramfs.symlink("lib/x86_64-linux-gnu", "/instruments/usr/lib/x86_64-linux-gnu");
+        for (name, text) in [("etc/hostname", "bare\n"), ("etc/passwd", "root:x:0:0:root:/:/bin/sh\n")] {
+            initramfs.file(name, 0o644, text.as_bytes());
+        }
+        initramfs.copy("bin/suite", &suite.runner)?;
+        initramfs.tree("tests", &suite.programs)
+    })?;
+    let mut command = vec!["/bin/suite", "/tests"];
+    command.extend(filter.iter().map(String::as_str));
+    let append = format!("{KERNEL_ARGUMENTS} quiet {SUITE} -- --boot {}", quote(&command)?);
+    let mut qemu = machine.qemu(&append, SUITE_MEMORY, SUITE_TIMEOUT);
+    // The console, and the port on which the suite reports.
+    qemu.arg("-serial").arg(format!("file:{}", machine.console.display())).args(["-serial", "stdio", "-nic", "none"]);
+    qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,readonly=on", debian.display()));
+    let mut child = qemu.stdout(Stdio::piped()).spawn().context("cannot run QEMU")?;
+    let report = BufReader::new(child.stdout.take().context("no report")?);
+    let run = Run::follow(report, "vm", &host::target_dir().join("suite/vm.log"))?;
+    child.wait()?;
+    Ok(run)
+}
+
+/// The demo's page, served by a machine.
+pub struct Page {
+    child: Child,
+    /// Where it is on this machine.
+    pub url: String,
+}
+
+impl Page {
+    /// Boots the machine, and waits for the page.
+    pub fn serve() -> Result<Self> {
+        // The kernel gives a port that is free, and QEMU takes it a moment later.
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let machine = Machine::new(&[NETWORK, CARD].concat(), |_| Ok(()))?;
+        let (child, _) = start_demo(&machine, DEMO_MEMORY, port)?;
+        Ok(Self { child, url: format!("http://127.0.0.1:{port}/") })
+    }
+
+    /// Switches the machine off.
+    pub fn stop(mut self) -> Result<()> {
+        stop(&mut self.child)
+    }
 }
 
 /// A machine to be booted.
@@ -111,10 +160,32 @@ struct Machine {
 }
 
 impl Machine {
+    /// One whose initramfs has the kernel's `modules`, the pair, the demo rootfs, and what `add` adds.
+    fn new(modules: &[&str], add: impl FnOnce(&mut Initramfs) -> Result<()>) -> Result<Self> {
+        ensure!(std::env::consts::ARCH == "x86_64", "only x86_64 has a virtual machine so far");
+        setup::setup(&[setup::VM])?;
+        let dir = directory();
+        fs::create_dir_all(&dir)?;
+        let kernel = Kernel::unpacked(&dir)?;
+        let pair = dist::small()?;
+        let mut initramfs = initramfs(&kernel, &pair, &rootfs::build(&pair)?, modules)?;
+        add(&mut initramfs)?;
+        let initramfs = initramfs.finish();
+        let machine = Self {
+            kernel: kernel.image,
+            initramfs: dir.join("initramfs.cpio"),
+            console: console(),
+            bytes: initramfs.len(),
+        };
+        fs::write(&machine.initramfs, initramfs)?;
+        Ok(machine)
+    }
+
     /// Runs a command to its end, with its output here; gives its status.
     fn run(&self, append: &str, options: &Vm) -> Result<ExitCode> {
         let mut qemu = self.qemu(append, options.memory, options.timeout);
-        let mut child = qemu.args(["-nic", "none"]).stdout(Stdio::piped()).spawn().context("cannot run QEMU")?;
+        qemu.args(["-serial", "stdio", "-nic", "none"]);
+        let mut child = qemu.stdout(Stdio::piped()).spawn().context("cannot run QEMU")?;
         let mut log = File::create(&self.console)?;
         let mut status: Option<u8> = None;
         for line in BufReader::new(child.stdout.take().context("no console")?).split(b'\n') {
@@ -139,7 +210,7 @@ impl Machine {
         let mut command = Command::new("timeout");
         command.args(["--foreground", "--kill-after=5", &timeout.to_string(), "qemu-system-x86_64"]);
         command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-nodefaults"]);
-        command.args(["-display", "none", "-serial", "stdio", "-no-reboot", "-m", &memory.to_string()]);
+        command.args(["-display", "none", "-no-reboot", "-m", &memory.to_string()]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs).args(["-append", append]);
         command.stdin(Stdio::null());
         command
@@ -202,7 +273,7 @@ fn start_demo(machine: &Machine, memory: u32, port: u16) -> Result<(Child, Times
     let early = "earlycon=uart8250,io,0x3f8 loglevel=6";
     let append = format!("{KERNEL_ARGUMENTS} {early} {ADDRESS} -- --boot {}", quote(DEMO)?);
     let mut qemu = machine.qemu(&append, memory, DEMO_TIMEOUT);
-    qemu.args(["-device", "virtio-net-pci,netdev=user,romfile="]);
+    qemu.args(["-serial", "stdio", "-device", "virtio-net-pci,netdev=user,romfile="]);
     qemu.args(["-netdev", &format!("user,id=user,hostfwd=tcp:127.0.0.1:{port}-:80")]);
     let console = File::create(&machine.console)?;
     let power_on = Instant::now();
@@ -237,7 +308,7 @@ fn stop(child: &mut Child) -> Result<()> {
 }
 
 /// The whole file system of the machine.
-fn initramfs(kernel: &Kernel, pair: &Path, rootfs: &Path, modules: &[&str]) -> Result<Vec<u8>> {
+fn initramfs(kernel: &Kernel, pair: &Path, rootfs: &Path, modules: &[&str]) -> Result<Initramfs> {
     let mut initramfs = Initramfs::default();
     for dir in ["bin", "dev", "etc", "lib", "lib/modules", "sbin"] {
         initramfs.directory(dir);
@@ -257,7 +328,7 @@ fn initramfs(kernel: &Kernel, pair: &Path, rootfs: &Path, modules: &[&str]) -> R
         list += &format!("/{path}\n");
     }
     initramfs.file("etc/modules.load", 0o644, list.as_bytes());
-    Ok(initramfs.finish())
+    Ok(initramfs)
 }
 
 /// A command as the kernel's command line has it, where double quotes hold a blank and nothing escapes a quote.
