@@ -91,6 +91,7 @@ impl Leaf {
             Err(Errno::NOENT) if limit.if_known => return Ok(()),
             Err(Errno::NOENT) => "this kernel's cgroups have no such file: leave the limit out, or look at its name",
             Err(Errno::NODEV | Errno::NXIO) => "give a whole disk that is there, not a part of one",
+            Err(Errno::OPNOTSUPP) => "the disk does not share by weight: switch blk-iocost on for it, in io.cost.qos",
             Err(Errno::INVAL | Errno::RANGE) => "the kernel takes no such value for it",
             Err(_) => "",
         };

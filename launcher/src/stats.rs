@@ -123,12 +123,13 @@ impl Stats {
         for (file, text) in &self.files {
             let _ = write!(json, ",\"{file}\":");
             // The three shapes that cgroup-v2.rst calls single, flat keyed and nested keyed.
-            if !text.trim_ascii_end().bytes().any(|c| c == b' ') {
+            if !text.is_empty() && !text.bytes().any(|c| c == b' ') {
                 json.push_str(&scalar(text.trim_ascii_end()));
                 continue;
             }
             object(&mut json, text.lines().filter_map(|line| line.split_once(' ')), |json, rest| {
-                if rest.contains('=') {
+                // A disk that was only looked at has nothing behind its number.
+                if rest.is_empty() || rest.contains('=') {
                     let fields = rest.split(' ').filter_map(|field| field.split_once('='));
                     object(json, fields, |json, value| json.push_str(&scalar(value)));
                 } else {

@@ -301,7 +301,7 @@ impl Place {
     pub fn get(&self, address: &str) -> Result<String, String> {
         let address: SocketAddr = address.parse().unwrap();
         self.inside(|| {
-            let wait = Duration::from_secs(2);
+            let wait = patience() / 30;
             let mut stream = TcpStream::connect_timeout(&address, wait).map_err(|error| error.to_string())?;
             stream.set_read_timeout(Some(wait)).unwrap();
             let mut page = String::new();

@@ -369,7 +369,8 @@ fn ten_thousand_requests_have_no_error() {
     let _web = host.nginx("web", &["-p", "8080:80"]);
     for (place, address) in [(host.place(), "127.0.0.1"), (&host.neighbour, HOST_ADDRESS)] {
         let url = format!("http://{address}:8080/");
-        let report = place.program("ab").args(["-q", "-l", "-n", "10000", "-c", "16", &url]).run().ok();
+        let timeout = tests::patience().as_secs().to_string();
+        let report = place.program("ab").args(["-q", "-l", "-s", &timeout, "-n", "10000", "-c", "16", &url]).run().ok();
         let count = |what: &str| {
             let line = report.lines().find_map(|line| line.strip_prefix(what));
             line.and_then(|line| line.trim().parse().ok())

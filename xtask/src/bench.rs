@@ -2,6 +2,7 @@
 //! kernel can do it for. All are measured in turns in one run, in a private network and mount namespace, from spawn to
 //! reaped. Times differ from machine to machine: only ratios are held to a limit.
 
+use crate::arch::Arch;
 use crate::step::{done, spinner};
 use crate::{dist, host, rootfs, setup};
 use anyhow::{Context, Result, ensure};
@@ -116,8 +117,9 @@ fn prepare() -> Result<()> {
     if setup::installed("apt-get") {
         setup::setup(&[setup::RIVALS])?;
     }
-    rootfs::build(&dist::small()?)?;
-    rootfs::compile(&host::root().join("xtask/bench/floor.c"), &floor())
+    let arch = Arch::native()?;
+    rootfs::build(arch, &dist::small(arch)?)?;
+    rootfs::compile(arch, &host::root().join("xtask/bench/floor.c"), &floor())
 }
 
 /// One of the measured: a command which starts /bin/true in a container, and ends with it.
@@ -171,7 +173,7 @@ fn measure_all(options: &Bench) -> Result<ExitCode> {
 fn contenders(scratch: &Scratch) -> Result<Vec<Contender>> {
     let rootfs = path(&host::target_dir().join("rootfs"));
     let leaf = path(&scratch.cgroup.join("floor"));
-    let kontena = path(&dist::small_dir().join("kontena"));
+    let kontena = path(&dist::small_dir(Arch::native()?).join("kontena"));
     let parent = scratch.cgroup_name();
     let run = [&kontena, "run", "--cgroup-parent", &parent];
     let bundle = scratch.dir.join("bundle");

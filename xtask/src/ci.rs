@@ -1,20 +1,21 @@
 //! `cargo xtask ci`: everything that must pass before a change goes in, in the order in which it fails fastest.
 
+use crate::arch::Arch;
 use crate::{bench, host, setup, size, step::step, test};
 use anyhow::{Result, ensure};
 use std::process::{ExitCode, Stdio};
 
 pub fn ci() -> Result<ExitCode> {
-    setup::setup(&[setup::LINTS, setup::PAIR])?;
+    setup::setup(&[setup::LINTS, Arch::native()?.std.unwrap_or_default()])?;
     step("checking the format", &mut host::cargo(["fmt", "--all", "--check"]))?;
     let lints = ["--all-targets", "--", "-D", "warnings"];
     let mut pair = host::cargo(["clippy", "-p", "kontena", "-p", "kontena-init", "--target"]);
-    step("clippy: the pair", pair.arg(host::musl_target()).args(lints))?;
+    step("clippy: the pair", pair.arg(Arch::native()?.target).args(lints))?;
     let mut others = host::cargo(["clippy", "-p", "xtask", "-p", "tests", "--target=host-tuple"]);
     step("clippy: xtask and the tests", others.args(lints))?;
     deny()?;
     passed("size", size::size()?)?;
-    passed("test", test::test(&test::Test::default())?)?;
+    passed("test", test::test(&test::Test::all())?)?;
     passed("bench --check", bench::bench(&bench::Bench::check())?)?;
     Ok(ExitCode::SUCCESS)
 }

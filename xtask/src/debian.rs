@@ -1,7 +1,12 @@
 //! A tree of Debian's packages, downloaded and unpacked but never installed: the second rootfs of the tests, and in the
 //! virtual machine also where their onlookers (ip, nft, sh and the like) come from, which is why it has those.
 
-use crate::{host, rootfs, step::step};
+use crate::apt::{self, Apt};
+use crate::arch::Arch;
+use crate::{
+    rootfs,
+    step::{spinner, step},
+};
 use anyhow::{Result, ensure};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -29,20 +34,19 @@ const DEBIAN: &[&str] = &[
 ];
 
 /// Debian's /bin, /sbin and /lib are links into /usr, which no package holds.
-const MERGED: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+const MERGED: &[&str] = &["bin", "sbin", "lib", "lib64"];
 
-/// Brings target/debian-rootfs up to date: packages unpacked, and of their installation scripts only what nginx misses.
+/// Brings the tree of `arch` up to date: packages unpacked, and of their installation scripts only what nginx misses.
 /// debootstrap would take minutes, and root.
-pub fn rootfs() -> Result<PathBuf> {
-    let target = host::target_dir();
-    let (rootfs, stamp) = (target.join("debian-rootfs"), target.join("debian-rootfs.stamp"));
+pub fn rootfs(arch: &'static Arch) -> Result<PathBuf> {
+    let dir = arch.dir().join("debian");
+    let (rootfs, stamp) = (dir.join("rootfs"), dir.join("stamp"));
     let recipe = include_str!("debian.rs");
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) && rootfs.is_dir() {
         return Ok(rootfs);
     }
-    let debs = target.join("debs");
-    download(&debs)?;
-    let new = target.join("debian-rootfs.new");
+    let debs = Apt::new(arch)?.download(DEBIAN)?;
+    let new = dir.join("new");
     rootfs::remove(&new)?;
     unpack(&debs, &new)?;
     finish(&new)?;
@@ -52,11 +56,11 @@ pub fn rootfs() -> Result<PathBuf> {
 }
 
 /// The same as an image of a file system, for a machine that cannot see it otherwise.
-pub fn image() -> Result<PathBuf> {
-    let (rootfs, image) = (rootfs()?, host::target_dir().join("debian-rootfs.erofs"));
-    let is_newer =
-        |image: &Path| Ok::<_, std::io::Error>(fs::metadata(image)?.modified()? > fs::metadata(&rootfs)?.modified()?);
-    if !is_newer(&image).unwrap_or(false) {
+pub fn image(arch: &'static Arch) -> Result<PathBuf> {
+    let rootfs = rootfs(arch)?;
+    let (image, stamp) = (rootfs.with_file_name("rootfs.erofs"), rootfs.with_file_name("stamp"));
+    let is_newer = || Ok::<_, std::io::Error>(fs::metadata(&image)?.modified()? > fs::metadata(&stamp)?.modified()?);
+    if !is_newer().unwrap_or(false) {
         let new = image.with_extension("new");
         step("making an image of it", Command::new("mkfs.erofs").arg(&new).arg(&rootfs))?;
         fs::rename(new, &image)?;
@@ -64,31 +68,20 @@ pub fn image() -> Result<PathBuf> {
     Ok(image)
 }
 
-/// Downloads the packages and all they depend on: apt is told that nothing is installed.
-fn download(debs: &Path) -> Result<()> {
-    fs::create_dir_all(debs.join("partial"))?;
-    let mut apt = Command::new("apt-get");
-    apt.args(["-q", "-y", "--download-only", "--no-install-recommends", "install"]).args(DEBIAN);
-    for option in
-        ["Dir::State::status=/dev/null", "Debug::NoLocking=1", "APT::Sandbox::User=root", "APT::Architectures=native"]
-    {
-        apt.args(["-o", option]);
-    }
-    apt.arg("-o").arg(format!("Dir::Cache::archives={}", debs.display()));
-    step("downloading Debian packages for a second rootfs", &mut apt)
-}
-
 fn unpack(debs: &Path, tree: &Path) -> Result<()> {
     for dir in MERGED {
         fs::create_dir_all(tree.join("usr").join(dir))?;
         symlink(Path::new("usr").join(dir), tree.join(dir))?;
     }
-    let script = r#"for deb in "$1"/*.deb; do
-        dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$2" || exit
-    done"#;
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh"]).arg(debs).arg(tree);
-    step("unpacking them", &mut shell)
+    let bar = spinner("unpacking them");
+    for deb in fs::read_dir(debs)? {
+        let deb = deb?.path();
+        if deb.extension().is_some_and(|extension| extension == "deb") {
+            apt::unpack(&deb, tree)?;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// What the packages' scripts would have done, as far as nginx and the tests need it.

@@ -1,7 +1,8 @@
 //! Builds the pair, kontena and kontena-init, static for musl: plainly, as `cargo build --release` does, or for size.
 //! Only the build for size needs rust-src and an unstable flag of the pinned compiler.
 
-use crate::{host, setup, step::step};
+use crate::arch::Arch;
+use crate::{host, musl, setup, step::step};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,12 +22,15 @@ const RUSTFLAGS: &[&str] = &[
     // A fixed address needs no relocations and no dynamic section (2.9 kB, 3.3 kB).
     "-Crelocation-model=static",
     // One segment for code and constants, without padding to whole pages (8.1 kB both).
-    "-Clink-arg=-Wl,--build-id=none,-z,norelro,-z,noseparate-code,--no-eh-frame-hdr",
+    "-Clink-arg=--build-id=none",
+    "-Clink-arg=-znorelro",
+    "-Clink-arg=--no-rosegment",
+    "-Clink-arg=--no-eh-frame-hdr",
 ];
 
 /// `cargo xtask dist`
-pub fn dist() -> Result<ExitCode> {
-    let dist = small()?;
+pub fn dist(arch: &'static Arch) -> Result<ExitCode> {
+    let dist = small(arch)?;
     for name in PAIR {
         let file = dist.join(name);
         println!("{} {} bytes", file.display(), fs::metadata(&file)?.len());
@@ -34,53 +38,72 @@ pub fn dist() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The plain release build; gives its directory.
+/// The plain release build for this machine; gives its directory.
 pub fn plain() -> Result<PathBuf> {
-    setup::setup(&[setup::PAIR])?;
-    step("building kontena and kontena-init", &mut build())?;
-    Ok(plain_dir())
+    let arch = Arch::native()?;
+    setup::setup(&[arch.std.unwrap_or_default()])?;
+    step("building kontena and kontena-init", &mut build(arch))?;
+    plain_dir()
 }
 
-fn build() -> Command {
-    let mut cargo = host::cargo(["build", "--release", "--target", &host::musl_target()]);
+fn build(arch: &Arch) -> Command {
+    let mut cargo = host::cargo(["build", "--release", "--target", arch.target]);
     cargo.args(PAIR.iter().flat_map(|name| ["-p", name]));
     cargo
 }
 
 /// Where the plain release build puts the pair.
-pub fn plain_dir() -> PathBuf {
-    host::target_dir().join(host::musl_target()).join("release")
+pub fn plain_dir() -> Result<PathBuf> {
+    Ok(host::target_dir().join(Arch::native()?.target).join("release"))
 }
 
 /// Where the build for size puts the pair.
-pub fn small_dir() -> PathBuf {
-    host::root().join("dist")
+pub fn small_dir(arch: &Arch) -> PathBuf {
+    let dist = host::root().join("dist");
+    if arch.is_native() { dist } else { dist.join(arch.name) }
 }
 
-/// The build for size, stripped, in dist/; gives that directory.
-pub fn small() -> Result<PathBuf> {
-    setup::setup(&[setup::DIST])?;
-    let mut cargo = build();
+/// The build for size, stripped; gives its directory.
+pub fn small(arch: &'static Arch) -> Result<PathBuf> {
+    setup::setup(&[setup::DIST, arch.std.unwrap_or_default()])?;
+    let mut flags: Vec<String> = RUSTFLAGS.iter().map(|flag| (*flag).to_owned()).collect();
+    flags.extend(linking(arch)?);
+    let mut cargo = build(arch);
     cargo
         .args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size", "--target-dir"])
         .arg(own_target_dir())
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z")
         .env("CARGO_PROFILE_RELEASE_STRIP", "false");
-    step("building kontena and kontena-init for size", &mut cargo)?;
+    step(&format!("building kontena and kontena-init for size, {}", arch.name), &mut cargo)?;
 
-    let dist = small_dir();
+    let dist = small_dir(arch);
     fs::create_dir_all(&dist)?;
+    let program = if arch.is_native() { "strip".into() } else { format!("{}-strip", arch.gnu) };
+    if !arch.is_native() {
+        setup::setup(&[arch.compiler])?;
+    }
     for name in PAIR {
-        strip(&unstripped().join(name), &dist.join(name))?;
+        strip(&program, &unstripped(arch).join(name), &dist.join(name))?;
     }
     Ok(dist)
 }
 
+/// What rustc must be told where rustup has no musl for it: to link Debian's.
+pub fn linking(arch: &'static Arch) -> Result<Vec<String>> {
+    if arch.std.is_some() {
+        return Ok(Vec::new());
+    }
+    let libraries = musl::libraries(arch)?;
+    let [start, search] =
+        [format!("-Clink-arg={}/crt1.o", libraries.display()), format!("-Lnative={}", libraries.display())];
+    Ok(vec!["-Ctarget-feature=+crt-static".into(), "-Clink-self-contained=no".into(), start, search])
+}
+
 /// Where the build for size left the pair before it was stripped: the same code, with symbols.
-pub fn unstripped() -> PathBuf {
-    own_target_dir().join(host::musl_target()).join("release")
+pub fn unstripped(arch: &Arch) -> PathBuf {
+    own_target_dir().join(arch.target).join("release")
 }
 
 /// A directory of its own, so that the two builds do not undo each other's work.
@@ -89,9 +112,9 @@ fn own_target_dir() -> PathBuf {
 }
 
 /// Writes `from` without its symbols and notes as `to`, in one move: a `to` which is running stays whole.
-fn strip(from: &Path, to: &Path) -> Result<()> {
+fn strip(program: &str, from: &Path, to: &Path) -> Result<()> {
     let new = to.with_extension("new");
-    let mut strip = Command::new("strip");
+    let mut strip = Command::new(program);
     strip.args(["--strip-all", "-R", ".comment", "-R", ".note.*", "-o"]).arg(&new).arg(from);
     // It warns of the one segment, which is on purpose.
     let output = strip.output().context("cannot run strip")?;

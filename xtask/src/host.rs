@@ -19,20 +19,11 @@ pub fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 
-/// The pair's target.
-pub fn musl_target() -> String {
-    target("musl")
-}
-
-/// The target of this machine's own programs: xtask and the tests.
+/// The target of this machine's own programs: xtask.
 pub fn gnu_target() -> String {
-    target("gnu")
-}
-
-/// Rust spells out what riscv64 has on top of the base instructions.
-fn target(libc: &str) -> String {
+    // Rust spells out what riscv64 has on top of the base instructions.
     let arch = if ARCH == "riscv64" { "riscv64gc" } else { ARCH };
-    format!("{arch}-unknown-linux-{libc}")
+    format!("{arch}-unknown-linux-gnu")
 }
 
 /// The very cargo which runs us, and so the pinned one.

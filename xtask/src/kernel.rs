@@ -1,16 +1,15 @@
 //! Debian's kernel for virtual machines: its package, unpacked and never installed, and of its modules those asked for
 //! with what they depend on, in the order in which they must be loaded. The package is downloaded once.
 
-use crate::{rootfs, setup, step::step};
+use crate::apt::Apt;
+use crate::arch::Arch;
+use crate::{rootfs, step::step};
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// The package which depends on the newest one.
-const PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// A kernel unpacked from its package.
 pub struct Kernel {
@@ -24,17 +23,22 @@ pub struct Kernel {
 
 impl Kernel {
     /// Brings the unpacked package in `dir` up: downloads it when it is not there.
-    pub fn unpacked(dir: &Path) -> Result<Self> {
+    pub fn unpacked(arch: &'static Arch, dir: &Path) -> Result<Self> {
         let tree = dir.join("kernel");
         if !tree.is_dir() {
             let new = dir.join("kernel.new");
             rootfs::remove(&new)?;
             fs::create_dir_all(&new)?;
-            unpack(&download(dir)?, &new)?;
+            let apt = Apt::new(arch)?;
+            let deb = apt.download_one(&apt.dependency(arch.kernel)?, &dir.join("deb"))?;
+            let script = r#"dpkg-deb -x "$1" "$2" && find "$2" -name '*.ko.xz' -exec xz -d {} +"#;
+            step("unpacking the kernel", Command::new("sh").args(["-c", script, "sh"]).arg(deb).arg(&new))?;
             fs::rename(&new, &tree)?;
         }
         let image = only_entry(&tree.join("boot"), "vmlinuz-")?;
-        let lib = only_entry(&tree.join("lib/modules"), "")?;
+        // Since trixie, all is below /usr.
+        let lib = ["lib/modules", "usr/lib/modules"].map(|dir| tree.join(dir)).into_iter().find(|dir| dir.is_dir());
+        let lib = only_entry(&lib.context("the package has no modules")?, "")?;
         let mut modules = BTreeMap::new();
         find_modules(&lib.join("kernel"), &mut modules)?;
         let builtin = fs::read_to_string(lib.join("modules.builtin"))?;
@@ -92,37 +96,6 @@ fn find_modules(dir: &Path, modules: &mut BTreeMap<String, PathBuf>) -> Result<(
 /// A module's name, which has no hyphens even where its file has.
 fn name(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_")
-}
-
-/// Downloads the package of the newest kernel; gives the file.
-fn download(dir: &Path) -> Result<PathBuf> {
-    let depends = || -> Result<String> {
-        let output = Command::new("apt-cache").args(["depends", PACKAGE]).output().context("cannot run apt-cache")?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let mut known = depends()?;
-    if known.is_empty() {
-        step("apt-get update", setup::apt_get().arg("update"))?;
-        known = depends()?;
-    }
-    let package = known.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
-    let package = format!("linux-image-{}", package.with_context(|| format!("apt does not know {PACKAGE}"))?);
-    for old in fs::read_dir(dir)? {
-        let old = old?.path();
-        if old.extension().is_some_and(|extension| extension == "deb") {
-            fs::remove_file(old)?;
-        }
-    }
-    let mut apt = Command::new("apt-get");
-    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download", &package]).current_dir(dir);
-    step(&format!("downloading {package}"), &mut apt)?;
-    let deb = fs::read_dir(dir)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut deb = deb.filter(|path| path.extension().is_some_and(|extension| extension == "deb"));
-    deb.next().with_context(|| format!("apt-get has not left {package} in {}", dir.display()))
-}
-
-fn unpack(deb: &Path, tree: &Path) -> Result<()> {
-    step("unpacking the kernel", Command::new("dpkg-deb").arg("-x").arg(deb).arg(tree))
 }
 
 /// The one entry of `dir` whose name starts with `prefix`.

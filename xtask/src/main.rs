@@ -1,6 +1,8 @@
 //! `cargo xtask`: the project's chores, one command each. This file reads the command line and dispatches; the work is
 //! in the file which has the command's name.
 
+mod apt;
+mod arch;
 mod bench;
 mod ci;
 mod debian;
@@ -8,6 +10,7 @@ mod dist;
 mod host;
 mod initramfs;
 mod kernel;
+mod musl;
 mod rootfs;
 mod run;
 mod setup;
@@ -47,7 +50,11 @@ struct Rootfs {}
 /// build the pair for size, with a std of its own, into dist/
 #[derive(FromArgs)]
 #[argh(subcommand, name = "dist")]
-struct Dist {}
+struct Dist {
+    /// x86_64, aarch64 or riscv64 (this machine's)
+    #[argh(option, default = "std::env::consts::ARCH.into()")]
+    arch: String,
+}
 
 /// show the pair's bytes and largest symbols; fails when over budget
 #[derive(FromArgs)]
@@ -86,7 +93,7 @@ fn main() -> ExitCode {
         Task::Vm(options) => vm::vm(&options),
         Task::Bench(options) => bench::bench(&options),
         Task::Rootfs(_) => rootfs::rootfs(),
-        Task::Dist(_) => dist::dist(),
+        Task::Dist(Dist { arch }) => arch::Arch::named(&arch).and_then(dist::dist),
         Task::Size(_) => size::size(),
         Task::Ci(_) => ci::ci(),
     };

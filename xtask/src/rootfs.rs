@@ -2,8 +2,9 @@
 //! the nginx-src crate's, which cargo fetches and checks, and which is never compiled as Rust. The tree is replaced as a
 //! whole and only when something in it changes; the running demo never sees half a tree.
 
+use crate::arch::Arch;
 use crate::{
-    dist, host, setup,
+    dist, host, musl, setup,
     step::{spinner, step},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -29,7 +30,7 @@ const CONFIGURE: &[&str] = &[
     "--http-client-body-temp-path=/tmp/client_body",
     "--with-http_stub_status_module",
     "--with-cc-opt=-Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables",
-    "--with-ld-opt=-static -s -Wl,--gc-sections,--build-id=none,-z,noseparate-code",
+    "--with-ld-opt=-s -Wl,--gc-sections,--build-id=none,-z,noseparate-code",
 ];
 
 /// A third of nginx, and half of the time to build it.
@@ -39,7 +40,7 @@ const WITHOUT: &str = "rewrite gzip charset userid auth_basic mirror geo map spl
 
 /// Small static binaries, for nginx's neighbour /bin/true and the benchmark's floor.
 const CFLAGS: &[&str] =
-    &["-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id=none,-z,noseparate-code,-z,norelro"];
+    &["-Os", "-s", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id=none,-z,noseparate-code,-z,norelro"];
 
 const DIRS: &[&str] =
     &["bin", "dev", "etc/nginx", "proc", "run", "sbin", "sys", "tmp", "usr/sbin", "var/www", "var/log"];
@@ -50,22 +51,21 @@ const GROUP: &str = "root:x:0:\nnginx:x:101:\nnogroup:x:65534:\n";
 
 /// `cargo xtask rootfs`
 pub fn rootfs() -> Result<ExitCode> {
-    let pair = dist::plain()?;
-    let rootfs = build(&pair)?;
+    let rootfs = build(Arch::native()?, &dist::plain()?)?;
     println!("{} is up to date: {} of at most {BUDGET} bytes", rootfs.display(), size(&rootfs)?);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings target/rootfs up to date, with the kontena-init of the directory `pair`.
-pub fn build(pair: &Path) -> Result<PathBuf> {
-    let target = host::target_dir();
+/// Brings the rootfs for `arch` up to date, with the kontena-init of the directory `pair`.
+pub fn build(arch: &'static Arch, pair: &Path) -> Result<PathBuf> {
+    let target = arch.dir();
     let (rootfs, stamp) = (target.join("rootfs"), target.join("rootfs.stamp"));
     let recipe = recipe(&[NGINX_SOURCES, TREE_SOURCES].concat())?;
     if fs::read_to_string(&stamp).ok().as_ref() != Some(&recipe) || !rootfs.is_dir() {
         setup::setup(&[setup::ROOTFS])?;
         let new = target.join("rootfs.new");
         remove(&new)?;
-        assemble(&new, &nginx()?)?;
+        assemble(arch, &new, &nginx(arch)?)?;
         replace(&rootfs, &new)?;
         fs::write(&stamp, recipe)?;
     }
@@ -76,9 +76,10 @@ pub fn build(pair: &Path) -> Result<PathBuf> {
 }
 
 /// Compiles one of our small C programs.
-pub fn compile(source: &Path, program: &Path) -> Result<()> {
+pub fn compile(arch: &'static Arch, source: &Path, program: &Path) -> Result<()> {
     let what = format!("compiling {}", source.file_name().unwrap_or_default().display());
-    step(&what, Command::new("musl-gcc").args(CFLAGS).arg("-o").arg(program).arg(source))
+    let [cc, options @ ..] = musl::cc(arch)?;
+    step(&what, Command::new(cc).args(options).args(CFLAGS).arg("-o").arg(program).arg(source))
 }
 
 /// What decides how nginx is built, and how the rest of the tree looks.
@@ -98,9 +99,9 @@ fn recipe(files: &[&str]) -> Result<String> {
 }
 
 /// Builds nginx, when its sources are new; gives the binary.
-fn nginx() -> Result<PathBuf> {
+fn nginx(arch: &'static Arch) -> Result<PathBuf> {
     let recipe = recipe(&NGINX_SOURCES)?;
-    let build = host::target_dir().join("nginx");
+    let build = arch.dir().join("nginx");
     let (binary, stamp) = (build.join("objs/nginx"), build.join("stamp"));
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) {
         return Ok(binary);
@@ -111,9 +112,12 @@ fn nginx() -> Result<PathBuf> {
     configure.arg("auto/configure").args(CONFIGURE);
     configure.args(WITHOUT.split_whitespace().map(|module| format!("--without-http_{module}_module")));
     configure.arg(format!("--add-module={}", host::root().join("xtask/rootfs/hello").display()));
-    step("configuring nginx", configure.env("CC", "musl-gcc").current_dir(&build))?;
+    // What it finds out by running small programs is the same on all: 64 bits, the low byte first, and musl.
+    let native = musl::cc(Arch::native()?)?.join(" ");
+    step("configuring nginx", configure.arg("--crossbuild=Linux").env("CC", native).current_dir(&build))?;
     let jobs = std::thread::available_parallelism()?;
-    step("building nginx", Command::new("make").arg(format!("-j{jobs}")).current_dir(&build))?;
+    let compiler = format!("CC={}", musl::cc(arch)?.join(" "));
+    step("building nginx", Command::new("make").arg(format!("-j{jobs}")).arg(compiler).current_dir(&build))?;
     fs::write(stamp, recipe)?;
     Ok(binary)
 }
@@ -141,7 +145,7 @@ fn nginx_source() -> Result<PathBuf> {
 }
 
 /// Writes the whole tree, but kontena-init, into the empty `tree`.
-fn assemble(tree: &Path, nginx: &Path) -> Result<()> {
+fn assemble(arch: &'static Arch, tree: &Path, nginx: &Path) -> Result<()> {
     let sources = host::root().join("xtask/rootfs");
     for dir in DIRS {
         fs::create_dir_all(tree.join(dir))?;
@@ -154,7 +158,7 @@ fn assemble(tree: &Path, nginx: &Path) -> Result<()> {
     fs::copy(sources.join("nginx.conf"), tree.join("etc/nginx/nginx.conf"))?;
     fs::copy(sources.join("index.html"), tree.join("var/www/index.html"))?;
     fs::copy(nginx, tree.join("usr/sbin/nginx"))?;
-    compile(&sources.join("true.c"), &tree.join("bin/true"))
+    compile(arch, &sources.join("true.c"), &tree.join("bin/true"))
 }
 
 /// Puts `new` in the place of `old`, which is whole at any moment, and removes the old tree.

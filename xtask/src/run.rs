@@ -1,6 +1,7 @@
 //! `cargo xtask run`: from a bare checkout to the hello page in a browser. It builds what is missing, starts the demo in
 //! the foreground, waits for its page, stays until kontena ends, and cleans up. It knows kontena only as its user does.
 
+use crate::arch::Arch;
 use crate::{dist, host, rootfs, step::spinner};
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
@@ -29,8 +30,8 @@ const HEADING: &str = "<h1>Hello from kontena</h1>";
 
 pub fn run(options: &Run) -> Result<ExitCode> {
     let address = address(&options.publish)?;
-    let pair = if host::prepared() { dist::plain_dir() } else { dist::plain()? };
-    let rootfs = rootfs::build(&pair)?;
+    let pair = if host::prepared() { dist::plain_dir()? } else { dist::plain()? };
+    let rootfs = rootfs::build(Arch::native()?, &pair)?;
     if !host::is_root() {
         return host::become_root(&["run", "--publish", &options.publish].map(String::from));
     }

@@ -12,16 +12,12 @@ use std::process::Command;
 pub enum Need {
     Package { name: &'static str, proof: &'static str },
     Component { name: &'static str, proof: &'static str },
-    MuslTarget,
+    Target { name: &'static str },
 }
-use Need::{Component, MuslTarget, Package};
-
-/// To build the pair.
-pub const PAIR: &[Need] = &[MuslTarget];
+use Need::{Component, Package, Target};
 
 /// To build the pair with a std of its own.
 pub const DIST: &[Need] = &[
-    MuslTarget,
     Component { name: "rust-src", proof: "lib/rustlib/src/rust/library/std/Cargo.toml" },
     Package { name: "binutils", proof: "strip" },
 ];
@@ -30,7 +26,7 @@ pub const DIST: &[Need] = &[
 pub const ROOTFS: &[Need] = &[
     Package { name: "gcc", proof: "gcc" },
     Package { name: "make", proof: "make" },
-    Package { name: "musl-tools", proof: "musl-gcc" },
+    Package { name: "dpkg", proof: "dpkg-deb" },
 ];
 
 /// What the tests run: the pretend hosts, the load, the browser, and the onlookers.
@@ -41,12 +37,12 @@ pub const TESTS: &[Need] = &[
     Package { name: "chromium", proof: "chromium" },
 ];
 
-/// To boot a virtual machine: the emulator, and what unpacks its kernel.
+/// To boot a virtual machine: what unpacks its kernel, and makes its disk.
 pub const VM: &[Need] = &[
-    Package { name: "qemu-system-x86", proof: "qemu-system-x86_64" },
     Package { name: "apt", proof: "apt-cache" },
-    Package { name: "erofs-utils", proof: "mkfs.erofs" },
     Package { name: "dpkg", proof: "dpkg-deb" },
+    Package { name: "erofs-utils", proof: "mkfs.erofs" },
+    Package { name: "xz-utils", proof: "xz" },
 ];
 
 /// What gives the benchmark a private network.
@@ -63,13 +59,12 @@ pub const LINTS: &[Need] =
 /// Installs what is missing of `tables`.
 pub fn setup(tables: &[&[Need]]) -> Result<()> {
     let sysroot = host::sysroot()?;
-    let musl = host::musl_target();
     let (mut packages, mut parts) = (Vec::new(), Vec::new());
     for need in tables.iter().copied().flatten() {
         match need {
             Package { name, proof } if !installed(proof) => packages.push(*name),
             Component { name, proof } if !sysroot.join(proof).exists() => parts.push(("component", *name)),
-            MuslTarget if !sysroot.join("lib/rustlib").join(&musl).exists() => parts.push(("target", &musl)),
+            Target { name } if !sysroot.join("lib/rustlib").join(name).exists() => parts.push(("target", name)),
             _ => (),
         }
     }

@@ -1,6 +1,7 @@
 //! Shows what the pair's bytes are spent on, and holds them to their budget. It reads the unstripped binaries of the
 //! build for size: the same code, with its symbols.
 
+use crate::arch::Arch;
 use crate::dist;
 use anyhow::{Context, Result};
 use object::{Object, ObjectSymbol, SymbolKind};
@@ -17,8 +18,9 @@ const SHOWN: usize = 12;
 
 /// `cargo xtask size`
 pub fn size() -> Result<ExitCode> {
-    let dist = dist::small()?;
-    let unstripped = dist::unstripped();
+    let arch = Arch::native()?;
+    let dist = dist::small(arch)?;
+    let unstripped = dist::unstripped(arch);
     let mut over = false;
     for (name, budget) in BUDGETS {
         let bytes = fs::metadata(dist.join(name))?.len();

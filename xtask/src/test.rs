@@ -2,6 +2,7 @@
 //! builds the test programs once, runs them on this machine and again in a virtual machine which has nothing else, and
 //! makes one report. The pretend hosts in which they run are the tests' own business.
 
+use crate::arch::Arch;
 use crate::{debian, dist, host, rootfs, setup, step, vm};
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
@@ -14,7 +15,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 /// set up for the tests, and run them here and in a bare virtual machine
-#[derive(FromArgs, Default)]
+#[derive(FromArgs)]
 #[argh(subcommand, name = "test")]
 pub struct Test {
     /// run them on this machine alone
@@ -23,9 +24,19 @@ pub struct Test {
     /// run them in the virtual machine alone
     #[argh(switch)]
     vm: bool,
+    /// the virtual machine's architecture: x86_64, aarch64 or riscv64 (default: this machine's; another is tested alone)
+    #[argh(option, default = "std::env::consts::ARCH.into()")]
+    arch: String,
     /// run only the tests whose names contain one of these
     #[argh(positional, greedy)]
     filter: Vec<String>,
+}
+
+impl Test {
+    /// All of them, in both places.
+    pub fn all() -> Self {
+        Self { machine: false, vm: false, arch: std::env::consts::ARCH.into(), filter: Vec::new() }
+    }
 }
 
 /// The test that needs a browser, which does not fit into the virtual machine: there, the machine serves the page, and
@@ -34,21 +45,20 @@ const BROWSER: &str = "browser";
 
 /// `cargo xtask test`
 pub fn test(options: &Test) -> Result<ExitCode> {
-    let (here, there) = (!options.vm, !options.machine);
+    let arch = Arch::named(&options.arch)?;
+    ensure!(!options.machine || arch.is_native(), "--machine has nothing to do with --arch {}", arch.name);
+    let (here, there) = (!options.vm && arch.is_native(), !options.machine);
     setup::setup(&[setup::TESTS, if there { setup::VM } else { &[] }])?;
-    let pair = dist::small()?;
-    let rootfs = rootfs::build(&pair)?;
-    let debian = debian::rootfs()?;
-    let suite = Suite::build()?;
-
-    let machine = if here { Some(suite.run_here(&pair, &rootfs, &debian, &options.filter)?) } else { None };
-    let vm = if there { Some(suite.run_there(&pair, &rootfs, &debian, &options.filter)?) } else { None };
-    let passed = report(machine.as_ref(), vm.as_ref());
+    let suite = Suite::build(arch)?;
+    let machine = if here { Some(suite.run_here(&options.filter)?) } else { None };
+    let vm = if there { Some(suite.run_there(&options.filter)?) } else { None };
+    let passed = report(machine.as_ref(), vm.as_ref(), &vm::console(arch));
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The test programs, static and the same for both machines, and the program that runs them.
 pub struct Suite {
+    pub arch: &'static Arch,
     /// A directory of nothing but test programs.
     pub programs: PathBuf,
     /// What runs them.
@@ -56,9 +66,15 @@ pub struct Suite {
 }
 
 impl Suite {
-    fn build() -> Result<Self> {
+    fn build(arch: &'static Arch) -> Result<Self> {
+        setup::setup(&[arch.std.unwrap_or_default()])?;
         let mut cargo = host::cargo(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-        cargo.args(["-p", "kontena", "-p", "kontena-init", "-p", "tests", "--target", &host::musl_target()]);
+        cargo.args(["-p", "kontena", "-p", "kontena-init", "-p", "tests", "--target", arch.target]);
+        if arch.std.is_none() {
+            setup::setup(&[setup::DIST])?;
+            cargo.arg("-Zbuild-std=std,panic_unwind,test").env("RUSTC_BOOTSTRAP", "1");
+            cargo.env("CARGO_ENCODED_RUSTFLAGS", dist::linking(arch)?.join("\x1f"));
+        }
         let bar = step::spinner("building the tests");
         let start = Instant::now();
         let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo test")?;
@@ -66,8 +82,8 @@ impl Suite {
         ensure!(output.status.success(), "building the tests failed");
         step::done("building the tests", start);
 
-        let dir = host::target_dir().join("suite");
-        let suite = Self { programs: dir.join("programs"), runner: dir.join("suite") };
+        let dir = arch.dir().join("suite");
+        let suite = Self { arch, programs: dir.join("programs"), runner: dir.join("suite") };
         rootfs::remove(&dir)?;
         fs::create_dir_all(&suite.programs)?;
         for message in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -85,56 +101,51 @@ impl Suite {
     }
 
     /// Runs all on this machine.
-    fn run_here(&self, pair: &Path, rootfs: &Path, debian: &Path, filter: &[String]) -> Result<Run> {
-        let environment = [("KONTENA_BIN_DIR", pair), ("KONTENA_ROOTFS", rootfs), ("KONTENA_DEBIAN_ROOTFS", debian)];
-        self.run_programs(&self.programs, &environment, filter, "machine")
+    fn run_here(&self, filter: &[String]) -> Result<Run> {
+        self.run_programs(&self.programs, None, filter, "machine")
     }
 
-    fn run_programs(
-        &self,
-        programs: &Path,
-        environment: &[(&str, &Path)],
-        filter: &[String],
-        place: &str,
-    ) -> Result<Run> {
+    fn run_programs(&self, programs: &Path, page: Option<&str>, filter: &[String], place: &str) -> Result<Run> {
+        let arch = Arch::native()?;
+        let pair = dist::small(arch)?;
         // cargo builds as the user; only the test programs run as root.
         let mut command = Command::new(if host::is_root() { self.runner.as_os_str() } else { "sudo".as_ref() });
         if !host::is_root() {
             command.arg("-E").arg(&self.runner);
         }
-        command.arg(programs).args(filter).envs(environment.iter().copied());
+        command.arg(programs).args(filter);
+        command.env("KONTENA_ROOTFS", rootfs::build(arch, &pair)?).env("KONTENA_BIN_DIR", pair);
+        command.env("KONTENA_DEBIAN_ROOTFS", debian::rootfs(arch)?).envs(page.map(|page| ("KONTENA_PAGE", page)));
         // One pipe for both, so that a failure's text stands where it belongs.
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn().context("cannot run the tests")?;
         drop(command);
-        let run = Run::follow(BufReader::new(reader), place, &log(place))?;
+        let run = Run::follow(BufReader::new(reader), place, &self.log(place))?;
         child.wait()?;
         Ok(run)
     }
 
     /// Runs all in a virtual machine, but for the browser, which opens the page that it serves.
-    fn run_there(&self, pair: &Path, rootfs: &Path, debian: &Path, filter: &[String]) -> Result<Run> {
+    fn run_there(&self, filter: &[String]) -> Result<Run> {
         let browser = self.programs.with_file_name("browser");
         fs::create_dir_all(&browser)?;
         fs::rename(self.programs.join(BROWSER), browser.join(BROWSER))?;
         let mut run = vm::suite(self, filter)?;
-        let page = vm::Page::serve()?;
-        let environment = [
-            ("KONTENA_BIN_DIR", pair),
-            ("KONTENA_ROOTFS", rootfs),
-            ("KONTENA_DEBIAN_ROOTFS", debian),
-            ("KONTENA_PAGE", Path::new(&page.url)),
-        ];
-        run.files.extend(self.run_programs(&browser, &environment, filter, "vm-browser")?.files);
-        page.stop()?;
+        // The browser's test is of this machine's architecture, and so only with it.
+        if self.arch.is_native() {
+            let page = vm::Page::serve(self.arch)?;
+            let seen = self.run_programs(&browser, Some(&page.url), filter, "vm-browser");
+            page.stop()?;
+            run.files.extend(seen?.files);
+        }
         Ok(run)
     }
-}
 
-/// Where all that a run says is kept.
-fn log(place: &str) -> PathBuf {
-    host::target_dir().join("suite").join(format!("{place}.log"))
+    /// Where all that a run says is kept.
+    pub fn log(&self, place: &str) -> PathBuf {
+        self.runner.with_file_name(format!("{place}.log"))
+    }
 }
 
 /// What the suite did in one place.
@@ -232,7 +243,7 @@ impl Program {
 }
 
 /// Prints the one report, and gives whether all is well.
-fn report(machine: Option<&Run>, vm: Option<&Run>) -> bool {
+fn report(machine: Option<&Run>, vm: Option<&Run>, console: &Path) -> bool {
     let runs: Vec<(&str, &Run)> =
         [("machine", machine), ("vm", vm)].into_iter().filter_map(|(place, run)| Some((place, run?))).collect();
     let files: BTreeSet<&String> = runs.iter().flat_map(|(_, run)| run.files.keys()).collect();
@@ -266,7 +277,7 @@ fn report(machine: Option<&Run>, vm: Option<&Run>) -> bool {
             println!(
                 "\nwhat the {place} said{end}: {}{}",
                 run.log.display(),
-                if *place == "vm" { format!("; its console: {}", vm::console().display()) } else { String::new() }
+                if *place == "vm" { format!("; its console: {}", console.display()) } else { String::new() }
             );
         }
     }

@@ -2,10 +2,11 @@
 //! command in it. The machine's first process is kontena-init (`--boot`). QEMU emulates all of it, so that it is the
 //! same everywhere; it never asks for KVM.
 
+use crate::arch::Arch;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::test::{Run, Suite};
-use crate::{debian, dist, host, rootfs, run, setup, step::spinner};
+use crate::{debian, dist, rootfs, run, setup, step::spinner};
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 use std::fs::{self, File};
@@ -31,6 +32,9 @@ pub struct Vm {
     /// the memory in MiB (default 512)
     #[argh(option, default = "DEMO_MEMORY")]
     memory: u32,
+    /// x86_64, aarch64 or riscv64 (default: this machine's)
+    #[argh(option, default = "std::env::consts::ARCH.into()")]
+    arch: String,
     /// seconds after which COMMAND's machine is switched off (default 120)
     #[argh(option, default = "120")]
     timeout: u32,
@@ -52,17 +56,26 @@ const SUITE_MEMORY: u32 = 2048;
 const SUITE_TIMEOUT: u32 = 40 * 60;
 
 /// What kontena asks of the kernel for a bridge and published ports.
-const NETWORK: &[&str] =
-    &["bridge", "veth", "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_fib_ipv4"];
+const NETWORK: &[&str] = &[
+    "bridge",
+    "veth",
+    "nf_tables",
+    "nft_ct",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_fib_ipv4",
+    "nf_conntrack_netlink",
+];
 /// The machine's link to QEMU.
 const CARD: &[&str] = &["virtio_pci", "virtio_net"];
 /// What images are made of.
 const IMAGES: &[&str] = &["overlay", "loop", "squashfs", "erofs"];
-/// The disk with the tests' instruments.
-const DISK: &[&str] = &["virtio_pci", "virtio_blk"];
+/// What the tests need besides: the disk with their instruments, the port for their report, and another's nft rule.
+const INSTRUMENTS: &[&str] = &["virtio_pci", "virtio_blk", "virtio_console", "nft_redir"];
 
 /// No v1 hierarchy takes a controller away; a panic ends the machine at once, instead of never.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 cgroup_no_v1=all panic=-1 rdinit=/sbin/kontena-init";
+const KERNEL_ARGUMENTS: &str = "cgroup_no_v1=all panic=-1 rdinit=/sbin/kontena-init";
 /// QEMU's user network; the kernel's Documentation/admin-guide/nfs/nfsroot.rst has the order.
 const ADDRESS: &str = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off";
 /// The kernel takes no more: COMMAND_LINE_SIZE of x86, and CONFIG_INIT_ENV_ARG_LIMIT, less one for `--boot`.
@@ -81,33 +94,41 @@ const EXITED: &str = "kontena-init: CMD exited with ";
 pub fn vm(options: &Vm) -> Result<ExitCode> {
     let is_demo = options.demo || options.least_memory;
     ensure!(!is_demo || options.command.is_empty(), "the demo's command is its own");
+    let arch = Arch::named(&options.arch)?;
     if is_demo {
-        return demo(&Machine::new(&[NETWORK, CARD].concat(), |_| Ok(()))?, options);
+        return demo(&Machine::new(arch, &[NETWORK, CARD].concat(), |_| Ok(()))?, options);
     }
-    let machine = Machine::new(&[NETWORK, IMAGES].concat(), |_| Ok(()))?;
+    let machine = Machine::new(arch, &[NETWORK, IMAGES].concat(), |_| Ok(()))?;
     let given: Vec<&str> = options.command.iter().map(String::as_str).collect();
     let command = if given.is_empty() { COMMAND } else { &given };
-    let append = format!("{KERNEL_ARGUMENTS} quiet -- --boot {}", quote(command)?);
-    machine.run(&append, options)
+    machine.run(&format!("quiet -- --boot {}", quote(command)?), options)
 }
 
-/// Where all that the machine says on its console is kept.
-pub fn console() -> PathBuf {
-    directory().join("console.log")
-}
-
-fn directory() -> PathBuf {
-    host::target_dir().join("vm")
+/// Where all that a machine says on its console is kept.
+pub fn console(arch: &Arch) -> PathBuf {
+    arch.dir().join("vm/console.log")
 }
 
 /// Runs the suite in a machine which has, besides what the tests look with, nothing but kernel, pair and demo rootfs.
 pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
-    let debian = debian::image()?;
-    let machine = Machine::new(&[NETWORK, IMAGES, DISK].concat(), |initramfs| {
+    let arch = suite.arch;
+    let debian = debian::image(arch)?;
+    let machine = Machine::new(arch, &[NETWORK, IMAGES, INSTRUMENTS].concat(), |initramfs| {
         initramfs.directory("instruments");
+        // The dynamic loader and its libraries, wherever a program of the architecture looks for them.
         initramfs.symlink("lib64", "instruments/usr/lib64");
-        initramfs.symlink("lib/x86_64-linux-gnu", "/instruments/usr/lib/x86_64-linux-gnu");
-        for (name, text) in [("etc/hostname", "bare\n"), ("etc/passwd", "root:x:0:0:root:/:/bin/sh\n")] {
+        initramfs.symlink(&format!("lib/{}", arch.gnu), &format!("/instruments/usr/lib/{}", arch.gnu));
+        if let Some(loader) = arch.loader {
+            initramfs.symlink(&format!("lib/{loader}"), &format!("/instruments/usr/lib/{loader}"));
+        }
+        // nginx, which is also a service of the host's in some tests, looks for its user.
+        for (name, text) in [
+            ("etc/hostname", "bare\n"),
+            ("etc/passwd", "root:x:0:0:::\nnobody:x:65534:65534:::\n"),
+            // nft prints protocols by name where they have one.
+            ("etc/protocols", "tcp 6 TCP\nudp 17 UDP\n"),
+            ("etc/group", "root:x:0:\nnogroup:x:65534:\nnobody:x:65534:\n"),
+        ] {
             initramfs.file(name, 0o644, text.as_bytes());
         }
         initramfs.copy("bin/suite", &suite.runner)?;
@@ -115,14 +136,23 @@ pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
     })?;
     let mut command = vec!["/bin/suite", "/tests"];
     command.extend(filter.iter().map(String::as_str));
-    let append = format!("{KERNEL_ARGUMENTS} quiet {SUITE} -- --boot {}", quote(&command)?);
+    let append = format!("quiet {SUITE} -- --boot {}", quote(&command)?);
     let mut qemu = machine.qemu(&append, SUITE_MEMORY, SUITE_TIMEOUT);
-    // The console, and the port on which the suite reports.
-    qemu.arg("-serial").arg(format!("file:{}", machine.console.display())).args(["-serial", "stdio", "-nic", "none"]);
-    qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,readonly=on", debian.display()));
+    qemu.arg("-serial").arg(format!("file:{}", machine.console.display())).args(["-nic", "none"]);
+    // The port on which the suite reports, apart from the console's noise.
+    qemu.args([
+        "-chardev",
+        "stdio,id=report",
+        "-device",
+        "virtio-serial-pci",
+        "-device",
+        "virtserialport,chardev=report",
+    ]);
+    let disk = format!("file={},id=disk,format=raw,if=none,readonly=on", debian.display());
+    qemu.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"]);
     let mut child = qemu.stdout(Stdio::piped()).spawn().context("cannot run QEMU")?;
     let report = BufReader::new(child.stdout.take().context("no report")?);
-    let run = Run::follow(report, "vm", &host::target_dir().join("suite/vm.log"))?;
+    let run = Run::follow(report, "vm", &suite.log("vm"))?;
     child.wait()?;
     Ok(run)
 }
@@ -136,10 +166,10 @@ pub struct Page {
 
 impl Page {
     /// Boots the machine, and waits for the page.
-    pub fn serve() -> Result<Self> {
+    pub fn serve(arch: &'static Arch) -> Result<Self> {
         // The kernel gives a port that is free, and QEMU takes it a moment later.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let machine = Machine::new(&[NETWORK, CARD].concat(), |_| Ok(()))?;
+        let machine = Machine::new(arch, &[NETWORK, CARD].concat(), |_| Ok(()))?;
         let (child, _) = start_demo(&machine, DEMO_MEMORY, port)?;
         Ok(Self { child, url: format!("http://127.0.0.1:{port}/") })
     }
@@ -152,6 +182,7 @@ impl Page {
 
 /// A machine to be booted.
 struct Machine {
+    arch: &'static Arch,
     kernel: PathBuf,
     initramfs: PathBuf,
     /// Where all that it says is kept.
@@ -161,20 +192,20 @@ struct Machine {
 
 impl Machine {
     /// One whose initramfs has the kernel's `modules`, the pair, the demo rootfs, and what `add` adds.
-    fn new(modules: &[&str], add: impl FnOnce(&mut Initramfs) -> Result<()>) -> Result<Self> {
-        ensure!(std::env::consts::ARCH == "x86_64", "only x86_64 has a virtual machine so far");
-        setup::setup(&[setup::VM])?;
-        let dir = directory();
+    fn new(arch: &'static Arch, modules: &[&str], add: impl FnOnce(&mut Initramfs) -> Result<()>) -> Result<Self> {
+        setup::setup(&[setup::VM, arch.emulator])?;
+        let dir = arch.dir().join("vm");
         fs::create_dir_all(&dir)?;
-        let kernel = Kernel::unpacked(&dir)?;
-        let pair = dist::small()?;
-        let mut initramfs = initramfs(&kernel, &pair, &rootfs::build(&pair)?, modules)?;
+        let kernel = Kernel::unpacked(arch, &dir)?;
+        let pair = dist::small(arch)?;
+        let mut initramfs = initramfs(&kernel, &pair, &rootfs::build(arch, &pair)?, modules)?;
         add(&mut initramfs)?;
         let initramfs = initramfs.finish();
         let machine = Self {
+            arch,
             kernel: kernel.image,
             initramfs: dir.join("initramfs.cpio"),
-            console: console(),
+            console: console(arch),
             bytes: initramfs.len(),
         };
         fs::write(&machine.initramfs, initramfs)?;
@@ -206,13 +237,13 @@ impl Machine {
     }
 
     fn qemu(&self, append: &str, memory: u32, timeout: u32) -> Command {
+        let append = format!("console={} {KERNEL_ARGUMENTS} {append}", self.arch.console);
         // A machine which hangs must not outlive us, whatever becomes of us.
         let mut command = Command::new("timeout");
-        command.args(["--foreground", "--kill-after=5", &timeout.to_string(), "qemu-system-x86_64"]);
-        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-nodefaults"]);
-        command.args(["-display", "none", "-no-reboot", "-m", &memory.to_string()]);
-        command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs).args(["-append", append]);
-        command.stdin(Stdio::null());
+        command.args(["--foreground", "--kill-after=5", &timeout.to_string()]).args(self.arch.qemu);
+        command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.args(["-m", &memory.to_string(), "-append", &append]);
+        command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs).stdin(Stdio::null());
         command
     }
 }
@@ -269,9 +300,7 @@ struct Times {
 
 /// Starts the machine, and waits for its page.
 fn start_demo(machine: &Machine, memory: u32, port: u16) -> Result<(Child, Times)> {
-    // The early console, and a level which lets the banner through and little else, show when the kernel starts.
-    let early = "earlycon=uart8250,io,0x3f8 loglevel=6";
-    let append = format!("{KERNEL_ARGUMENTS} {early} {ADDRESS} -- --boot {}", quote(DEMO)?);
+    let append = format!("{} {ADDRESS} -- --boot {}", machine.arch.early, quote(DEMO)?);
     let mut qemu = machine.qemu(&append, memory, DEMO_TIMEOUT);
     qemu.args(["-serial", "stdio", "-device", "virtio-net-pci,netdev=user,romfile="]);
     qemu.args(["-netdev", &format!("user,id=user,hostfwd=tcp:127.0.0.1:{port}-:80")]);

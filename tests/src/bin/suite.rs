@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 
 /// In the virtual machine: its disk, and where its output goes instead of to the console.
 const DISK: &str = "/dev/vda";
-const REPORT: &str = "/dev/ttyS1";
+const REPORT: &str = "/dev/vport0p1";
 
 fn main() {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
@@ -27,10 +27,10 @@ fn main() {
     let report = (instruments != Path::new("/")).then(|| {
         mount(Some(DISK), &instruments, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)
             .expect("mount the instruments");
-        OpenOptions::new().write(true).open(REPORT).expect("the second serial port")
+        OpenOptions::new().write(true).open(REPORT).expect("the port for the report")
     });
     let say = |line: String| match &report {
-        Some(port) => std::io::Write::write_all(&mut &*port, line.as_bytes()).expect("write to the serial port"),
+        Some(port) => std::io::Write::write_all(&mut &*port, line.as_bytes()).expect("write to the port"),
         None => print!("{line}"),
     };
     let output = || report.as_ref().map_or(Stdio::inherit(), |port| port.try_clone().expect("dup").into());

@@ -1,0 +1,117 @@
+//! Debian packages that are downloaded and unpacked, and never installed: those of a virtual machine, of whatever
+//! architecture and release. It has an apt configuration of its own, and changes nothing of this machine's.
+
+use crate::arch::Arch;
+use crate::step::step;
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const MIRROR: &str = "http://deb.debian.org/debian";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Debian for one architecture.
+pub struct Apt {
+    dir: PathBuf,
+    arch: &'static Arch,
+}
+
+impl Apt {
+    /// The lists of what there is, downloaded once.
+    pub fn new(arch: &'static Arch) -> Result<Self> {
+        let apt = Self { dir: arch.dir().join("apt"), arch };
+        if !apt.dir.join("updated").exists() {
+            for dir in ["state/lists/partial", "cache/archives/partial"] {
+                fs::create_dir_all(apt.dir.join(dir))?;
+            }
+            // Nothing is installed.
+            fs::write(apt.dir.join("status"), "")?;
+            apt.update()?;
+        }
+        Ok(apt)
+    }
+
+    /// From the first release whose lists are as they were signed: a mirror may be amid a change.
+    fn update(&self) -> Result<()> {
+        let mut done = Ok(());
+        for suite in self.arch.suites {
+            let source = format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
+            fs::write(self.dir.join("sources.list"), source)?;
+            let mut apt = self.command("apt-get");
+            apt.args(["-o", "APT::Update::Error-Mode=any", "update"]);
+            done = step(&format!("apt-get update for {suite} {}", self.arch.debian), &mut apt);
+            if done.is_ok() {
+                fs::write(self.dir.join("updated"), suite)?;
+                break;
+            }
+        }
+        done
+    }
+
+    /// Downloads `packages` and all that they depend on; gives the directory with the files.
+    pub fn download(&self, packages: &[&str]) -> Result<PathBuf> {
+        self.try_again(|| {
+            let mut apt = self.command("apt-get");
+            apt.args(["-y", "--download-only", "--no-install-recommends", "install"]).args(packages);
+            step(&format!("downloading {} packages of Debian's", self.arch.debian), &mut apt)
+        })?;
+        Ok(self.dir.join("cache/archives"))
+    }
+
+    /// Downloads one package into `dir`, which is emptied before; gives its file.
+    pub fn download_one(&self, package: &str, dir: &Path) -> Result<PathBuf> {
+        self.try_again(|| {
+            crate::rootfs::remove(dir)?;
+            fs::create_dir_all(dir)?;
+            let mut apt = self.command("apt-get");
+            step(&format!("downloading {package}"), apt.args(["download", package]).current_dir(dir))
+        })?;
+        let file = fs::read_dir(dir)?.next().transpose()?.map(|entry| entry.path());
+        file.with_context(|| format!("apt-get has not left {package} in {}", dir.display()))
+    }
+
+    /// What `package` depends on first.
+    pub fn dependency(&self, package: &str) -> Result<String> {
+        let output = self.command("apt-cache").args(["depends", package]).output().context("cannot run apt-cache")?;
+        let known = String::from_utf8_lossy(&output.stdout);
+        let dependency = known.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(dependency.with_context(|| format!("apt does not know {package}"))?.trim().to_owned())
+    }
+
+    /// A mirror that has moved on no longer has what old lists name.
+    fn try_again(&self, mut what: impl FnMut() -> Result<()>) -> Result<()> {
+        what().or_else(|_| {
+            self.update()?;
+            what()
+        })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let dir = self.dir.display();
+        command.args(["-q", "-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=1"]);
+        for option in [
+            format!("Dir::State={dir}/state"),
+            format!("Dir::State::status={dir}/status"),
+            format!("Dir::Cache={dir}/cache"),
+            format!("Dir::Etc::sourcelist={dir}/sources.list"),
+            "Dir::Etc::sourceparts=/dev/null".into(),
+            "Dir::Etc::preferencesparts=/dev/null".into(),
+            format!("APT::Architecture={}", self.arch.debian),
+            format!("APT::Architectures={}", self.arch.debian),
+        ] {
+            command.arg("-o").arg(option);
+        }
+        command
+    }
+}
+
+/// Unpacks a package's files into `tree`, through links that are there.
+pub fn unpack(deb: &Path, tree: &Path) -> Result<()> {
+    let script = r#"dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2""#;
+    let output = Command::new("sh").args(["-ec", script, "sh"]).arg(deb).arg(tree).output().context("cannot run sh")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "unpacking {}: {complaint}", deb.display());
+    Ok(())
+}
