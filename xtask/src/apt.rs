@@ -71,12 +71,13 @@ impl Apt {
         file.with_context(|| format!("apt-get has not left {package} in {}", dir.display()))
     }
 
-    /// What `package` depends on first.
-    pub fn dependency(&self, package: &str) -> Result<String> {
+    /// What `package` depends on whose name begins with `prefix`.
+    pub fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
         let output = self.command("apt-cache").args(["depends", package]).output().context("cannot run apt-cache")?;
         let known = String::from_utf8_lossy(&output.stdout);
-        let dependency = known.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
-        Ok(dependency.with_context(|| format!("apt does not know {package}"))?.trim().to_owned())
+        let mut dependencies = known.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let dependency = dependencies.find(|name| name.starts_with(prefix));
+        Ok(dependency.with_context(|| format!("apt knows no {prefix}… that {package} depends on"))?.to_owned())
     }
 
     /// A mirror that has moved on no longer has what old lists name.

@@ -1,7 +1,7 @@
 //! Debian's kernel for virtual machines: its package, unpacked and never installed, and of its modules those asked for
 //! with what they depend on, in the order in which they must be loaded. The package is downloaded once.
 
-use crate::apt::Apt;
+use crate::apt::{self, Apt};
 use crate::arch::Arch;
 use crate::{rootfs, step::step};
 use anyhow::{Context, Result, ensure};
@@ -30,15 +30,22 @@ impl Kernel {
             rootfs::remove(&new)?;
             fs::create_dir_all(&new)?;
             let apt = Apt::new(arch)?;
-            let deb = apt.download_one(&apt.dependency(arch.kernel)?, &dir.join("deb"))?;
-            let script = r#"dpkg-deb -x "$1" "$2" && find "$2" -name '*.ko.xz' -exec xz -d {} +"#;
-            step("unpacking the kernel", Command::new("sh").args(["-c", script, "sh"]).arg(deb).arg(&new))?;
+            let image = apt.dependency(arch.kernel, "linux-image-")?;
+            // Releases after trixie have what is in the image's package in three others.
+            let parts =
+                ["linux-base-", "linux-binary-", "linux-modules-"].map(|prefix| apt.dependency(&image, prefix).ok());
+            for package in parts.into_iter().flatten().chain([image]) {
+                apt::unpack(&apt.download_one(&package, &dir.join("deb"))?, &new)?;
+            }
+            let script = r#"find "$1" -name '*.ko.xz' -exec xz -d {} +"#;
+            step("unpacking the kernel", Command::new("sh").args(["-c", script, "sh"]).arg(&new))?;
             fs::rename(&new, &tree)?;
         }
-        let image = only_entry(&tree.join("boot"), "vmlinuz-")?;
-        // Since trixie, all is below /usr.
+        // Since trixie the modules are below /usr, and later the image beside them.
         let lib = ["lib/modules", "usr/lib/modules"].map(|dir| tree.join(dir)).into_iter().find(|dir| dir.is_dir());
         let lib = only_entry(&lib.context("the package has no modules")?, "")?;
+        let beside = lib.join("vmlinuz");
+        let image = if beside.exists() { beside } else { only_entry(&tree.join("boot"), "vmlinuz-")? };
         let mut modules = BTreeMap::new();
         find_modules(&lib.join("kernel"), &mut modules)?;
         let builtin = fs::read_to_string(lib.join("modules.builtin"))?;
