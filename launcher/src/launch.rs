@@ -10,7 +10,7 @@ use crate::plan;
 use crate::state::{Entry, Root};
 use crate::stats::{self, Stats};
 use crate::supervise::{Signals, supervise};
-use crate::{cgroup, net, sys};
+use crate::{cgroup, file, net, sys};
 use kontena_init::plan::{PLAN_ARGUMENT, Report, Step};
 use linux_raw_sys::general::*;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
@@ -65,7 +65,7 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
         }
         match ended.report {
             Some(report) => Err(explain(report, config)),
-            None if ended.status == KILLED && cgroup::oom_killed(&leaf.path) => Err(out_of_memory()),
+            None if ended.status == KILLED && cgroup::oom_killed(&leaf.path) => Err(out_of_memory(&leaf.path)),
             None => Ok(ended.status),
         }
     });
@@ -87,9 +87,14 @@ const KILLED: u8 = 128 + SIGKILL as u8;
 
 /// Told to the person too, since neither a payload that was killed nor an init that was, while it made the container,
 /// can say why.
-fn out_of_memory() -> Error {
+fn out_of_memory(leaf: &str) -> Error {
     let hint = "the kernel killed a process of it (oom_kill in memory.events): raise --memory";
-    Error::usage(format_args!("the container hit its memory limit"), hint).with_status(KILLED)
+    let max = file::read_text(file::CWD, &format!("{leaf}/memory.max"));
+    let error = match max.trim_ascii_end() {
+        "" | "max" => Error::usage(format_args!("the container hit the memory limit of a cgroup above its own"), hint),
+        bytes => Error::usage(format_args!("the container hit its memory limit, {bytes} bytes"), hint),
+    };
+    error.with_status(KILLED)
 }
 
 /// The network could not be set up: because init had failed before, which it reports, or was killed, or for `error`.
@@ -103,7 +108,7 @@ fn first_cause(error: Error, status: &OwnedFd, leaf: &str, config: &Config) -> E
     };
     match report {
         Some(report) if report.step != Step::Launcher => explain(report, config),
-        _ if cgroup::oom_killed(leaf) => out_of_memory(),
+        _ if cgroup::oom_killed(leaf) => out_of_memory(leaf),
         _ => error,
     }
 }

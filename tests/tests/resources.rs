@@ -7,10 +7,11 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use tests::{Container, Host, Outcome, wait_until};
+use tests::{Container, Host, Outcome, Place, wait_for, wait_until};
 
 /// Whether cgroup v2 has `controller` here. Where not, an option that needs it is refused.
 fn can_limit(host: &Host, controller: &str, options: &[&str]) -> bool {
@@ -46,6 +47,56 @@ fn start<'a>(host: &'a Host, name: &str, options: &[&str], script: &str) -> Cont
     let mut container = Container::new(host, name, host.sh(&options, script).start());
     let _ = container.init();
     container
+}
+
+/// The least memory.max with which `serves` is so three times in a row, to 16 kB; tells it in the report. With less, kontena
+/// says which limit it was, and leaves nothing.
+fn least_memory(host: &Host, what: &str, serves: impl Fn(&str) -> Result<(), Outcome>) -> u32 {
+    let (mut too_little, mut enough) = (64, 4096);
+    while enough - too_little > 16 {
+        let middle = (too_little + enough) / 2 / 16 * 16;
+        match (0..3).try_for_each(|_| serves(&format!("{middle}k"))) {
+            Ok(()) => enough = middle,
+            Err(outcome) => {
+                let line = outcome.stderr.lines().last().unwrap_or_default();
+                assert_eq!(outcome.code, 137, "{outcome}");
+                assert!(line.contains(&format!("hit its memory limit, {} bytes", middle * 1024)), "{outcome}");
+                too_little = middle;
+            }
+        }
+    }
+    // Not by println!, which a test that passes keeps for itself.
+    writeln!(std::io::stdout(), "figure: {what}: from {enough} kB of memory.max on").unwrap();
+    host.prune();
+    assert!(!host.cgroup_parent().exists());
+    enough
+}
+
+#[test]
+fn smallest_containers_start_or_say_which_limit_was_hit() {
+    let host = Host::new();
+    if !can_limit(&host, "memory", &["-m", "64k"]) {
+        return;
+    }
+    let least = least_memory(&host, "/bin/true starts", |limit| {
+        let outcome = host.run(&["--net", "none", "-m", limit], host.demo(), &["/bin/true"]).run();
+        if outcome.code == 0 { Ok(()) } else { Err(outcome) }
+    });
+    assert!(least <= 512, "crun's own claim");
+    let least = least_memory(&host, "the demo serves its page", |limit| {
+        let running = host.run(&["--name", "web", "-m", limit], host.demo(), &["/usr/sbin/nginx"]).start();
+        let mut web = Container::new(&host, "web", running);
+        // In the kernel's words: nothing of the page's is there before.
+        let network = wait_for("a network or the end", || match tests::leaf_processes(&web.leaf()).first() {
+            Some(init) => Some(Some(Place::network_of(*init))),
+            None => web.has_ended().then_some(None),
+        });
+        wait_until("the page or the end", || {
+            web.has_ended() || network.as_ref().is_some_and(|network| network.get("127.0.0.1:80").is_ok())
+        });
+        if web.has_ended() { Err(web.into_running().finish()) } else { Ok(drop(web.stop())) }
+    });
+    assert!(least <= 2048, "{least}");
 }
 
 /// Allocates 80 MB.
@@ -295,10 +346,13 @@ fn weights_of_disks_are_in_their_file() {
         return;
     }
     let disk = Disk::new(&host, "own");
+    let (weight, number) = (format!("{}:100", disk.0), disk.0.trim_start_matches("/dev/loop"));
+    let line = host.sh(&["--blkio-weight-device", &weight], "true").run().refused(125);
+    assert!(line.contains("EOPNOTSUPP") && line.contains("io.cost.qos"), "{line}");
+    let qos = host.cgroup().parent().unwrap().join("io.cost.qos");
+    fs::write(qos, format!("7:{number} enable=1")).unwrap();
     let script = "cat /sys/fs/cgroup/io.weight";
-    let out =
-        host.sh(&["--blkio-weight", "500", "--blkio-weight-device", &format!("{}:100", disk.0)], script).run().ok();
-    let number = disk.0.trim_start_matches("/dev/loop");
+    let out = host.sh(&["--blkio-weight", "500", "--blkio-weight-device", &weight], script).run().ok();
     assert!(out.contains("default 4950\n") && out.contains(&format!("7:{number} 910\n")), "{out}");
 }
 

@@ -163,6 +163,8 @@ pub struct Run {
 struct Program {
     /// Its tests, and whether each passed.
     tests: BTreeMap<String, bool>,
+    /// What it found out by measuring.
+    figures: Vec<String>,
     /// Everything that it said besides.
     output: String,
     time: Duration,
@@ -221,6 +223,7 @@ impl Program {
         match result {
             Some((test, "ok")) => _ = self.tests.insert(test.into(), true),
             Some((test, "FAILED" | "ignored")) => _ = self.tests.insert(test.into(), false),
+            _ if let Some(figure) = line.strip_prefix("figure: ") => self.figures.push(figure.into()),
             _ => {
                 self.output += line;
                 self.output.push('\n');
@@ -265,6 +268,9 @@ fn report(machine: Option<&Run>, vm: Option<&Run>, console: &Path) -> bool {
     println!("{:14}{}", "", sums.map(|cell| format!("{cell:>22}")).collect::<String>());
 
     for (place, run) in &runs {
+        for figure in run.files.values().flat_map(|program| &program.figures) {
+            println!("{place}: {figure}");
+        }
         for (file, program) in run.files.iter().filter(|(_, program)| program.failure.is_some()) {
             println!(
                 "\n=== {place}: {file}: {}\n{}",

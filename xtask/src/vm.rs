@@ -140,14 +140,7 @@ pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
     let mut qemu = machine.qemu(&append, SUITE_MEMORY, SUITE_TIMEOUT);
     qemu.arg("-serial").arg(format!("file:{}", machine.console.display())).args(["-nic", "none"]);
     // The port on which the suite reports, apart from the console's noise.
-    qemu.args([
-        "-chardev",
-        "stdio,id=report",
-        "-device",
-        "virtio-serial-pci",
-        "-device",
-        "virtserialport,chardev=report",
-    ]);
+    qemu.args(["-chardev", "stdio,id=report", "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=report"]);
     let disk = format!("file={},id=disk,format=raw,if=none,readonly=on", debian.display());
     qemu.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"]);
     let mut child = qemu.stdout(Stdio::piped()).spawn().context("cannot run QEMU")?;

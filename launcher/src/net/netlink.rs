@@ -104,6 +104,27 @@ impl Socket {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Sends a request with NLM_F_DUMP, and calls `each` with every message of the answer, without its header. What cannot
+    /// be listed is none.
+    pub fn dump(&self, batch: &Batch, mut each: impl FnMut(&[u8])) {
+        const NLMSG_MIN_TYPE: u16 = 16;
+        if rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).is_err() {
+            return;
+        }
+        let mut buffer = [0; ANSWER];
+        // Each call makes the kernel fill in the next part.
+        while let Ok((length, _)) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT) {
+            let mut messages = buffer.get(..length).unwrap_or_default();
+            while let Some(message) = take_message(&mut messages) {
+                // NLMSG_DONE or NLMSG_ERROR.
+                if u16_at(message, 4).is_none_or(|kind| kind < NLMSG_MIN_TYPE) {
+                    return;
+                }
+                each(message.get(HEADER..).unwrap_or_default());
+            }
+        }
+    }
+
     /// Closes the socket when the kernel comes to it, instead of waiting here for what closing it entails.
     ///
     /// It goes into a message that nobody will read, to a socket that only that message still refers to: garbage,
@@ -269,9 +290,7 @@ impl<'a> Answer<'a> {
     fn next(answers: &mut &'a [u8]) -> Option<Self> {
         const NLMSG_ERROR: u16 = 2;
         loop {
-            let length = u32_at(answers, 0)? as usize;
-            let message = answers.get(..length).filter(|message| message.len() >= HEADER)?;
-            *answers = answers.get(length.next_multiple_of(4)..).unwrap_or_default();
+            let message = take_message(answers)?;
             if u16_at(message, 4)? != NLMSG_ERROR {
                 continue;
             }
@@ -288,17 +307,31 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// NLMSGERR_ATTR_MSG among the attributes of an acknowledgement.
-fn message_text(mut attributes: &[u8]) -> &[u8] {
-    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
-        let length = usize::from(length);
-        let Some(value) = attributes.get(4..length) else { break };
-        if u32::from(kind) == uapi::nlmsgerr_attrs::NLMSGERR_ATTR_MSG as u32 {
-            return value.strip_suffix(&[0]).unwrap_or(value);
+/// Takes the next message off `messages`.
+fn take_message<'a>(messages: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = u32_at(messages, 0)? as usize;
+    let message = messages.get(..length).filter(|message| message.len() >= HEADER)?;
+    *messages = messages.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some(message)
+}
+
+/// The value of the attribute of one kind.
+pub fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    const NLA_TYPE_MASK: u16 = 0x3fff;
+    loop {
+        let length = usize::from(u16_at(attributes, 0)?);
+        let value = attributes.get(4..length)?;
+        if u16_at(attributes, 2)? & NLA_TYPE_MASK == wanted {
+            return Some(value);
         }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
     }
-    &[]
+}
+
+/// NLMSGERR_ATTR_MSG among the attributes of an acknowledgement.
+fn message_text(attributes: &[u8]) -> &[u8] {
+    let value = attribute(attributes, uapi::nlmsgerr_attrs::NLMSGERR_ATTR_MSG as u16).unwrap_or_default();
+    value.strip_suffix(&[0]).unwrap_or(value)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -26,9 +26,9 @@
 use crate::config::Publish;
 use crate::error::Result;
 use crate::net::bridge::{BRIDGE, SUBNET};
-use crate::net::netlink::{Batch, Message, Protocol, Socket};
+use crate::net::netlink::{Batch, Message, Protocol, Socket, attribute};
 use crate::state::Root;
-use linux_raw_sys::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use linux_raw_sys::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use rustix::io::Errno;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -50,7 +50,9 @@ mod uapi {
 
     // nfnetlink_conntrack.h; the filter's flags are net/netfilter/nf_conntrack_netlink.c's.
     pub const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+    pub const IPCTNL_MSG_CT_GET: u16 = 1;
     pub const IPCTNL_MSG_CT_DELETE: u16 = 2;
+    pub const CTA_TUPLE_ORIG: u16 = 1;
     pub const CTA_TUPLE_REPLY: u16 = 2;
     pub const CTA_FILTER: u16 = 25;
     pub const CTA_TUPLE_IP: u16 = 1;
@@ -354,9 +356,11 @@ impl Table {
     /// Forgets the flows to the container at `address`, which would go there still, and not to the port's next
     /// container; for UDP, which has no other end. Best effort: without CONFIG_NF_CT_NETLINK they time out.
     pub fn forget_flows(&self, address: Ipv4Addr) {
-        let mut batch = Batch::default();
-        let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
-        batch.request(format_args!("forget the flows to {address}"), kind, 0, |m| {
+        let Some(socket) = &self.socket else { return };
+        // Listed and deleted one by one: to delete by a filter takes Linux 6.8. A kernel without ctnetlink lists none.
+        let (mut list, mut tuples) = (Batch::default(), Vec::new());
+        let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
+        list.message(format_args!(""), kind, NLM_F_DUMP, |m| {
             m.raw(&NFGENMSG).nest(CTA_TUPLE_REPLY, |m| {
                 m.nest(CTA_TUPLE_IP, |m| {
                     m.bytes(CTA_IP_V4_SRC, &address.octets());
@@ -366,7 +370,22 @@ impl Table {
                 m.u32_ne(CTA_FILTER_ORIG_FLAGS, 0).u32_ne(CTA_FILTER_REPLY_FLAGS, CTA_FILTER_F_CTA_IP_SRC);
             });
         });
-        let _ = self.socket.as_ref().map(|socket| socket.send(&batch));
+        socket.dump(&list, |flow| {
+            let attributes = flow.get(NFGENMSG.len()..).unwrap_or_default();
+            tuples.extend(attribute(attributes, CTA_TUPLE_ORIG).map(<[u8]>::to_vec));
+        });
+        // As many at once as a socket takes.
+        for tuples in tuples.chunks(1024) {
+            let mut delete = Batch::default();
+            for tuple in tuples {
+                delete.message(format_args!(""), NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, |m| {
+                    m.raw(&NFGENMSG).nest(CTA_TUPLE_ORIG, |m| {
+                        m.raw(tuple);
+                    });
+                });
+            }
+            let _ = socket.send(&delete);
+        }
     }
 
     /// Sends what `write` puts between the begin and the end of a batch: the kernel does all of it or nothing.

@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 
 /// In the virtual machine: its disk, and where its output goes instead of to the console.
 const DISK: &str = "/dev/vda";
-const REPORT: &str = "/dev/vport0p1";
+const REPORT: &str = "/dev/hvc0";
 
 fn main() {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
