@@ -45,7 +45,11 @@ enum Task {
 /// build the demo rootfs: nginx and a hello page
 #[derive(FromArgs)]
 #[argh(subcommand, name = "rootfs")]
-struct Rootfs {}
+struct Rootfs {
+    /// x86_64, aarch64 or riscv64 (this machine's)
+    #[argh(option, default = "std::env::consts::ARCH.into()")]
+    arch: String,
+}
 
 /// build the pair for size, with a std of its own, into dist/
 #[derive(FromArgs)]
@@ -92,7 +96,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::test(&options),
         Task::Vm(options) => vm::vm(&options),
         Task::Bench(options) => bench::bench(&options),
-        Task::Rootfs(_) => rootfs::rootfs(),
+        Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
         Task::Dist(Dist { arch }) => arch::Arch::named(&arch).and_then(dist::dist),
         Task::Size(_) => size::size(),
         Task::Ci(_) => ci::ci(),

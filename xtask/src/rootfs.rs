@@ -50,8 +50,8 @@ const PASSWD: &str = "root:x:0:0:root:/root:/sbin/nologin\n\
 const GROUP: &str = "root:x:0:\nnginx:x:101:\nnogroup:x:65534:\n";
 
 /// `cargo xtask rootfs`
-pub fn rootfs() -> Result<ExitCode> {
-    let rootfs = build(Arch::native()?, &dist::plain()?)?;
+pub fn rootfs(arch: &'static Arch) -> Result<ExitCode> {
+    let rootfs = build(arch, &dist::small(arch)?)?;
     println!("{} is up to date: {} of at most {BUDGET} bytes", rootfs.display(), size(&rootfs)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -43,6 +43,22 @@ pub struct Vm {
     command: Vec<String>,
 }
 
+impl Vm {
+    /// What `cargo xtask vm --arch ARCH -- COMMAND…` asks for.
+    pub fn command(arch: &str, command: &str) -> Self {
+        let command = command.split_whitespace().map(String::from).collect();
+        Self {
+            demo: false,
+            least_memory: false,
+            port: 8080,
+            memory: DEMO_MEMORY,
+            arch: arch.into(),
+            timeout: 120,
+            command,
+        }
+    }
+}
+
 const COMMAND: &[&str] = &["kontena", "run", "--net", "none", "/rootfs", "/bin/true"];
 const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "80:80", "/rootfs", "/usr/sbin/nginx"];
 
