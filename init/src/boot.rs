@@ -16,7 +16,7 @@ use rustix::io::{Errno, Result};
 use rustix::mount::{MountFlags, mount};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
-use rustix::process::{Pid, WaitOptions, chroot, fchdir, getpid, setsid, wait};
+use rustix::process::{Pid, WaitOptions, getpid, setsid, wait};
 use rustix::system::{RebootCommand, finit_module, reboot};
 
 use crate::sys::{self, Strings};
@@ -46,7 +46,7 @@ pub fn boot(command: Strings, environment: Strings) -> i32 {
     let mask = sys::set_signal_mask(u64::MAX);
     // Ctrl-Alt-Del is a SIGINT to this process from here on.
     warn("take over", b"Ctrl-Alt-Del", reboot(RebootCommand::CadOff));
-    warn("leave", b"the initramfs", leave_initramfs());
+    warn("leave", b"the initramfs", mounts::leave_initial_root());
     for (target, kind, options) in MOUNTS {
         warn("mount", target.to_bytes(), mount_filesystem(target, kind, options));
     }
@@ -76,14 +76,6 @@ pub fn boot(command: Strings, environment: Strings) -> i32 {
     let again = interrupted || status == 128 + SIGHUP as i32;
     warn("switch off", b"the machine", reboot(if again { RebootCommand::Restart } else { RebootCommand::PowerOff }));
     status
-}
-
-/// pivot_root(2) cannot leave the initial root, which has no parent: so it is mounted over itself, and that is the root
-/// from here on. A container's copy of this mount namespace then has a root that it can leave.
-fn leave_initramfs() -> Result<()> {
-    let root = mounts::attach_root(c"/")?;
-    fchdir(root)?;
-    chroot(c".")
 }
 
 fn mount_filesystem(target: &CStr, kind: &CStr, options: &CStr) -> Result<()> {

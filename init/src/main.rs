@@ -85,6 +85,9 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
 
     umask(Mode::empty());
     mounts::make_private().map_err(fail(Step::MakePrivate, 0))?;
+    if mounts::is_initial_root() {
+        mounts::leave_initial_root().map_err(fail(Step::PivotRoot, 0))?;
+    }
     let root = mounts::attach_root(plan.root).map_err(fail(Step::AttachRoot, 0))?;
     let dev = plan.mounts.iter().next().ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
     let (dev, empty) = mounts::mount_dev(&root, dev)?;

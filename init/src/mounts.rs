@@ -8,12 +8,13 @@ use core::ffi::CStr;
 use kontena_init::plan::{Mount, Report, Step, mount_kind};
 use linux_raw_sys::general as uapi;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statfs};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
+use rustix::process::{chdir, chroot, fchdir};
 
 use crate::dev::{self, Empty};
 use crate::{fail, sys};
@@ -24,6 +25,23 @@ const PATH_FD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 pub fn make_private() -> Result<()> {
     let root = openat(CWD, c"/", PATH_FD | OFlags::DIRECTORY, Mode::empty())?;
     sys::mount_setattr(root, true, 0, u64::from(uapi::MS_PRIVATE))
+}
+
+/// Whether `/` may be the initial root: an initramfs, of one of these two file systems. A tmpfs that is not only costs the
+/// time to leave it.
+pub fn is_initial_root() -> bool {
+    let kind = statfs(c"/").map_or(0, |root| root.f_type as u64);
+    kind == u64::from(uapi::RAMFS_MAGIC) || kind == u64::from(uapi::TMPFS_MAGIC)
+}
+
+/// pivot_root(2) cannot leave the initial root, which has no parent: so it is mounted over itself, and that is the root
+/// from here on, with the same working directory.
+pub fn leave_initial_root() -> Result<()> {
+    let mut buffer = [0; uapi::PATH_MAX as usize];
+    let directory = sys::working_directory(&mut buffer)?;
+    fchdir(attach_root(c"/")?)?;
+    chroot(c".")?;
+    chdir(directory)
 }
 
 /// Makes `path` a mount of its own, which pivot_root(2) asks for, with what is mounted below it.
@@ -84,12 +102,12 @@ pub fn make_root_readonly(root: &OwnedFd) -> Result<()> {
 
 /// Leaves the host's mounts behind: `root` becomes `/`, and the old root goes, with all below it.
 pub fn pivot_root(root: OwnedFd) -> Result<()> {
-    rustix::process::fchdir(root)?;
+    fchdir(root)?;
     // Both names the same directory: the old root is stacked over the new one, and taken off again; pivot_root(2),
     // "pivot_root(".", ".")".
     rustix::process::pivot_root(c".", c".")?;
     unmount(c".", UnmountFlags::DETACH)?;
-    rustix::process::chdir(c"/")
+    chdir(c"/")
 }
 
 /// A detached copy of a mount from `path` on; with those below it, or without.

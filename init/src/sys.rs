@@ -231,12 +231,17 @@ pub fn stdio() -> [BorrowedFd<'static>; 3] {
     [0, 1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
+/// `char *getcwd(char *buf, size_t size)`, as the system call: with its NUL.
+pub fn working_directory(buffer: &mut [u8]) -> Result<&CStr> {
+    // SAFETY: the kernel writes at most the length given to a buffer that is alive across the call.
+    let length = check(unsafe { syscall!(GETCWD, buffer.as_mut_ptr(), buffer.len()) })?;
+    CStr::from_bytes_with_nul(buffer.get(..length).unwrap_or_default()).map_err(|_| Errno::INVAL)
+}
+
 /// Whether getcwd(2) finds the working directory below the root; the kernel says `(unreachable)` where it is not.
 pub fn cwd_is_inside_root() -> bool {
-    let mut path = [0u8; uapi::PATH_MAX as usize];
-    // SAFETY: the kernel writes at most the length given into the buffer.
-    let length = unsafe { syscall!(GETCWD, path.as_mut_ptr(), path.len()) };
-    check(length).is_ok() && path[0] == b'/'
+    let mut buffer = [0; uapi::PATH_MAX as usize];
+    working_directory(&mut buffer).is_ok_and(|path| path.to_bytes().starts_with(b"/"))
 }
 
 /// `void exit_group(int status)`.

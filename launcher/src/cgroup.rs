@@ -13,6 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags, mkdir, stat, statfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::getpid;
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 /// Where cgroup2 is mounted: alone, or beside the v1 hierarchies of a hybrid host.
@@ -29,6 +30,8 @@ pub struct Leaf {
     mount_point: String,
     /// The leaf's directory.
     pub path: String,
+    /// The cgroup that this launcher has left for [`OWN_LEAF`] below it.
+    left: RefCell<Option<String>>,
 }
 
 /// Calls `record` with what is about to be made and stays when the container goes, in the words that [`undo`] knows.
@@ -45,7 +48,7 @@ impl Leaf {
             relative if relative.starts_with('.') => below(own_cgroup()?, relative)?,
             path => path.into(),
         };
-        Ok(Self { path: format!("{mount_point}{parent}/{}", config.name), mount_point })
+        Ok(Self { path: format!("{mount_point}{parent}/{}", config.name), mount_point, left: RefCell::new(None) })
     }
 
     /// Makes it, with its limits.
@@ -128,6 +131,7 @@ impl Leaf {
             let mut enabled = enable();
             if enabled == Err(Errno::BUSY) && is_alone_in(parent) {
                 move_aside(parent, record)?;
+                self.left.replace(Some(parent.into()));
                 enabled = enable();
             }
             enabled.map_err(|errno| {
@@ -136,6 +140,23 @@ impl Leaf {
             })?;
         }
         Ok(())
+    }
+
+    /// Goes back to where this launcher was started, if it had to leave, unless others have come to live there.
+    pub fn return_launcher(&self) {
+        let Some(parent) = self.left.take() else { return };
+        let names = file::open(CWD, &parent, OFlags::DIRECTORY).and_then(file::names).unwrap_or_default();
+        let is_cgroup = |name: &String| file::open(CWD, &format!("{parent}/{name}"), OFlags::DIRECTORY).is_ok();
+        if names.iter().filter(|name| is_cgroup(name)).count() > 1 {
+            return;
+        }
+        let control = format!("{parent}/cgroup.subtree_control");
+        for controller in file::read_text(CWD, &control).split_ascii_whitespace() {
+            let _ = file::write(CWD, &control, &format!("-{controller}"));
+        }
+        if file::write(CWD, &format!("{parent}/cgroup.procs"), "0").is_ok() {
+            let _ = file::remove_directory(&format!("{parent}/{OWN_LEAF}"));
+        }
     }
 }
 

@@ -71,6 +71,7 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     });
     // On failure too: by now the container's processes are dead or dying.
     let released = journal.release(table);
+    leaf.return_launcher();
     drop(reservations);
     if status.is_err() && root.made_shared() {
         // This start made the bridge and the rest for nothing.

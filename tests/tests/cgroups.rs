@@ -95,9 +95,24 @@ fn delegated_cgroup_is_divided() {
     assert_eq!(own.join("cgroup.procs").read(), "");
     running.signal(nix::sys::signal::Signal::SIGTERM);
     let _ = running.finish().code(143);
-    assert!(!own.join("web").exists());
+    // All is as it was, for what the service may start next.
+    let names = fs::read_dir(&own).unwrap().flatten().filter(|entry| entry.path().is_dir());
+    assert_eq!(names.map(|entry| entry.file_name()).collect::<Vec<_>>(), Vec::<std::ffi::OsString>::new());
+    assert_eq!(own.join("cgroup.subtree_control").read().trim(), "");
     host.prune();
-    assert!(!own.join(".launcher").exists());
+}
+
+#[test]
+fn delegated_cgroup_is_repaired_after_a_kill() {
+    let host = Host::new();
+    let (own, _) = parent(&host, "service");
+    let options = [&["--name", "web", "--cgroup-parent", "."], &HUGETLB[..]].concat();
+    let mut running = delegated(&host, &own, &options, &["sh", "-c", "echo up; sleep 60"]).start();
+    running.wait_for_output("up");
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    let _ = running.finish();
+    host.prune();
+    assert!(!own.join("web").exists() && !own.join(".launcher").exists());
 }
 
 #[test]
