@@ -191,7 +191,9 @@ impl Run {
                 let program = run.files.entry(name.clone()).or_default();
                 program.time = start.elapsed();
                 program.failure = (status != "exit status: 0").then(|| status.into());
-                bar.suspend(|| eprintln!("{}", program.line(&format!("{place}: {name}"))));
+                if !program.tests.is_empty() || program.failure.is_some() {
+                    bar.suspend(|| eprintln!("{}", program.line(&format!("{place}: {name}"))));
+                }
             } else if line == "suite: done" {
                 run.done = true;
             } else {
@@ -200,6 +202,8 @@ impl Run {
             }
         }
         bar.finish_and_clear();
+        // Nothing in it has one of the filter's words in its name.
+        run.files.retain(|_, program| !program.tests.is_empty() || program.failure.is_some());
         Ok(run)
     }
 
