@@ -4,7 +4,7 @@
 
 use crate::apt::{self, Apt};
 use crate::arch::Arch;
-use crate::{rootfs, setup};
+use crate::{host, rootfs, setup, step::step};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::PathBuf;
@@ -52,23 +52,37 @@ pub fn unpacked(arch: &'static Arch) -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// Its libraries, and gcc's for unwinding under the name that std asks for, in a directory of their own.
+/// LLVM's unwinder, which std asks for: in forky, and in trixie.
+const UNWINDERS: [&str; 2] = ["libunwind-22-dev", "libunwind-19-dev"];
+
+/// Its libraries, and LLVM's unwinder, in a directory of their own.
 pub fn libraries(arch: &'static Arch) -> Result<PathBuf> {
-    setup::setup(&[arch.compiler])?;
     let tree = unpacked(arch)?;
     let libraries = tree.with_file_name("lib");
-    if !libraries.is_dir() {
-        let new = tree.with_file_name("lib.new");
-        rootfs::remove(&new)?;
-        fs::create_dir_all(&new)?;
-        for name in ["libc.a", "crt1.o"] {
-            fs::copy(tree.join("usr/lib").join(musl(arch)).join(name), new.join(name))?;
-        }
-        let gcc = Command::new(format!("{}-gcc", arch.gnu)).arg("-print-file-name=libgcc_eh.a").output()?;
-        let unwinding = String::from_utf8_lossy(&gcc.stdout).trim().to_owned();
-        fs::copy(&unwinding, new.join("libunwind.a")).with_context(|| format!("cannot copy {unwinding}"))?;
-        fs::rename(new, &libraries)?;
+    if libraries.is_dir() {
+        return Ok(libraries);
     }
+    let new = tree.with_file_name("lib.new");
+    rootfs::remove(&new)?;
+    fs::create_dir_all(&new)?;
+    for name in ["libc.a", "libdl.a", "libpthread.a", "crt1.o"] {
+        fs::copy(tree.join("usr/lib").join(musl(arch)).join(name), new.join(name))?;
+    }
+    let apt = Apt::new(arch)?;
+    let deb = UNWINDERS.iter().find_map(|name| apt.download_one(name, &tree.with_file_name("deb")).ok());
+    let unwinder = new.join("unwinder");
+    fs::create_dir(&unwinder)?;
+    apt::unpack(&deb.context("apt knows no libunwind of LLVM's")?, &unwinder)?;
+    let (library, object) = (new.join("libunwind.a"), new.join("checked.o"));
+    fs::copy(unwinder.join("usr/lib").join(arch.gnu).join("libunwind.a"), &library).context("libunwind.a")?;
+
+    let [cc, options @ ..] = cc(arch)?;
+    let mut compile = Command::new(cc);
+    compile.args(options).args(["-Os", "-c", "-o"]).arg(&object);
+    step("compiling checked.c", compile.arg(host::root().join("xtask/musl/checked.c")))?;
+    let mut add = Command::new(format!("{}-ar", arch.gnu));
+    step("adding it to libunwind.a", add.arg("r").arg(&library).arg(&object))?;
+    fs::rename(new, &libraries)?;
     Ok(libraries)
 }
 

@@ -74,6 +74,8 @@ impl Suite {
             setup::setup(&[setup::DIST])?;
             cargo.arg("-Zbuild-std=std,panic_unwind,test").env("RUSTC_BOOTSTRAP", "1");
             cargo.env("CARGO_ENCODED_RUSTFLAGS", dist::linking(arch)?.join("\x1f"));
+            // Or there would be a second core, for what is not a test.
+            cargo.env("CARGO_PROFILE_DEV_PANIC", "unwind");
         }
         let bar = step::spinner("building the tests");
         let start = Instant::now();
