@@ -66,7 +66,8 @@ fn least_memory(host: &Host, what: &str, serves: impl Fn(&str) -> Result<(), Out
         }
     }
     // Not by println!, which a test that passes keeps for itself.
-    writeln!(std::io::stdout(), "figure: {what}: from {enough} kB of memory.max on").unwrap();
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "figure: {what}: from {enough} kB of memory.max on").unwrap();
     host.prune();
     assert!(!host.cgroup_parent().exists());
     enough
@@ -94,7 +95,11 @@ fn smallest_containers_start_or_say_which_limit_was_hit() {
         wait_until("the page or the end", || {
             web.has_ended() || network.as_ref().is_some_and(|network| network.get("127.0.0.1:80").is_ok())
         });
-        if web.has_ended() { Err(web.into_running().finish()) } else { Ok(drop(web.stop())) }
+        if web.has_ended() {
+            return Err(web.into_running().finish());
+        }
+        let _ = web.stop();
+        Ok(())
     });
     assert!(least <= 2048, "{least}");
 }
