@@ -87,7 +87,6 @@ fn smallest_containers_start_or_say_which_limit_was_hit() {
     let least = least_memory(&host, "the demo serves its page", |limit| {
         let running = host.run(&["--name", "web", "-m", limit], host.demo(), &["/usr/sbin/nginx"]).start();
         let mut web = Container::new(&host, "web", running);
-        // In the kernel's words: nothing of the page's is there before.
         let network = wait_for("a network or the end", || match tests::leaf_processes(&web.leaf()).first() {
             Some(init) => Some(Some(Place::network_of(*init))),
             None => web.has_ended().then_some(None),
