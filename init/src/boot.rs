@@ -6,21 +6,15 @@
 //! there is a machine to switch off.
 
 use core::ffi::{CStr, c_int};
-use core::net::Ipv4Addr;
 use linux_raw_sys::general::{SIGCHLD, SIGHUP, SIGINT, SIGKILL};
-use linux_raw_sys::net::net_device_flags::IFF_UP;
-use linux_raw_sys::netlink as uapi;
-use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, sync};
 use rustix::io::{Errno, Result};
 use rustix::mount::{MountFlags, mount};
-use rustix::net::netdevice::name_to_index;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 use rustix::process::{Pid, WaitOptions, getpid, setsid, wait};
 use rustix::system::{RebootCommand, finit_module, reboot};
 
 use crate::sys::{self, Strings};
-use crate::{INIT_FAILED, complain, execute, mounts, reap, usage};
+use crate::{INIT_FAILED, complain, execute, mounts, net, reap, usage};
 
 /// Where it is mounted, the file system, and its options. All of them are nosuid; /dev must have devices, and /run and
 /// /tmp programs.
@@ -51,9 +45,9 @@ pub fn boot(command: Strings, environment: Strings) -> i32 {
         warn("mount", target.to_bytes(), mount_filesystem(target, kind, options));
     }
     load_modules();
-    warn("bring up", b"lo", configure_loopback());
+    warn("bring up", b"lo", net::bring_up_loopback());
     if let Some(config) = { environment }.find_map(|variable| variable.to_bytes().strip_prefix(b"ip=")) {
-        warn("configure the network as", config, configure_network(config));
+        warn("configure the network as", config, net::configure(config));
     }
 
     let (status, interrupted) = match sys::fork() {
@@ -114,81 +108,6 @@ fn supervise(command: Pid) -> (i32, bool) {
         } else if let Some(status) = reap::reap(command) {
             return (status, interrupted);
         }
-    }
-}
-
-/// A word of a netlink message: all that is sent here is made of them.
-type Word = [u8; 4];
-
-/// The loopback's index in every network namespace.
-const LOOPBACK: u32 = 1;
-
-fn configure_loopback() -> Result<()> {
-    set_link_up(&netlink_socket()?, LOOPBACK)
-}
-
-/// `ip=ADDRESS::GATEWAY:NETMASK::LINK:off`, as the kernel's Documentation/admin-guide/nfs/nfsroot.rst has it. A kernel
-/// without CONFIG_IP_PNP hands what it does not know to its init, in the environment; one with it has done the work.
-fn configure_network(config: &[u8]) -> Result<()> {
-    let mut fields = core::str::from_utf8(config).unwrap_or_default().split(':');
-    let mut field = |skip| fields.nth(skip).ok_or(Errno::INVAL);
-    let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(|_| Errno::INVAL);
-    let (address, gateway, mask, link) = (parse(field(0)?)?, parse(field(1)?)?, parse(field(0)?)?, field(1)?);
-
-    let socket = netlink_socket()?;
-    let index = name_to_index(&socket, link)?;
-    set_link_up(&socket, index)?;
-    // struct ifaddrmsg, IFA_LOCAL.
-    let prefix = mask.to_bits().count_ones() as u8;
-    let address = [[INET, prefix, 0, 0], index.to_ne_bytes(), attribute(uapi::IFA_LOCAL as u16), address.octets()];
-    request(&socket, uapi::RTM_NEWADDR as u16, &address)?;
-    // struct rtmsg, RTA_GATEWAY.
-    let table = uapi::rt_class_t::RT_TABLE_MAIN as u8;
-    let kind = [table, uapi::RTPROT_BOOT as u8, 0, uapi::RTN_UNICAST as u8];
-    let gateway_type = attribute(uapi::rtattr_type_t::RTA_GATEWAY as u16);
-    request(&socket, uapi::RTM_NEWROUTE as u16, &[[INET, 0, 0, 0], kind, [0; 4], gateway_type, gateway.octets()])
-}
-
-const INET: u8 = AddressFamily::INET.as_raw() as u8;
-
-fn netlink_socket() -> Result<OwnedFd> {
-    // Protocol 0 is NETLINK_ROUTE.
-    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
-}
-
-fn set_link_up(socket: &OwnedFd, index: u32) -> Result<()> {
-    let up = (IFF_UP as u32).to_ne_bytes();
-    // struct ifinfomsg: family and type, index, flags, and which of them change.
-    request(socket, uapi::RTM_NEWLINK as u16, &[[0; 4], index.to_ne_bytes(), up, up])
-}
-
-/// The head of an attribute with one word in it.
-fn attribute(kind: u16) -> Word {
-    pair(2 * size_of::<Word>() as u16, kind)
-}
-
-fn pair(first: u16, second: u16) -> Word {
-    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
-    [a, b, c, d]
-}
-
-/// Sends one message and takes the kernel's answer to it; netlink(7).
-fn request(socket: &OwnedFd, kind: u16, body: &[Word]) -> Result<()> {
-    const HEADER: usize = 4;
-    // struct nlmsghdr, and in an answer struct nlmsgerr.
-    const ERROR: usize = 4;
-    let length = (HEADER + body.len()) * size_of::<Word>();
-    let flags = uapi::NLM_F_REQUEST | uapi::NLM_F_ACK | uapi::NLM_F_CREATE;
-    let header: [Word; HEADER] = [(length as u32).to_ne_bytes(), pair(kind, flags as u16), [0; 4], [0; 4]];
-    let mut message = [[0; 4]; 32];
-    for (place, word) in message.iter_mut().zip(header.iter().chain(body)) {
-        *place = *word;
-    }
-    send(socket, message.as_flattened().get(..length).unwrap_or_default(), SendFlags::empty())?;
-    recv(socket, message.as_flattened_mut(), RecvFlags::empty())?;
-    match i32::from_ne_bytes(message[ERROR]) {
-        0 => Ok(()),
-        error => Err(Errno::from_raw_os_error(-error)),
     }
 }
 

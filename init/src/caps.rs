@@ -1,10 +1,11 @@
 //! What the payload, and the init itself, may still do: bounding, permitted and effective set; capabilities(7).
 //!
-//! The inheritable and the ambient set are always empty. Must run before no_new_privs would hide a mistake.
+//! The inheritable and the ambient set are empty, but for what another user than root was given by name. Must run before no_new_privs would hide a mistake.
 
 use rustix::io::{Errno, Result};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
 };
 
 /// Takes everything but `keep` out of the bounding set. Needs CAP_SETPCAP, so it comes before [`limit`].
@@ -24,6 +25,23 @@ pub fn limit(set: u64) -> Result<()> {
     let set = CapabilitySet::from_bits_retain(set);
     clear_ambient_capability_set()?;
     set_capabilities(None, CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() })
+}
+
+/// Permits `set` to a process that is not root's, across execve(2): the ambient set, which the kernel only takes where the
+/// inheritable one has it too. Needs [`keep`] before the change of user.
+pub fn limit_ambient(set: u64) -> Result<()> {
+    limit(set)?;
+    let permitted = CapabilitySet::from_bits_retain(set);
+    set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable: permitted })?;
+    for capability in (0..u64::BITS).map(|number| 1 << number).filter(|capability| set & capability != 0) {
+        configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(capability), true)?;
+    }
+    Ok(())
+}
+
+/// Keeps what is permitted when this process stops being root; until execve(2).
+pub fn keep() -> Result<()> {
+    set_keep_capabilities(true)
 }
 
 /// What the init keeps for itself once the payload runs: to signal processes of other users.

@@ -11,7 +11,7 @@
 #![deny(unsafe_code)]
 
 use core::ffi::CStr;
-use kontena_init::plan::{PLAN_ARGUMENT, Plan, Report, Step};
+use kontena_init::plan::{List, PLAN_ARGUMENT, Plan, Report, Step};
 use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
 use rustix::io::{Errno, write};
@@ -29,8 +29,10 @@ mod boot;
 mod caps;
 mod dev;
 mod mounts;
+mod net;
 mod payload;
 mod reap;
+mod seccomp;
 #[allow(unsafe_code)]
 mod sys;
 mod user;
@@ -83,12 +85,13 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     let block = sys::map_sealed(plan_fd).map_err(fail(Step::ReadPlan, 0))?;
     let plan = Plan::decode(block).ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
 
+    const NONE: List<'_, &CStr> = List::Items(&[]);
     umask(Mode::empty());
-    mounts::make_private().map_err(fail(Step::MakePrivate, 0))?;
+    mounts::cut_off(plan.propagation).map_err(fail(Step::MakePrivate, 0))?;
     if mounts::is_initial_root() {
         mounts::leave_initial_root().map_err(fail(Step::PivotRoot, 0))?;
     }
-    let root = mounts::attach_root(plan.root).map_err(fail(Step::AttachRoot, 0))?;
+    let (root, root_readonly) = mounts::attach_root(&plan)?;
     let dev = plan.mounts.iter().next().ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
     let (dev, empty) = mounts::mount_dev(&root, dev)?;
     let proc_first = plan.mounts.len();
@@ -98,28 +101,39 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         .map_err(fail(Step::Handshake, 0))?;
     let Some(payload) = sys::fork().map_err(fail(Step::Fork, 0))? else {
         drop(ours);
-        mounts::mount_all(&root, &empty, proc_first, plan.proc.iter())?;
+        mounts::mount_all(&root, &empty, proc_first, plan.proc, 0, plan.sysctls)?;
         return Err(payload::become_payload(&plan, &root, theirs, status));
     };
     drop(theirs);
-    dev::populate(&dev).map_err(fail(Step::Devices, 0))?;
-    mounts::mount_all(&root, &empty, 1, plan.mounts.iter().skip(1))?;
+    dev::populate(&dev, plan.files.iter()).map_err(fail(Step::Devices, 0))?;
+    let hosts = mounts::open_hosts(&dev);
+    mounts::mount_files(&root, &dev, plan.files)?;
+    mounts::mount_all(&root, &empty, 0, plan.mounts, 1, NONE)?;
     if !wait_for_byte(&ours).map_err(fail(Step::Handshake, 0))? {
         // It has failed, has told the launcher why, and is about to end.
         return Ok(payload);
     }
-    mounts::mount_all(&root, &empty, volumes_first, plan.volumes.iter())?;
+    mounts::mount_all(&root, &empty, volumes_first, plan.volumes, 0, NONE)?;
+    for (index, device) in (0..).zip(plan.devices.iter()) {
+        mounts::make_device(&root, &device).map_err(fail(Step::Device, index))?;
+    }
     drop((dev, empty));
-    if plan.root_readonly == 1 {
+    if plan.root_readonly == 1 || root_readonly {
         mounts::make_root_readonly(&root).map_err(fail(Step::RootReadonly, 0))?;
     }
     // The payload's process, too, has the new root from here on; pivot_root(2).
     mounts::pivot_root(root).map_err(fail(Step::PivotRoot, 0))?;
-    sethostname(plan.hostname.to_bytes()).map_err(fail(Step::Hostname, 0))?;
-    // The launcher's byte: the network is ready. End of file: it died before the death signal was armed, or gave up.
-    if !wait_for_byte(status).map_err(fail(Step::Launcher, 0))? {
-        return Err(fail(Step::Launcher, 0)(Errno::PIPE));
+    if plan.loopback == 1 {
+        net::bring_up_loopback().map_err(fail(Step::Loopback, 0))?;
     }
+    sethostname(plan.hostname.to_bytes()).map_err(fail(Step::Hostname, 0))?;
+    // The launcher's message: the network is ready. End of file: it died before the death signal was armed, or gave up.
+    let mut message = [0; 256];
+    match recv(status, &mut message, RecvFlags::empty()).map_err(fail(Step::Launcher, 0))? {
+        (0, _) => return Err(fail(Step::Launcher, 0)(Errno::PIPE)),
+        // The rest is for /etc/hosts, where there is one.
+        (length, _) => hosts.map_or(Ok(0), |hosts| write(hosts, &message[1..length])).map_err(fail(Step::File, 0))?,
+    };
     send(&ours, &[1], SendFlags::NOSIGNAL).map_err(fail(Step::Handshake, 0))?;
 
     // From here on PID 1 only signals and reaps.

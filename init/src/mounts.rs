@@ -5,10 +5,13 @@
 //! `/sys`) without any symlink. Must not touch the host: the first step cuts every mount off from it.
 
 use core::ffi::CStr;
-use kontena_init::plan::{Mount, Report, Step, mount_kind};
+use kontena_init::plan::{Device, File, List, Mount, Plan, Report, Step, mount_kind, overlay};
 use linux_raw_sys::general as uapi;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statfs};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid, chmodat, chownat, fstat, fstatvfs, mkdirat,
+    openat, openat2, statfs,
+};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
@@ -19,12 +22,16 @@ use rustix::process::{chdir, chroot, fchdir};
 use crate::dev::{self, Empty};
 use crate::{fail, sys};
 
+/// Without leaving a mount of ours.
+const BELOW: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
+
 const PATH_FD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// Cuts every mount of this namespace off from the host's, so that nothing done here is seen there.
-pub fn make_private() -> Result<()> {
+/// Cuts every mount of this namespace off from the host's, so that nothing done here is seen there; with MS_SLAVE, what
+/// is done there still is seen here.
+pub fn cut_off(propagation: u64) -> Result<()> {
     let root = openat(CWD, c"/", PATH_FD | OFlags::DIRECTORY, Mode::empty())?;
-    sys::mount_setattr(root, true, 0, u64::from(uapi::MS_PRIVATE))
+    sys::mount_setattr(root, true, 0, propagation)
 }
 
 /// Whether `/` may be the initial root: an initramfs, of one of these two file systems. A tmpfs that is not only costs the
@@ -39,26 +46,97 @@ pub fn is_initial_root() -> bool {
 pub fn leave_initial_root() -> Result<()> {
     let mut buffer = [0; uapi::PATH_MAX as usize];
     let directory = sys::working_directory(&mut buffer)?;
-    fchdir(attach_root(c"/")?)?;
+    let root = clone_tree(CWD, c"/", true)?;
+    stack(&root)?;
+    fchdir(root)?;
     chroot(c".")?;
     chdir(directory)
 }
 
-/// Makes `path` a mount of its own, which pivot_root(2) asks for, with what is mounted below it.
-pub fn attach_root(path: &CStr) -> Result<OwnedFd> {
-    let root = clone_tree(CWD, path, true)?;
-    move_mount(&root, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(root)
+/// Attaches a tree over the host's `/`, where nothing is found by a path but by fd: pivot_root(2) wants the new root to be
+/// attached, and overlayfs its layers.
+fn stack(tree: &OwnedFd) -> Result<()> {
+    move_mount(tree, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// Makes mounts of the Plan, of which the first is its `first`th, and covers what of them must not be seen or changed.
-pub fn mount_all<'a>(
+/// Makes the container's root, and attaches it. Says whether it is read-only from now on: where it was, and only got a
+/// layer for its mountpoints.
+pub fn attach_root(plan: &Plan<'_>) -> core::result::Result<(OwnedFd, bool), Report> {
+    let lower = make(&plan.root).map_err(fail(Step::AttachRoot, 0))?;
+    let is_readonly = || fstatvfs(&lower).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let is_needed = plan.overlay == overlay::IF_NEEDED && is_readonly() && lacks_a_target(&lower, plan);
+    let root = if plan.overlay == overlay::ALWAYS || is_needed {
+        lay_over(&lower, plan).map_err(fail(Step::Overlay, 0))?
+    } else {
+        lower
+    };
+    stack(&root).map_err(fail(Step::AttachRoot, 0))?;
+    Ok((root, is_needed))
+}
+
+/// Whether something that something is mounted on is missing in `root`, but for what is in a mount of ours.
+fn lacks_a_target(root: &OwnedFd, plan: &Plan<'_>) -> bool {
+    let targets = plan.mounts.iter().chain(plan.proc.iter()).chain(plan.volumes.iter()).map(|mount| mount.target);
+    let ours = |target: &CStr| [b"/dev/" as &[u8], b"/sys/"].iter().any(|mount| target.to_bytes().starts_with(mount));
+    let find = |target| openat2(root, target, PATH_FD, Mode::empty(), ResolveFlags::IN_ROOT);
+    targets.filter(|target| !ours(target)).any(|target| matches!(find(target), Err(Errno::NOENT)))
+}
+
+/// Lays the Plan's layer over `lower`: overlayfs, which takes its layers by their paths.
+fn lay_over(lower: &OwnedFd, plan: &Plan<'_>) -> Result<OwnedFd> {
+    const PLACE: Mount<'_> = Mount {
+        kind: mount_kind::FILESYSTEM,
+        source: c"tmpfs",
+        target: c"/",
+        attributes: 0,
+        propagation: 0,
+        options: List::Items(&[]),
+        masked: List::Items(&[]),
+        readonly: List::Items(&[]),
+    };
+    let directory = openat(CWD, c".", PATH_FD, Mode::empty())?;
+    let place = make_filesystem(&PLACE)?;
+    stack(&place)?;
+    fchdir(place)?;
+    for (name, tree) in [(c"lower", lower), (c"layer", &make(&plan.layer)?)] {
+        mkdirat(CWD, name, Mode::from_raw_mode(0o700))?;
+        move_mount(tree, c"", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    }
+    for name in [c"layer/upper", c"layer/work"] {
+        match mkdirat(CWD, name, Mode::from_raw_mode(0o755)) {
+            // The root is to look as it did.
+            Ok(()) => {
+                let root = fstat(lower)?;
+                chmodat(CWD, name, Mode::from_raw_mode(root.st_mode), rustix::fs::AtFlags::empty())?;
+                let owner = (Some(Uid::from_raw(root.st_uid)), Some(Gid::from_raw(root.st_gid)));
+                chownat(CWD, name, owner.0, owner.1, rustix::fs::AtFlags::empty())?;
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    // Its own attributes are in trusted.overlay.*, which a user namespace may not write.
+    const OPTIONS: [&CStr; 4] = [c"lowerdir=lower", c"upperdir=layer/upper", c"workdir=layer/work", c"userxattr"];
+    let options = List::Items(&OPTIONS[..3 + usize::from(plan.userns == 1)]);
+    let merged = make_filesystem(&Mount { source: c"overlay", options, ..PLACE })?;
+    // It has copies of its layers: what stood over the host's root goes, before something else does.
+    unmount(c".", UnmountFlags::DETACH)?;
+    fchdir(directory)?;
+    Ok(merged)
+}
+
+/// Makes mounts of the Plan, all but the first `skip` of a list whose first is its `first`th; writes `sysctls` in each, and
+/// covers what of it must not be seen or changed.
+#[inline(never)]
+pub fn mount_all(
     root: &OwnedFd,
     empty: &Empty,
     first: usize,
-    mounts: impl Iterator<Item = Mount<'a>>,
+    mounts: List<'_, Mount<'_>>,
+    skip: usize,
+    sysctls: List<'_, &CStr>,
 ) -> core::result::Result<(), Report> {
-    for (index, mount) in (first as u16..).zip(mounts) {
+    for (index, mount) in (first as u16..).zip(mounts.iter()).skip(skip) {
         let tree = match make(&mount) {
             Err(Errno::NODEV) if mount.kind == mount_kind::FILESYSTEM_IF_KNOWN => continue,
             tree => tree.map_err(fail(Step::Mount, index))?,
@@ -66,6 +144,9 @@ pub fn mount_all<'a>(
         find_target(root, &tree, &mount)
             .and_then(|target| attach(&tree, target))
             .map_err(fail(Step::MountTarget, index))?;
+        for (index, sysctl) in (0..).zip(sysctls.iter()) {
+            write_sysctl(&tree, sysctl.to_bytes()).map_err(fail(Step::Sysctl, index))?;
+        }
         for path in mount.masked.iter() {
             mask(&tree, path, empty).map_err(fail(Step::Mask, index))?;
         }
@@ -85,14 +166,46 @@ pub fn mount_dev(root: &OwnedFd, mount: Mount<'_>) -> core::result::Result<(Owne
     Ok((tree, empty))
 }
 
+#[inline(never)]
 fn make(mount: &Mount<'_>) -> Result<OwnedFd> {
-    if mount.kind != mount_kind::BIND {
-        return make_filesystem(mount);
-    }
-    let tree = clone_tree(CWD, mount.source, true)?;
+    let tree = match mount.kind {
+        mount_kind::BIND => clone_tree(CWD, mount.source, true)?,
+        mount_kind::TREE => sys::inherited_fd(mount.source).ok_or(Errno::BADF)?,
+        _ => return make_filesystem(mount),
+    };
     // Nothing that is mounted below a read-only volume stays writable.
-    sys::mount_setattr(&tree, true, mount.attributes, 0)?;
+    sys::mount_setattr(&tree, true, mount.attributes, mount.propagation)?;
     Ok(tree)
+}
+
+/// Mounts the Plan's files, which [`dev::populate`] has made in `dev`. Where the root has no place for one and cannot get
+/// one, it goes without.
+pub fn mount_files(root: &OwnedFd, dev: &OwnedFd, files: List<'_, File<'_>>) -> core::result::Result<(), Report> {
+    for (index, file) in (0..).zip(files.iter()) {
+        let mount = || -> Result<()> {
+            let tree = clone_tree(dev, dev::file_name(index), false)?;
+            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            match find_or_make(root, &tree, file.target, resolve) {
+                Err(Errno::ROFS | Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => Ok(()),
+                target => attach(&tree, target?),
+            }
+        };
+        mount().map_err(fail(Step::File, index))?;
+    }
+    Ok(())
+}
+
+/// The Plan's first file, to be written on; `None` where there is none.
+pub fn open_hosts(dev: &OwnedFd) -> Option<OwnedFd> {
+    openat(dev, dev::file_name(0), OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Writes to a file below sys in the procfs that was just made, before it is read-only.
+fn write_sysctl(proc: &OwnedFd, sysctl: &[u8]) -> Result<()> {
+    let end = sysctl.iter().position(|byte| *byte == b'=').ok_or(Errno::INVAL)?;
+    let sys = openat2(proc, c"sys", PATH_FD | OFlags::DIRECTORY, Mode::empty(), BELOW)?;
+    let file = openat2(sys, &sysctl[..end], OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), BELOW)?;
+    rustix::io::write(file, &sysctl[end + 1..]).map(drop)
 }
 
 /// Makes `/` read-only, as the last mount to be changed; those below it keep their own attributes.
@@ -110,14 +223,30 @@ pub fn pivot_root(root: OwnedFd) -> Result<()> {
     chdir(c"/")
 }
 
+/// Makes a device at a path of the container, or mounts the host's there.
+pub fn make_device(root: &OwnedFd, device: &Device<'_>) -> Result<()> {
+    let target = device.target.to_bytes();
+    let slash = target.iter().rposition(|byte| *byte == b'/').ok_or(Errno::INVAL)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    // Its directory is made as that of a mount would be.
+    let mut path = [0u8; uapi::PATH_MAX as usize];
+    path.get_mut(..slash).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(&target[..slash]);
+    let parent = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
+    let parent = match openat2(root, if slash == 0 { c"/" } else { parent }, PATH_FD, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => make_target(root, true, parent, resolve)?,
+        found => found?,
+    };
+    dev::make(&parent, &target[slash + 1..], device)
+}
+
 /// A detached copy of a mount from `path` on; with those below it, or without.
-fn clone_tree(at: impl AsFd, path: &CStr, recursive: bool) -> Result<OwnedFd> {
+pub fn clone_tree(at: impl AsFd, path: &CStr, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     open_tree(at, path, flags)
 }
 
-fn attach(tree: &OwnedFd, target: OwnedFd) -> Result<()> {
+pub fn attach(tree: &OwnedFd, target: OwnedFd) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, c"", target, c"", flags)
 }
@@ -126,6 +255,7 @@ fn is_directory(fd: &OwnedFd) -> Result<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
 }
 
+/// A new instance of a file system, not attached anywhere.
 fn make_filesystem(mount: &Mount<'_>) -> Result<OwnedFd> {
     let context = fsopen(mount.source, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for option in mount.options.iter() {
@@ -141,22 +271,25 @@ fn make_filesystem(mount: &Mount<'_>) -> Result<OwnedFd> {
 /// The target of a mount, by fd, inside `root`; made where it is missing.
 fn find_target(root: &OwnedFd, tree: &OwnedFd, mount: &Mount<'_>) -> Result<OwnedFd> {
     let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    if mount.kind != mount_kind::BIND {
+    if matches!(mount.kind, mount_kind::FILESYSTEM | mount_kind::FILESYSTEM_IF_KNOWN) {
         resolve |= ResolveFlags::NO_SYMLINKS;
     }
-    match openat2(root, mount.target, PATH_FD, Mode::empty(), resolve) {
-        Err(Errno::NOENT) => make_target(root, tree, mount.target, resolve),
+    find_or_make(root, tree, mount.target, resolve)
+}
+
+fn find_or_make(root: &OwnedFd, tree: &OwnedFd, target: &CStr, resolve: ResolveFlags) -> Result<OwnedFd> {
+    match openat2(root, target, PATH_FD, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => make_target(root, is_directory(tree)?, target, resolve),
         found => found,
     }
 }
 
 /// Walks to `target` one component at a time and makes those that are missing: directories, and at the end what the
 /// mount is, a directory or a file.
-fn make_target(root: &OwnedFd, tree: &OwnedFd, target: &CStr, resolve: ResolveFlags) -> Result<OwnedFd> {
+fn make_target(root: &OwnedFd, is_directory: bool, target: &CStr, resolve: ResolveFlags) -> Result<OwnedFd> {
     let mut path = [0u8; uapi::PATH_MAX as usize];
     let length = target.to_bytes().len();
     path.get_mut(..length).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(target.to_bytes());
-    let is_directory = is_directory(tree)?;
 
     let mut parent = openat2(root, c"/", PATH_FD, Mode::empty(), resolve)?;
     let mut start = 0;
@@ -189,8 +322,7 @@ fn make_target(root: &OwnedFd, tree: &OwnedFd, target: &CStr, resolve: ResolveFl
 
 /// A path of a mount of ours, without leaving that mount; `None` where there is nothing.
 fn find_below(tree: &OwnedFd, path: &CStr) -> Result<Option<OwnedFd>> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    match openat2(tree, path, PATH_FD | OFlags::NOFOLLOW, Mode::empty(), resolve) {
+    match openat2(tree, path, PATH_FD | OFlags::NOFOLLOW, Mode::empty(), BELOW) {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         found => found.map(Some),
     }

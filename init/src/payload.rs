@@ -1,13 +1,13 @@
-//! The payload's process, from fork to exec: session, user, capabilities, working directory.
+//! The payload's process, from fork to exec: session, limits, user, capabilities, system calls, working directory.
 //!
 //! Everything here runs in the child and gives something up, in the order in which it can still be given up. Must not
 //! return once the exec has worked, and must leave no fd open but stdio and the status socket, which exec closes.
 
 use core::convert::Infallible;
 use core::ffi::CStr;
-use kontena_init::plan::{Plan, Report, Step};
+use kontena_init::plan::{Plan, Report, Rlimit, Step};
 use rustix::fd::OwnedFd;
-use rustix::fs::Mode;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat2};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustix::process::{chdir, setsid, umask};
@@ -15,7 +15,7 @@ use rustix::thread::set_no_new_privs;
 
 use crate::sys::{self, Strings};
 use crate::user::{self, User};
-use crate::{INIT_FAILED, caps, fail, wait_for_byte};
+use crate::{INIT_FAILED, caps, fail, seccomp, wait_for_byte};
 
 /// Where a command without a slash is looked for when the environment has no PATH; execvp(3).
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -46,11 +46,28 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
 
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
     sys::close_all_but(status).map_err(fail(Step::Handshake, 0))?;
+    for (index, Rlimit { resource, soft, hard }) in (0..).zip(plan.rlimits.iter()) {
+        sys::set_rlimit(resource, soft, hard).map_err(fail(Step::Rlimit, index))?;
+    }
+    if !plan.oom_score_adj.is_empty() {
+        set_oom_score_adj(plan.oom_score_adj.to_bytes()).map_err(fail(Step::OomScoreAdj, 0))?;
+    }
     user.own_pipes().map_err(fail(Step::SetUser, 0))?;
+    if plan.no_new_privs == 1 {
+        set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
+    }
+    let capabilities = if user.uid == 0 { plan.capabilities } else { plan.ambient };
+    if plan.seccomp == 1 {
+        // While CAP_SYS_ADMIN is still there, which it takes where no_new_privs is not wanted.
+        seccomp::install(capabilities).map_err(fail(Step::Seccomp, 0))?;
+    }
+    if user.uid != 0 && capabilities != 0 {
+        caps::keep().map_err(fail(Step::Capabilities, 0))?;
+    }
     user.switch().map_err(fail(Step::SetUser, 0))?;
-    caps::limit(if user.uid == 0 { plan.capabilities } else { 0 }).map_err(fail(Step::Capabilities, 0))?;
-    set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
-    umask(Mode::from_raw_mode(0o022));
+    let limit = if user.uid == 0 { caps::limit } else { caps::limit_ambient };
+    limit(capabilities).map_err(fail(Step::Capabilities, 0))?;
+    umask(Mode::from_raw_mode(plan.umask));
     // As the payload's user: it cannot start in a directory that it may not enter, nor in one outside of the root
     // (CVE-2024-21626).
     chdir(plan.cwd).map_err(fail(Step::WorkingDirectory, 0))?;
@@ -63,9 +80,19 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     Err(fail(Step::Exec, 0)(exec(argv, env)))
 }
 
+/// proc(5). By the container's own /proc, which nothing of the rootfs can be in place of.
+fn set_oom_score_adj(score: &[u8]) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat2(CWD, c"/proc/self/oom_score_adj", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    if fstatfs(&file)?.f_type as u32 != linux_raw_sys::general::PROC_SUPER_MAGIC {
+        return Err(Errno::NODEV);
+    }
+    rustix::io::write(file, score).map(drop)
+}
+
 /// Who the payload is to be, and what it is given.
 fn prepare(plan: &Plan<'static>, root: &OwnedFd) -> Result<(User, Strings, Strings), Report> {
-    let user = user::resolve(root, plan.user)?;
+    let user = user::resolve(root, plan.user, plan.groups)?;
     let has_home = plan.env.iter().any(|variable| variable.to_bytes().starts_with(b"HOME="));
     let home =
         if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };

@@ -9,7 +9,7 @@ use core::ffi::CStr;
 
 /// Opens every Plan; changes with the format, so that a launcher and an init of different builds never misread each
 /// other.
-const MAGIC: u32 = u32::from_le_bytes(*b"kp01");
+const MAGIC: u32 = u32::from_le_bytes(*b"kp02");
 
 /// The argument that makes the init read a Plan: `kontena-init --plan PLAN_FD STATUS_FD`.
 pub const PLAN_ARGUMENT: &CStr = c"--plan";
@@ -133,10 +133,20 @@ macro_rules! wire_structs {
 wire_structs! {
     /// What the container is to be.
     pub struct Plan {
-        /// The directory that becomes `/`: a path on the host, absolute or from the working directory that init is given.
-        pub root: &'a CStr,
+        /// What becomes `/`. A path is absolute, or from the working directory that init is given.
+        pub root: Mount<'a>,
+        /// The writable layer over the root, a directory or a file system, where there is one; see [`overlay`].
+        pub layer: Mount<'a>,
+        /// See [`overlay`].
+        pub overlay: u8,
         /// 1 where `/` itself is mounted read-only (`--read-only`).
         pub root_readonly: u8,
+        /// What the host's mounts become here before anything else: MS_PRIVATE, or MS_SLAVE where a volume is to follow them.
+        pub propagation: u64,
+        /// 1 in a user namespace of its own.
+        pub userns: u8,
+        /// 1 where the network is the container's own and has nothing but `lo`, which is to be up.
+        pub loopback: u8,
         /// The UTS node name; sethostname(2).
         pub hostname: &'a CStr,
         /// /dev, the first of them, and all that every container has beside /proc.
@@ -145,10 +155,30 @@ wire_structs! {
         pub proc: List<'a, Mount<'a>>,
         /// What was asked for, in this order, on top of all that.
         pub volumes: List<'a, Mount<'a>>,
+        /// Devices beside those that every container has.
+        pub devices: List<'a, Device<'a>>,
+        /// Files in memory, mounted over those of the root; /etc/hosts is the first.
+        pub files: List<'a, File<'a>>,
+        /// `KEY=VALUE`, the key as a path below /proc/sys.
+        pub sysctls: List<'a, &'a CStr>,
         /// Bit n is capability n; the bounding set, and what a payload of uid 0 is permitted. capabilities(7).
         pub capabilities: u64,
+        /// What a payload of another uid is permitted: its ambient set.
+        pub ambient: u64,
+        /// 1 where execve(2) gives nothing to anybody; prctl(2).
+        pub no_new_privs: u8,
+        /// 1 where the payload's system calls are filtered.
+        pub seccomp: u8,
         /// `NAME|UID[:GROUP|GID]`, resolved in the container's own files; empty for root.
         pub user: &'a CStr,
+        /// Supplementary groups beside the user's own: names of the container's or numbers.
+        pub groups: List<'a, &'a CStr>,
+        /// setrlimit(2).
+        pub rlimits: List<'a, Rlimit>,
+        /// For /proc/self/oom_score_adj; empty leaves it as it is.
+        pub oom_score_adj: &'a CStr,
+        /// umask(2).
+        pub umask: u32,
         /// The payload's working directory, in the container.
         pub cwd: &'a CStr,
         /// The payload's arguments, its name first; never empty.
@@ -163,18 +193,68 @@ wire_structs! {
     pub struct Mount {
         /// See [`mount_kind`].
         pub kind: u8,
-        /// The file system's type, or for a bind a path on the host, as the root's.
+        /// The file system's type; for a bind a path on the host, as the root's; for a tree the number of its fd.
         pub source: &'a CStr,
         /// Where it goes, as an absolute path in the container; made where it is missing.
         pub target: &'a CStr,
         /// `MOUNT_ATTR_*` of mount_setattr(2).
         pub attributes: u64,
+        /// MS_PRIVATE or MS_SLAVE, for a bind or a tree.
+        pub propagation: u64,
         /// For fsconfig(2): `key=value` or `flag`.
         pub options: List<'a, &'a CStr>,
         /// Paths in it, relative, covered by something empty; one that does not exist is passed over.
         pub masked: List<'a, &'a CStr>,
         /// Paths in it, relative, made read-only; one that does not exist is passed over.
         pub readonly: List<'a, &'a CStr>,
+    }
+
+    /// A device of the host's that the container has too; mknod(2).
+    pub struct Device {
+        /// Its path on the host, which is mounted where mknod(2) is not permitted.
+        pub source: &'a CStr,
+        /// Its path in the container.
+        pub target: &'a CStr,
+        /// Its type and permissions.
+        pub mode: u32,
+        /// Its owner.
+        pub uid: u32,
+        /// Its group.
+        pub gid: u32,
+        /// The device's number.
+        pub major: u32,
+        /// The other part of it.
+        pub minor: u32,
+    }
+
+    /// A file that the container finds at a path, whatever its root has there.
+    pub struct File {
+        /// An absolute path in the container.
+        pub target: &'a CStr,
+        /// What is in it.
+        pub content: &'a CStr,
+    }
+}
+
+/// A limit of the payload's process; getrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rlimit {
+    /// RLIMIT_*.
+    pub resource: u32,
+    /// The limit that counts.
+    pub soft: u64,
+    /// How far it can be raised.
+    pub hard: u64,
+}
+
+impl Wire<'_> for Rlimit {
+    fn put(&self, out: &mut impl Extend<u8>) {
+        self.resource.put(out);
+        self.soft.put(out);
+        self.hard.put(out);
+    }
+    fn get(from: &mut &[u8]) -> Option<Self> {
+        Some(Self { resource: Wire::get(from)?, soft: Wire::get(from)?, hard: Wire::get(from)? })
     }
 }
 
@@ -186,7 +266,21 @@ pub mod mount_kind {
     pub const FILESYSTEM_IF_KNOWN: u8 = 1;
     /// A file or directory of the host, with what is mounted below it.
     pub const BIND: u8 = 2;
+    /// Mounts that the launcher has made, not attached anywhere, which init inherits as an open fd.
+    pub const TREE: u8 = 3;
 }
+
+/// Whether the root is laid under a writable layer; overlayfs, Documentation/filesystems/overlayfs.rst.
+pub mod overlay {
+    /// Only where the root is read-only and lacks a directory that something is mounted on; and what comes out of it is
+    /// read-only all the same.
+    pub const IF_NEEDED: u8 = 0;
+    /// Yes.
+    pub const ALWAYS: u8 = 1;
+}
+
+/// Opens the launcher's message that the network is ready; what follows is added to /etc/hosts.
+pub const READY: u8 = 1;
 
 impl<'a> Plan<'a> {
     /// Appends the whole Plan to `out`.
@@ -233,6 +327,8 @@ steps! {
     MakePrivate = "make the mounts private",
     /// open_tree(2) and move_mount(2) of the root.
     AttachRoot = "mount the rootfs",
+    /// The root's writable layer: overlayfs.
+    Overlay = "lay a writable layer over the rootfs",
     /// A [`Mount`], by its index: making it.
     Mount = "mount",
     /// A [`Mount`], by its index: finding or making its target.
@@ -243,10 +339,18 @@ steps! {
     Mask = "mask paths in",
     /// A [`Mount`], by its index: a read-only path.
     Readonly = "make paths read-only in",
+    /// A [`Device`], by its index.
+    Device = "make the device",
+    /// A [`File`], by its index.
+    File = "mount the file",
+    /// A sysctl, by its index.
+    Sysctl = "set the sysctl",
     /// mount_setattr(2) on the root.
     RootReadonly = "make the root read-only",
     /// pivot_root(2) and umount2(2).
     PivotRoot = "pivot_root",
+    /// RTM_NEWLINK of lo; rtnetlink(7).
+    Loopback = "set the link lo up",
     /// sethostname(2).
     Hostname = "set the hostname",
     /// The launcher went away before the container was whole.
@@ -263,12 +367,18 @@ steps! {
     GroupUnknown = "find the group",
     /// The container's /etc/passwd or /etc/group cannot be read.
     ReadUsers = "read /etc/passwd and /etc/group",
+    /// An [`Rlimit`], by its index.
+    Rlimit = "set the ulimit",
+    /// /proc/self/oom_score_adj.
+    OomScoreAdj = "set the oom score",
     /// setgroups(2), setresgid(2), setresuid(2).
     SetUser = "become the user",
     /// prctl(2) PR_CAPBSET_DROP and capset(2).
     Capabilities = "set the capabilities",
     /// prctl(2) PR_SET_NO_NEW_PRIVS.
     NoNewPrivs = "set no_new_privs",
+    /// seccomp(2).
+    Seccomp = "filter the system calls",
     /// chdir(2).
     WorkingDirectory = "enter the working directory",
     /// execve(2) of the payload.
@@ -318,20 +428,37 @@ mod tests {
             source: c"proc",
             target: c"/proc",
             attributes: 14,
+            propagation: 0,
             options: List::Items(&[]),
             masked: List::Items(&[c"kcore", c"keys"]),
             readonly: List::Items(&[c"sys"]),
         };
         let volume = Mount { kind: mount_kind::BIND, source: c"/srv", target: c"/srv", ..proc };
+        let device = Device { source: c"/a", target: c"/dev/a", mode: 0o20666, uid: 1, gid: 2, major: 3, minor: 4 };
         let plan = Plan {
-            root: c"/rootfs",
+            root: Mount { kind: mount_kind::TREE, source: c"7", target: c"/", ..proc },
+            layer: volume,
+            overlay: overlay::ALWAYS,
             root_readonly: 1,
+            propagation: 1 << 18,
+            userns: 1,
+            loopback: 1,
             hostname: c"web",
             mounts: List::Items(&[]),
             proc: List::Items(&[proc]),
             volumes: List::Items(&[volume]),
+            devices: List::Items(&[device]),
+            files: List::Items(&[File { target: c"/etc/hosts", content: c"::1 localhost\n" }]),
+            sysctls: List::Items(&[c"net/ipv4/ip_forward=1"]),
             capabilities: 0xa800_25fb,
+            ambient: 1 << 10,
+            no_new_privs: 1,
+            seccomp: 1,
             user: c"nginx",
+            groups: List::Items(&[c"video"]),
+            rlimits: List::Items(&[Rlimit { resource: 7, soft: 10, hard: u64::MAX }]),
+            oom_score_adj: c"-17",
+            umask: 0o27,
             cwd: c"/",
             argv: List::Items(&[c"/bin/nginx", c"", c"-g"]),
             env: List::Items(&[c"A=b"]),
@@ -349,6 +476,7 @@ mod tests {
         let masked: Vec<_> = plan.proc.iter().chain(plan.volumes.iter()).map(|m| m.masked.iter().count()).collect();
         assert_eq!(masked, [2, 2]);
         assert_eq!((plan.root_readonly, plan.capabilities, plan.signal_mask), (1, 0xa800_25fb, 1 << 63));
+        assert_eq!(plan.rlimits.iter().next(), Some(Rlimit { resource: 7, soft: 10, hard: u64::MAX }));
         let mut again = Vec::new();
         plan.encode(&mut again);
         assert_eq!(block, again, "a decoded Plan encodes to the same bytes");

@@ -6,6 +6,7 @@ use core::ffi::{CStr, c_char, c_int};
 use core::marker::PhantomData;
 use core::ptr;
 use linux_raw_sys::general as uapi;
+use linux_raw_sys::ptrace::{SECCOMP_SET_MODE_FILTER, sock_filter, sock_fprog};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 use rustix::mm::{MapFlags, ProtFlags};
@@ -223,6 +224,20 @@ pub fn mount_setattr(fd: impl AsFd, recursive: bool, set: u64, propagation: u64)
         )
     })
     .map(drop)
+}
+
+/// `int prlimit(0, int resource, const struct rlimit *new_limit, NULL)`.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = [soft, hard];
+    // SAFETY: struct rlimit64 is two 64-bit numbers, alive across the call.
+    check(unsafe { syscall!(PRLIMIT64, 0, resource, limit.as_ptr(), 0) }).map(drop)
+}
+
+/// `int seccomp(SECCOMP_SET_MODE_FILTER, 0, struct sock_fprog *args)`.
+pub fn install_filter(filter: &[sock_filter]) -> Result<()> {
+    let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads the program and its instructions, which are alive across the call, and writes neither.
+    check(unsafe { syscall!(SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program) }).map(drop)
 }
 
 /// Standard input, output and error.

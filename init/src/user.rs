@@ -6,7 +6,7 @@
 
 use core::ffi::CStr;
 use core::str::FromStr;
-use kontena_init::plan::{Report, Step};
+use kontena_init::plan::{List, Report, Step};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fchown, fstat, fstatfs, openat2};
 use rustix::io::{Errno, Result};
@@ -31,8 +31,8 @@ pub struct User {
     groups_len: usize,
 }
 
-/// Resolves the Plan's user in the files of `root`.
-pub fn resolve(root: &OwnedFd, spec: &CStr) -> core::result::Result<User, Report> {
+/// Resolves the Plan's user, and the groups it is to have beside its own, in the files of `root`.
+pub fn resolve(root: &OwnedFd, spec: &CStr, more: List<'_, &CStr>) -> core::result::Result<User, Report> {
     let spec = if spec.is_empty() { b"0" } else { spec.to_bytes() };
     let mut parts = spec.splitn(2, |byte| *byte == b':');
     let (name, group) = (parts.next().unwrap_or_default(), parts.next());
@@ -62,35 +62,39 @@ pub fn resolve(root: &OwnedFd, spec: &CStr) -> core::result::Result<User, Report
     };
 
     // name:password:gid:members, group(5)
-    let wanted = group.and_then(number);
-    let mut group_found = group.is_none() || wanted.is_some();
-    user.gid = wanted.unwrap_or(user.gid);
-    for line in read(c"/etc/group")?.split(|byte| *byte == b'\n') {
-        let fields: [&[u8]; 4] = fields(line);
-        let Some(gid) = number(fields[2]) else {
-            continue;
-        };
-        match group {
-            Some(group) if !group_found && fields[0] == group && !group.is_empty() => {
-                (user.gid, group_found) = (gid, true);
-            }
-            // A group that is named replaces the user's own ones.
-            Some(_) => {}
-            None => {
-                if user_name.is_some_and(|name| fields[3].split(|byte| *byte == b',').any(|member| member == name)) {
-                    *user.groups.get_mut(user.groups_len).ok_or(Errno::TOOBIG).map_err(fail(Step::ReadUsers, 0))? =
-                        Gid::from_raw(gid);
-                    user.groups_len += 1;
-                }
-            }
+    let groups = read(c"/etc/group")?.split(|byte| *byte == b'\n').map(fields::<4>);
+    let find_group = |name: &[u8], index| {
+        let by_name = || { groups.clone() }.find(|fields| fields[0] == name && !name.is_empty());
+        let gid = number(name).or_else(|| number(by_name()?[2]));
+        gid.ok_or(Errno::NOENT).map_err(fail(Step::GroupUnknown, index))
+    };
+    // A group that is named replaces the user's own ones.
+    if let Some(group) = group {
+        user.gid = find_group(group, 0)?;
+    } else if let Some(name) = user_name {
+        for fields in groups.clone().filter(|fields| fields[3].split(|byte| *byte == b',').any(|member| member == name))
+        {
+            // A line that makes no sense is nobody's group.
+            number(fields[2]).map_or(Ok(()), |gid| user.add_group(gid))?;
         }
     }
-    if group_found { Ok(user) } else { Err(fail(Step::GroupUnknown, 0)(Errno::NOENT)) }
+    for (index, name) in (1..).zip(more.iter()) {
+        user.add_group(find_group(name.to_bytes(), index)?)?;
+    }
+    Ok(user)
 }
 
 impl User {
+    fn add_group(&mut self, gid: u32) -> core::result::Result<(), Report> {
+        let place = self.groups.get_mut(self.groups_len).ok_or(Errno::TOOBIG).map_err(fail(Step::ReadUsers, 0))?;
+        *place = Gid::from_raw(gid);
+        self.groups_len += 1;
+        Ok(())
+    }
+
     /// Lets the user open /dev/stdin, /dev/stdout and /dev/stderr where they are pipes, which belong to the launcher's
-    /// caller. Only those without a name: a FIFO in a file system, or a terminal, is somebody's.
+    /// caller. Only those without a name: a FIFO in a file system, or a terminal, is somebody's; and in a user namespace
+    /// only those of users that it has.
     pub fn own_pipes(&self) -> Result<()> {
         const PIPEFS_MAGIC: u32 = 0x5049_5045;
         if self.uid == 0 {
@@ -98,7 +102,10 @@ impl User {
         }
         for stdio in sys::stdio() {
             if fstatfs(stdio).is_ok_and(|fs| fs.f_type as u32 == PIPEFS_MAGIC) {
-                fchown(stdio, Some(Uid::from_raw(self.uid)), None)?;
+                match fchown(stdio, Some(Uid::from_raw(self.uid)), None) {
+                    Ok(()) | Err(Errno::PERM) => {}
+                    Err(errno) => return Err(errno),
+                }
             }
         }
         Ok(())
@@ -106,7 +113,11 @@ impl User {
 
     /// Becomes the user, for good.
     pub fn switch(&self) -> Result<()> {
-        set_thread_groups(&self.groups[..self.groups_len])?;
+        match set_thread_groups(&self.groups[..self.groups_len]) {
+            // A user namespace that an ordinary user has made: it keeps the user's own groups; user_namespaces(7).
+            Err(Errno::PERM) if self.groups_len == 0 => {}
+            set => set?,
+        }
         let gid = Gid::from_raw(self.gid);
         set_thread_res_gid(gid, gid, gid)?;
         let uid = Uid::from_raw(self.uid);

@@ -9,13 +9,15 @@ use crate::file::{self, CWD};
 use crate::limits::Limit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags, mkdir, stat, statfs};
+use rustix::fs::{Access, FileType, Mode, OFlags, access, mkdir, stat, statfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::getpid;
 use std::cell::RefCell;
 use std::ffi::CStr;
 
+/// The cgroup that holds the leaves unless `--cgroup-parent` says otherwise.
+const PARENT: &str = "/kontena";
 /// Where cgroup2 is mounted: alone, or beside the v1 hierarchies of a hybrid host.
 const MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const CGROUP2_SUPER_MAGIC: u64 = linux_raw_sys::general::CGROUP2_SUPER_MAGIC as u64;
@@ -38,13 +40,33 @@ pub struct Leaf {
 pub type Record<'a> = &'a dyn Fn(&str) -> Result<()>;
 
 impl Leaf {
-    /// Where the container's leaf goes.
-    pub fn find(config: &Config) -> Result<Self> {
+    /// Where the container's leaf goes. An ordinary user's goes without where it asks for nothing that takes one, and none
+    /// is delegated to it.
+    pub fn find(config: &Config, is_root: bool) -> Result<Option<Self>> {
+        let default = if is_root { PARENT } else { "." };
+        let leaf = Self::below(config, config.cgroup_parent.as_deref().unwrap_or(default));
+        if is_root || config.cgroup_parent.is_some() || config.cgroup_mount.is_some() {
+            return leaf.map(Some);
+        }
+        let parent = leaf.as_ref().ok().and_then(|leaf| leaf.path.rsplit_once('/')).map_or("", |(parent, _)| parent);
+        let may_write = |path: &str| file::c_path(path).and_then(|path| access(&*path, Access::WRITE_OK)).is_ok();
+        if may_write(parent) && may_write(&format!("{parent}/cgroup.procs")) {
+            return leaf.map(Some);
+        }
+        if config.limits.is_empty() && config.stats.is_none() {
+            return Ok(None);
+        }
+        let hint = "none is delegated to this user: run kontena by systemd-run --user --scope -p Delegate=yes, as root, or \
+                    leave it out";
+        Err(Error::usage(format_args!("a limit, or --stats, takes a cgroup of the container's own"), hint))
+    }
+
+    fn below(config: &Config, parent: &str) -> Result<Self> {
         let mount_point = match &config.cgroup_mount {
             Some(path) => path.clone(),
             None => hierarchy()?,
         };
-        let parent = match &*config.cgroup_parent {
+        let parent = match parent {
             relative if relative.starts_with('.') => below(own_cgroup()?, relative)?,
             path => path.into(),
         };

@@ -5,22 +5,23 @@
 
 use crate::config::{self, Config, Format, c_string};
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::volumes::{self, Volume};
+use crate::{caps, devices, limits, process, userns};
 use argh::FromArgs;
 use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 
-/// Where the state is kept unless `--root` says otherwise.
+/// Where root's state is kept unless `--root` says otherwise.
 const STATE_ROOT: &str = "/run/kontena";
-/// The cgroup that holds the leaves unless `--cgroup-parent` says otherwise.
-const CGROUP_PARENT: &str = "/kontena";
+/// The size of /dev/shm in bytes unless `--shm-size` says otherwise: docker's.
+const SHM_SIZE: u64 = 64 << 20;
 /// What runs where no COMMAND is given.
 const DEFAULT_COMMAND: &CStr = c"/bin/sh";
 /// Where it is looked for.
 const DEFAULT_PATH: &CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Options without a value; every other one takes the next argument.
-const SWITCHES: [&str; 5] = ["--help", "--version", "--read-only", "--stats", "-h"];
+const SWITCHES: [&str; 6] = ["--help", "--version", "--read-only", "--stats", "--overlay", "-h"];
 
 /// What is to be done.
 pub enum Command {
@@ -36,7 +37,7 @@ pub enum Command {
 #[derive(FromArgs)]
 #[argh(note = "Example: kontena run -p 8080:80 ./rootfs /usr/sbin/nginx")]
 struct Kontena {
-    /// directory of the state (/run/kontena)
+    /// directory of the state (/run/kontena, or a user's own)
     #[argh(option, arg_name = "dir")]
     root: Option<String>,
     /// print the version
@@ -129,12 +130,54 @@ struct Run {
     /// mount the root read-only
     #[argh(switch)]
     read_only: bool,
-    /// mount a file or directory: SOURCE:TARGET[:ro,nosuid,nodev,noexec]
+    /// lay a writable layer over the root, in memory; with =DIR in a directory, where it stays
+    #[argh(option, arg_name = "dir")]
+    overlay: Option<String>,
+    /// mount a file or directory: SOURCE:TARGET[:ro,nosuid,nodev,noexec,rslave,idmap]
     #[argh(option, short = 'v', arg_name = "volume")]
     volume: Vec<String>,
     /// mount an empty tmpfs: TARGET[:size=64m,mode=1777,ro,exec]
     #[argh(option, arg_name = "target")]
     tmpfs: Vec<String>,
+    /// the same in docker's words: type=bind|tmpfs,source=…,target=…
+    #[argh(option, arg_name = "mount")]
+    mount: Vec<String>,
+    /// size of /dev/shm (64m)
+    #[argh(option, arg_name = "bytes")]
+    shm_size: Option<String>,
+    /// give it a device of the host: SOURCE[:TARGET][:rwm]
+    #[argh(option, arg_name = "device")]
+    device: Vec<String>,
+    /// user namespace: host, auto or map=CONTAINER:HOST:SIZE (host; auto for who is not root)
+    #[argh(option, arg_name = "mode")]
+    userns: Option<String>,
+    /// add a capability, or ALL
+    #[argh(option, arg_name = "name")]
+    cap_add: Vec<String>,
+    /// drop a capability, or ALL
+    #[argh(option, arg_name = "name")]
+    cap_drop: Vec<String>,
+    /// no-new-privileges=false lets setuid programs give privileges
+    #[argh(option, arg_name = "option")]
+    security_opt: Vec<String>,
+    /// filter of system calls: default or unconfined (default)
+    #[argh(option, arg_name = "filter")]
+    seccomp: Option<String>,
+    /// limit of getrlimit(2): NAME=SOFT[:HARD]
+    #[argh(option, arg_name = "limit")]
+    ulimit: Vec<String>,
+    /// who is killed first when memory is short, -1000 to 1000
+    #[argh(option, arg_name = "n")]
+    oom_score_adj: Option<String>,
+    /// mask of new files' permissions (0022)
+    #[argh(option, arg_name = "mask")]
+    umask: Option<String>,
+    /// set a sysctl of the container's own: KEY=VALUE
+    #[argh(option, arg_name = "sysctl")]
+    sysctl: Vec<String>,
+    /// set the environment variables of a file
+    #[argh(option, arg_name = "file")]
+    env_file: Vec<String>,
     /// set an environment variable: KEY=VALUE, or KEY to pass it on
     #[argh(option, short = 'e', arg_name = "variable")]
     env: Vec<String>,
@@ -144,6 +187,9 @@ struct Run {
     /// user of the command: NAME|UID[:GROUP|GID] (root)
     #[argh(option, short = 'u', arg_name = "user")]
     user: Option<String>,
+    /// add a group to the user's own: NAME|GID
+    #[argh(option, arg_name = "group")]
+    group_add: Vec<String>,
     /// cgroup under which the container gets its own; . is kontena's own cgroup (/kontena)
     #[argh(option, arg_name = "path")]
     cgroup_parent: Option<String>,
@@ -156,7 +202,7 @@ struct Run {
     /// how that is printed: table or json (table)
     #[argh(option, arg_name = "format")]
     format: Option<String>,
-    /// directory that becomes the container's /
+    /// directory, or squashfs or erofs image, that becomes the container's /
     #[argh(positional)]
     #[allow(dead_code, reason = "for the help and for what is missing; the bytes are in `positionals`")]
     rootfs: String,
@@ -189,7 +235,7 @@ pub fn parse(args: &[OsString]) -> Result<Command> {
             return Err(Error::usage(format_args!("{}", line.trim_ascii()), "see kontena run --help"));
         }
     };
-    let root = kontena.root.unwrap_or_else(|| STATE_ROOT.into());
+    let root = kontena.root.unwrap_or_else(state_root);
     match kontena.verb {
         _ if kontena.version => Ok(Command::Print(concat!("kontena ", env!("CARGO_PKG_VERSION"), "\n").into())),
         Some(_) if root.is_empty() => Err(Error::usage(format_args!("--root \"\""), "give a directory")),
@@ -199,6 +245,17 @@ pub fn parse(args: &[OsString]) -> Result<Command> {
             let hint = "begin with kontena run ROOTFS; see kontena --help";
             Err(Error::usage(format_args!("no command was given"), hint))
         }
+    }
+}
+
+/// Where the state is kept: an ordinary user's where its other runtime files are.
+fn state_root() -> String {
+    if crate::is_privileged() {
+        return STATE_ROOT.into();
+    }
+    match std::env::var("XDG_RUNTIME_DIR") {
+        Ok(directory) if directory.starts_with('/') => format!("{directory}/kontena"),
+        _ => format!("/tmp/kontena-{}", rustix::process::geteuid().as_raw()),
     }
 }
 
@@ -234,7 +291,9 @@ fn normalise(args: &[OsString]) -> Result<(Vec<String>, &[OsString])> {
         };
         let is_switch = SWITCHES.contains(&name);
         texts.push(if name == "-h" { "--help".into() } else { name.into() });
-        if let Some(value) = value {
+        if name == "--overlay" {
+            texts.push(value.unwrap_or_default().into());
+        } else if let Some(value) = value {
             if is_switch {
                 return Err(Error::usage(format_args!("{text}"), &format!("{name} takes no value")));
             }
@@ -265,14 +324,10 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         Some(hostname) => config::hostname(hostname)?,
         None => name.chars().take(64).collect(),
     };
-    let net = config::net(run.net.as_deref().unwrap_or("bridge"))?;
+    let net = run.net.as_deref().map(config::net).transpose()?;
     let mut publish = Vec::new();
     for text in &run.publish {
         publish.push(config::publish(text)?);
-    }
-    if net != config::Net::Bridge && !publish.is_empty() {
-        let hint = "a port can be published with --net bridge alone";
-        return Err(Error::usage(format_args!("--publish"), hint));
     }
     // In the order of limits::OPTIONS.
     let limits = [
@@ -299,19 +354,36 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         return Err(Error::usage(format_args!("--format"), "it is for what --stats prints: give that too"));
     }
     let mut volumes = Vec::new();
-    for text in &run.volume {
-        volumes.push(config::volume(text)?);
-    }
-    for text in &run.tmpfs {
-        volumes.push(config::tmpfs(text)?);
-    }
-    let mut env = vec![DEFAULT_PATH.into(), c_string(format!("HOSTNAME={hostname}"))?];
-    for text in &run.env {
-        if let Some(variable) = config::env(text)? {
-            env.retain(|other: &CString| key(other) != key(&variable));
-            env.push(variable);
+    let kinds: [(&[String], fn(&str) -> Result<Volume>); 3] =
+        [(&run.volume, volumes::volume), (&run.mount, volumes::mount), (&run.tmpfs, volumes::tmpfs)];
+    for (texts, parse) in kinds {
+        for text in texts {
+            volumes.push(parse(text)?);
         }
     }
+    let mut given = Vec::new();
+    for path in &run.env_file {
+        given.extend(process::env_file(path)?);
+    }
+    for text in &run.env {
+        given.extend(config::env(text)?);
+    }
+    let mut env = vec![DEFAULT_PATH.into(), c_string(format!("HOSTNAME={hostname}"))?];
+    for variable in given {
+        env.retain(|other: &CString| key(other) != key(&variable));
+        env.push(variable);
+    }
+    let shm_size = match run.shm_size.as_deref() {
+        Some(text) => config::bytes(text).filter(|size| *size > 0).ok_or_else(|| {
+            config::wrong("--shm-size", text, "not a size: give bytes, or a number with k, m or g behind it, as 64m")
+        })?,
+        None => SHM_SIZE,
+    };
+    let overlay = match run.overlay.as_deref() {
+        Some("") => Some(None),
+        Some(directory) => Some(Some(c_string(directory)?)),
+        None => None,
+    };
     let mut argv = Vec::new();
     for argument in command {
         argv.push(c_string(argument.clone().into_vec())?);
@@ -327,16 +399,33 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         workdir: config::workdir(run.workdir.as_deref().unwrap_or("/"))?,
         user: config::user(run.user.as_deref())?,
         read_only: run.read_only,
+        overlay,
         volumes,
+        shm_size,
+        devices: all(&run.device, devices::device)?,
+        userns: run.userns.as_deref().map(userns::parse).transpose()?,
+        capabilities: caps::parse(&run.cap_add, &run.cap_drop)?,
+        no_new_privileges: all(&run.security_opt, process::security_option)?.pop().unwrap_or(true),
+        seccomp: run.seccomp.as_deref().map(process::seccomp).transpose()?.unwrap_or(true),
+        groups: all(&run.group_add, |text| config::user(Some(text)))?,
+        rlimits: all(&run.ulimit, process::ulimit)?,
+        oom_score_adj: run.oom_score_adj.as_deref().map(process::oom_score_adj).transpose()?.unwrap_or_default(),
+        umask: run.umask.as_deref().map(process::umask).transpose()?.unwrap_or(0o022),
+        sysctls: all(&run.sysctl, |text| process::sysctl(text, net))?,
         limits: limits::parse(&limits)?,
         cgroup_mount: run.cgroup_mount.as_deref().map(config::cgroup_mount).transpose()?,
         stats: run.stats.then_some(format.unwrap_or(Format::Table)),
-        cgroup_parent: config::cgroup_parent(run.cgroup_parent.as_deref().unwrap_or(CGROUP_PARENT))?,
+        cgroup_parent: run.cgroup_parent.as_deref().map(config::cgroup_parent).transpose()?,
         name,
         hostname: c_string(hostname)?,
         net,
         publish,
     })
+}
+
+/// What an option says that may be given several times.
+fn all<T>(texts: &[String], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
+    texts.iter().map(|text| parse(text)).collect()
 }
 
 /// The name of an environment variable.

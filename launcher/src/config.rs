@@ -3,9 +3,13 @@
 //! Every function takes the text of one option and gives a value or one clear line. Must not touch the system: that
 //! `-v` names a directory that exists is found out when it is used.
 
+use crate::caps::Capabilities;
+use crate::devices::Device;
 use crate::error::{Error, Result};
 use crate::limits::Limit;
-use linux_raw_sys::general::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
+use crate::userns::Userns;
+use crate::volumes::Volume;
+use kontena_init::plan::Rlimit;
 use std::ffi::CString;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -30,16 +34,40 @@ pub struct Config {
     pub user: CString,
     /// `--read-only`.
     pub read_only: bool,
-    /// `-v` and `--tmpfs`, in the order given.
+    /// `--overlay`: in memory, or in a directory.
+    pub overlay: Option<Option<CString>>,
+    /// `-v`, `--mount` and `--tmpfs`, in the order given.
     pub volumes: Vec<Volume>,
-    /// `--net`.
-    pub net: Net,
+    /// `--shm-size`, in bytes.
+    pub shm_size: u64,
+    /// `--device`.
+    pub devices: Vec<Device>,
+    /// `--userns`, where it is given.
+    pub userns: Option<Userns>,
+    /// `--cap-add` and `--cap-drop`.
+    pub capabilities: Capabilities,
+    /// `--security-opt no-new-privileges=…`.
+    pub no_new_privileges: bool,
+    /// `--seccomp`.
+    pub seccomp: bool,
+    /// `--group-add`, resolved inside.
+    pub groups: Vec<CString>,
+    /// `--ulimit`.
+    pub rlimits: Vec<Rlimit>,
+    /// `--oom-score-adj`; empty where it is not given.
+    pub oom_score_adj: CString,
+    /// `--umask`.
+    pub umask: u32,
+    /// `--sysctl`, the names as paths.
+    pub sysctls: Vec<CString>,
+    /// `--net`, where it is given.
+    pub net: Option<Net>,
     /// `-p`.
     pub publish: Vec<Publish>,
     /// `-m` and all that is written to files of the leaf cgroup.
     pub limits: Vec<Limit>,
-    /// `--cgroup-parent`.
-    pub cgroup_parent: String,
+    /// `--cgroup-parent`, where it is given.
+    pub cgroup_parent: Option<String>,
     /// `--cgroup-mount`.
     pub cgroup_mount: Option<String>,
     /// `--stats`.
@@ -98,19 +126,6 @@ pub enum Protocol {
     Tcp = 6,
     /// RFC 768.
     Udp = 17,
-}
-
-/// Something mounted on request.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Volume {
-    /// A path of the host, or `None` for a tmpfs.
-    pub source: Option<CString>,
-    /// An absolute path in the container.
-    pub target: CString,
-    /// MOUNT_ATTR_*.
-    pub attributes: u32,
-    /// For the file system: `size=64m`, `mode=1777`.
-    pub options: Vec<CString>,
 }
 
 /// An option whose `text` makes no sense.
@@ -212,55 +227,6 @@ pub fn bytes(text: &str) -> Option<u64> {
     number(digits)?.checked_mul(1 << shift)
 }
 
-/// `-v SRC:DST[:OPTION,…]` with ro, rw, nosuid, nodev, noexec.
-pub fn volume(text: &str) -> Result<Volume> {
-    let wrong = |hint| wrong("--volume", text, hint);
-    let mut parts = text.split(':');
-    let (Some(source), Some(target), options, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return Err(wrong("give SOURCE:TARGET or SOURCE:TARGET:ro"));
-    };
-    if source.is_empty() {
-        return Err(wrong("the source is empty: give a file or directory of the host"));
-    }
-    let target = mount_target(target).ok_or_else(|| wrong("the target is not an absolute path below /"))?;
-    let mut attributes = 0;
-    for option in options.unwrap_or("rw").split(',').filter(|option| *option != "rw") {
-        attributes |= attribute(option).ok_or_else(|| wrong("not an option: give ro, rw, nosuid, nodev or noexec"))?;
-    }
-    Ok(Volume { source: Some(c_string(source)?), target, attributes, options: Vec::new() })
-}
-
-/// `--tmpfs DST[:OPTION,…]`: noexec, nosuid and nodev unless asked otherwise, as docker has it.
-pub fn tmpfs(text: &str) -> Result<Volume> {
-    let wrong = |hint| wrong("--tmpfs", text, hint);
-    let (target, given) = text.split_once(':').unwrap_or((text, ""));
-    let target = mount_target(target).ok_or_else(|| wrong("the target is not an absolute path below /"))?;
-    let mut attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    let mut options = Vec::new();
-    for option in given.split(',').filter(|option| !option.is_empty()) {
-        match option.split_once('=') {
-            Some(("size", size)) => match bytes(size) {
-                Some(size) if size > 0 => options.push(c_string(format!("size={size}"))?),
-                _ => return Err(wrong("not a size: give bytes, or a number with k, m or g behind it, as size=64m")),
-            },
-            Some(("mode", mode)) if (1..=5).contains(&mode.len()) && mode.bytes().all(|c| matches!(c, b'0'..=b'7')) => {
-                options.push(c_string(option)?);
-            }
-            _ => match option {
-                "rw" => {}
-                "exec" => attributes &= !MOUNT_ATTR_NOEXEC,
-                "suid" => attributes &= !MOUNT_ATTR_NOSUID,
-                "dev" => attributes &= !MOUNT_ATTR_NODEV,
-                _ => {
-                    let wrong = || wrong("not an option: give size=, mode=, ro, exec, suid or dev");
-                    attributes |= attribute(option).ok_or_else(wrong)?;
-                }
-            },
-        }
-    }
-    Ok(Volume { source: None, target, attributes, options })
-}
-
 /// `-e KEY=VALUE`, or `-e KEY` for the launcher's own value, if it has one.
 pub fn env(text: &str) -> Result<Option<CString>> {
     match text.split_once('=') {
@@ -312,21 +278,4 @@ pub fn cgroup_mount(text: &str) -> Result<String> {
         return Ok(path.into());
     }
     Err(wrong("--cgroup-mount", text, "not an absolute path: give the directory that has or gets the cgroup2 mount"))
-}
-
-fn attribute(option: &str) -> Option<u32> {
-    match option {
-        "ro" => Some(MOUNT_ATTR_RDONLY),
-        "nosuid" => Some(MOUNT_ATTR_NOSUID),
-        "nodev" => Some(MOUNT_ATTR_NODEV),
-        "noexec" => Some(MOUNT_ATTR_NOEXEC),
-        _ => None,
-    }
-}
-
-/// A path that is absolute, and neither `/` itself nor has `..` in it.
-fn mount_target(path: &str) -> Option<CString> {
-    let below_root = path.split('/').any(|part| !matches!(part, "" | "."));
-    let good = path.starts_with('/') && below_root && path.split('/').all(|part| part != "..");
-    CString::new(path).ok().filter(|_| good)
 }

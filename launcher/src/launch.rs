@@ -6,12 +6,13 @@
 
 use crate::config::{Config, Net, c_string};
 use crate::error::{Context, Error, Result};
-use crate::plan;
+use crate::plan::{self, Tree};
 use crate::state::{Entry, Root};
 use crate::stats::{self, Stats};
 use crate::supervise::{Signals, supervise};
-use crate::{cgroup, file, net, sys};
-use kontena_init::plan::{PLAN_ARGUMENT, Report, Step};
+use crate::userns::{self, Maps};
+use crate::{cgroup, devices, file, names, net, process, root, sys};
+use kontena_init::plan::{PLAN_ARGUMENT, READY, Report, Step};
 use linux_raw_sys::general::*;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{
@@ -24,15 +25,15 @@ use std::ffi::{CStr, CString};
 
 /// Runs the container, and gives the payload's exit status.
 pub fn run(state: &str, config: &Config) -> Result<u8> {
-    if !rustix::process::geteuid().is_root() {
-        let hint = "namespaces, cgroups and links need it: run kontena with sudo";
-        return Err(Error::usage(format_args!("not root"), hint));
-    }
+    // An ordinary user, or uid 0 without privileges, is root in a user namespace alone.
+    let is_root = crate::is_privileged();
+    let net = choose_net(config, is_root)?;
     sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
     let signals = Signals::block()?;
-    let plan = plan::encode(config, signals.original_mask())?;
-    let leaf = cgroup::Leaf::find(config)?;
-    let (init_program, plan_fd) = (seal_init()?, seal_plan(&plan)?);
+    plan::check(config)?;
+    let rootfs = root::find(config)?;
+    let leaf = cgroup::Leaf::find(config, is_root)?;
+    let init_program = seal_init()?;
     let reservations = net::reserve(&config.publish)?;
 
     let mut root = Root::open(state)?;
@@ -40,38 +41,54 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     let mut journal = root.create(&config.name)?;
     let record = |what: &str| root.record_shared(&format!("cgroup {what}"));
     let (mut unmeasured, mut start) = (Vec::new(), None);
-    let started = journal.record(Entry::Cgroup(leaf.path.clone())).and_then(|()| {
-        let directory = leaf.create(config, &record)?;
-        if config.stats.is_some() {
-            (unmeasured, start) = (stats::prepare(&leaf, &record), Some(sys::monotonic_microseconds()));
+    let started = Maps::find(config.userns.as_ref(), is_root, &mut journal).and_then(|maps| {
+        let mut directory = None;
+        if let Some(leaf) = &leaf {
+            journal.record(Entry::Cgroup(leaf.path.clone()))?;
+            let made = leaf.create(config, &record)?;
+            if is_root {
+                devices::confine(&made, &config.devices, config.capabilities)?;
+            }
+            if config.stats.is_some() {
+                (unmeasured, start) = (stats::prepare(leaf, &record), Some(sys::monotonic_microseconds()));
+            }
+            directory = Some(made);
         }
-        clone(config, &directory, &init_program, &plan_fd)
+        clone(config, net, rootfs, maps, &signals, directory.as_ref(), &init_program)
     });
-    drop((init_program, plan_fd));
+    drop(init_program);
+    let path = leaf.as_ref().map(|leaf| &*leaf.path);
     let (mut table, mut swept) = (None, false);
     let status = started.and_then(|container| {
-        for publish in &config.publish {
-            journal.record(Entry::Publish(*publish))?;
+        let mut ready = vec![READY];
+        if net == Net::Bridge {
+            for publish in &config.publish {
+                journal.record(Entry::Publish(*publish))?;
+            }
+            let connected = net::connect(config, &root, &mut journal, container.pid, &container.pidfd)
+                .map_err(|error| first_cause(error, &container.status, path, config))?;
+            ready.extend(names::hosts_line(config, connected.address).bytes());
+            table = connected.table;
         }
-        table = net::connect(config, &root, &mut journal, container.pid, &container.pidfd)
-            .map_err(|error| first_cause(error, &container.status, &leaf.path, config))?;
         root.started();
-        let _ = rustix::io::write(&container.status, &[1]);
+        let _ = rustix::io::write(&container.status, &ready);
         let ended = supervise(container, &signals, || swept = root.sweep().is_ok())?;
-        if let (Some(format), Some(start)) = (config.stats, start) {
-            let stats = Stats::read(&leaf.path);
+        if let (Some(format), Some(start), Some(path)) = (config.stats, start, path) {
+            let stats = Stats::read(path);
             let elapsed = sys::monotonic_microseconds() - start;
             crate::print(2, &stats.print(format, &config.name, elapsed, &unmeasured));
         }
-        match ended.report {
-            Some(report) => Err(explain(report, config)),
-            None if ended.status == KILLED && cgroup::oom_killed(&leaf.path) => Err(out_of_memory(&leaf.path)),
-            None => Ok(ended.status),
+        match (ended.report, path) {
+            (Some(report), _) => Err(explain(report, config)),
+            (None, Some(path)) if ended.status == KILLED && cgroup::oom_killed(path) => Err(out_of_memory(path)),
+            (None, _) => Ok(ended.status),
         }
     });
     // On failure too: by now the container's processes are dead or dying.
     let released = journal.release(table);
-    leaf.return_launcher();
+    if let Some(leaf) = &leaf {
+        leaf.return_launcher();
+    }
     drop(reservations);
     if status.is_err() && root.made_shared() {
         // This start made the bridge and the rest for nothing.
@@ -81,6 +98,22 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     }
     let status = status?;
     released.map(|()| status)
+}
+
+/// The network that the container gets: an ordinary user's has nothing but loopback, unless it is told otherwise.
+fn choose_net(config: &Config, is_root: bool) -> Result<Net> {
+    let net = config.net.unwrap_or(if is_root { Net::Bridge } else { Net::None });
+    if net == Net::Bridge && !is_root {
+        let hint = "linking it to the host takes root: give --net none or host, or run kontena with sudo";
+        return Err(Error::usage(format_args!("--net bridge"), hint));
+    }
+    if net != Net::Bridge && !config.publish.is_empty() {
+        return Err(Error::usage(
+            format_args!("--publish"),
+            "a port can be published with --net bridge alone, as root",
+        ));
+    }
+    Ok(net)
 }
 
 /// The exit status that stands for SIGKILL.
@@ -99,7 +132,7 @@ fn out_of_memory(leaf: &str) -> Error {
 }
 
 /// The network could not be set up: because init had failed before, which it reports, or was killed, or for `error`.
-fn first_cause(error: Error, status: &OwnedFd, leaf: &str, config: &Config) -> Error {
+fn first_cause(error: Error, status: &OwnedFd, leaf: Option<&str>, config: &Config) -> Error {
     let mut bytes = [0; 8];
     // Init sees the end of file instead of the byte that it waits for, and ends, so this does, too.
     let _ = shutdown(status, Shutdown::Write);
@@ -107,9 +140,9 @@ fn first_cause(error: Error, status: &OwnedFd, leaf: &str, config: &Config) -> E
         Ok((_, 8)) => Report::from_bytes(bytes),
         _ => None,
     };
-    match report {
-        Some(report) if report.step != Step::Launcher => explain(report, config),
-        _ if cgroup::oom_killed(leaf) => out_of_memory(leaf),
+    match (report, leaf) {
+        (Some(report), _) if report.step != Step::Launcher => explain(report, config),
+        (_, Some(leaf)) if cgroup::oom_killed(leaf) => out_of_memory(leaf),
         _ => error,
     }
 }
@@ -124,21 +157,57 @@ pub struct Container {
     pub status: OwnedFd,
 }
 
-/// Clones init into its namespaces and its leaf cgroup.
-fn clone(config: &Config, leaf: &OwnedFd, init: &OwnedFd, plan: &OwnedFd) -> Result<Container> {
+/// Clones init into its namespaces and its leaf cgroup, and gives it the ids and the trees that only the host's root can.
+fn clone(
+    config: &Config,
+    net: Net,
+    (rootfs, owner): (root::Root, u32),
+    maps: Option<Maps>,
+    signals: &Signals,
+    leaf: Option<&OwnedFd>,
+    init: &OwnedFd,
+) -> Result<Container> {
+    let (mut trees, mut fds) = (Vec::new(), Vec::new());
+    let mut inherit = |volume: Option<usize>, tree: OwnedFd, idmap| -> Result<()> {
+        trees.push(Tree { volume, fd: inherited(&tree)? });
+        fds.push((volume, tree, idmap));
+        Ok(())
+    };
+    let copy = |path: &CStr| {
+        root::copy_tree(path).context(format_args!("open_tree {}", path.to_string_lossy()), "it takes CAP_SYS_ADMIN")
+    };
+    // A root whose files are the container's already is shown as it is.
+    let idmap = maps.as_ref().is_some_and(|maps| !maps.has_owner(owner));
+    match rootfs {
+        root::Root::Image(mounted) => inherit(None, mounted, idmap)?,
+        root::Root::Directory if idmap => inherit(None, copy(&config.rootfs)?, true)?,
+        root::Root::Directory => {}
+    }
+    for (index, volume) in config.volumes.iter().enumerate().filter(|(_, volume)| volume.idmap) {
+        if !crate::is_privileged() || maps.is_none() {
+            let hint = "idmap is for root and a user namespace: give --userns auto, or leave it out";
+            return Err(Error::usage(format_args!("--volume …:{}:idmap", volume.target.to_string_lossy()), hint));
+        }
+        inherit(Some(index), copy(volume.source.as_deref().unwrap_or_default())?, true)?;
+    }
+    let plan = seal_plan(&plan::encode(config, net, &trees, maps.as_ref(), signals.original_mask())?)?;
+
     let flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP;
-    let flags = flags | if config.net == Net::Host { 0 } else { CLONE_NEWNET };
+    let flags = flags | if net == Net::Host { 0 } else { CLONE_NEWNET };
+    let flags = flags | maps.as_ref().map_or(0, |_| CLONE_NEWUSER);
     let (status, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .context(format_args!("socketpair"), "")?;
-    let arguments = [inherited(plan)?, inherited(&theirs)?];
+    let arguments = [inherited(&plan)?, inherited(&theirs)?];
     let exec = sys::Exec {
         program: init.as_fd(),
         arguments: &[c"kontena-init", PLAN_ARGUMENT, &arguments[0], &arguments[1]],
         status: theirs.as_fd(),
         failure: Report { step: Step::ExecInit, index: 0, errno: 0 }.to_bytes(),
+        waits: maps.is_some(),
     };
-    let (pid, pidfd) = sys::clone3_exec(u64::from(flags), leaf.as_fd(), &exec).map_err(|errno| {
+    let (pid, pidfd) = sys::clone3_exec(u64::from(flags), leaf.map(AsFd::as_fd), &exec).map_err(|errno| {
         let hint = match errno {
+            Errno::PERM | Errno::NOSPC | Errno::INVAL if maps.is_some() => &*userns::why_refused(errno),
             Errno::PERM => "kontena needs CAP_SYS_ADMIN: run it as root of the host, or of a container that may",
             Errno::NOSPC => "a limit of namespaces is reached: see /proc/sys/user/max_*_namespaces",
             Errno::AGAIN => "a limit of processes is reached: raise --pids-limit or the caller's own",
@@ -147,6 +216,15 @@ fn clone(config: &Config, leaf: &OwnedFd, init: &OwnedFd, plan: &OwnedFd) -> Res
         };
         Error::new(format_args!("clone3 of the container"), errno, hint)
     })?;
+    if let Some(maps) = maps {
+        maps.own_pipes();
+        maps.write(pid)?;
+        for (volume, tree, _) in fds.iter().filter(|(_, _, idmap)| *idmap) {
+            let source = volume.and_then(|index| config.volumes[index].source.as_deref());
+            userns::show_to(pid, tree, &source.unwrap_or(&config.rootfs).to_string_lossy())?;
+        }
+        let _ = rustix::io::write(&status, &[READY]);
+    }
     Ok(Container { pid, pidfd, status })
 }
 
@@ -207,6 +285,7 @@ fn seal(name: &CStr, kind: MemfdFlags, write: &dyn Fn(&OwnedFd) -> rustix::io::R
 fn explain(report: Report, config: &Config) -> Error {
     let errno = Errno::from_raw_os_error(report.errno.clamp(1, 4095));
     let target = plan::mount_target(config, report.index);
+    let (rlimit, userns_hint);
     let (object, hint) = match report.step {
         Step::AttachRoot => (&*config.rootfs, "is it a directory that kontena may read?"),
         Step::Mount if errno == Errno::NODEV => (target, "the kernel lacks this file system"),
@@ -222,6 +301,45 @@ fn explain(report: Report, config: &Config) -> Error {
         Step::Fork if errno == Errno::AGAIN => {
             (c"the payload", "the limit of processes was hit while starting: raise --pids-limit")
         }
+        Step::Device => (
+            config.devices.get(usize::from(report.index)).map_or(c"", |device| &*device.target),
+            if errno == Errno::EXIST {
+                "the rootfs, or another option, has something there: give another target"
+            } else {
+                ""
+            },
+        ),
+        Step::File => (c"over /etc/hosts, /etc/hostname or /etc/resolv.conf", ""),
+        Step::Overlay if errno == Errno::NODEV => (
+            &*config.rootfs,
+            "the kernel lacks overlayfs, which --overlay and a read-only rootfs without all mountpoints need",
+        ),
+        Step::Overlay => {
+            (&*config.rootfs, "the layer must be on a file system that overlayfs can write to: not on another overlay")
+        }
+        Step::Sysctl => (
+            config.sysctls.get(usize::from(report.index)).map_or(c"", |sysctl| sysctl),
+            "the kernel has no such sysctl for a container, or takes no such value",
+        ),
+        Step::Rlimit => {
+            rlimit = process::rlimit_name(
+                config.rlimits.get(usize::from(report.index)).map_or(u32::MAX, |limit| limit.resource),
+            );
+            return Error::new(format_args!("set the ulimit {rlimit}"), errno, "more than the caller itself may have");
+        }
+        Step::OomScoreAdj => (&*config.oom_score_adj, "lowering it takes CAP_SYS_RESOURCE: run kontena as root"),
+        Step::SetUser if errno == Errno::INVAL || errno == Errno::PERM => (
+            &*config.user,
+            "the user or one of its groups is not in the container's user namespace: give --userns more ids",
+        ),
+        Step::MakePrivate if config.userns.is_some() || !crate::is_privileged() => {
+            userns_hint = userns::why_refused(errno);
+            (c"", &*userns_hint)
+        }
+        Step::GroupUnknown if report.index > 0 => (
+            config.groups.get(usize::from(report.index) - 1).map_or(c"", |group| group),
+            "give --group-add a name of the rootfs's /etc/group or a number",
+        ),
         Step::UserUnknown => {
             (&*config.user, "give -u NAME|UID[:GROUP|GID], a name of the rootfs's /etc/passwd or a number")
         }

@@ -5,22 +5,30 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod caps;
 mod cgroup;
 mod cli;
 mod config;
+mod devices;
 mod error;
 mod file;
 mod launch;
 mod limits;
+mod names;
 mod net;
 mod plan;
+mod process;
+mod root;
 mod state;
 mod stats;
 mod supervise;
 #[allow(unsafe_code)]
 mod sys;
+mod userns;
+mod volumes;
 
 use cli::Command;
+use rustix::thread::CapabilitySet;
 
 fn main() {
     let args: Vec<_> = std::env::args_os().collect();
@@ -41,6 +49,11 @@ fn carry_out(command: Command) -> error::Result<u8> {
         Command::Run(root, config) => launch::run(root, config),
         Command::Prune(root) => state::Root::open(root)?.prune().map(|()| 0),
     }
+}
+
+/// Whether this process is root of the host, or of a container that may do the same.
+pub fn is_privileged() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// To stdout or stderr, in one write(2), as long as the reader takes it. Nobody may be there to read it.

@@ -2,9 +2,11 @@
 //!
 //! The defaults are podman's. Runs before the clone; must not open anything of the rootfs, which init resolves.
 
-use crate::config::{Config, c_string};
+use crate::config::{Config, Net, c_string};
 use crate::error::{Context, Error, Result};
-use kontena_init::plan::{List, Mount, Plan, mount_kind};
+use crate::names;
+use crate::userns::Maps;
+use kontena_init::plan::{Device, File, List, Mount, Plan, mount_kind, overlay};
 use linux_raw_sys::general::*;
 use rustix::fs::{FileType, stat};
 use rustix::io::Errno;
@@ -49,60 +51,120 @@ const PROC: [Mount<'static>; 1] = [Mount {
     ..filesystem(c"proc", c"/proc", &[])
 }];
 
-const fn filesystem(source: &'static CStr, target: &'static CStr, options: &'static [&'static CStr]) -> Mount<'static> {
+const fn filesystem<'a>(source: &'a CStr, target: &'a CStr, options: &'a [&'a CStr]) -> Mount<'a> {
     Mount {
         kind: mount_kind::FILESYSTEM,
         source,
         target,
         attributes: NOSUID | NODEV | NOEXEC,
+        propagation: 0,
         options: List::Items(options),
         masked: List::Items(&[]),
         readonly: List::Items(&[]),
     }
 }
 
-/// Podman's default capabilities; containers.conf(5), capabilities(7).
-const CAPABILITIES: [u32; 11] = [
-    CAP_CHOWN,
-    CAP_DAC_OVERRIDE,
-    CAP_FOWNER,
-    CAP_FSETID,
-    CAP_KILL,
-    CAP_NET_BIND_SERVICE,
-    CAP_SETFCAP,
-    CAP_SETGID,
-    CAP_SETPCAP,
-    CAP_SETUID,
-    CAP_SYS_CHROOT,
-];
+/// Where in [`MOUNTS`] something depends on what was asked for.
+const PTS: usize = 1;
+const SHM: usize = 2;
+const SYS: usize = 4;
+
+/// Mounts that init inherits: of the root or, by its index, of a volume.
+pub struct Tree {
+    /// `None` for the root.
+    pub volume: Option<usize>,
+    /// The fd's number, as init has it.
+    pub fd: CString,
+}
+
+fn bind<'a>(source: &'a CStr, target: &'a CStr, attributes: u64) -> Mount<'a> {
+    let propagation = MS_PRIVATE.into();
+    Mount { kind: mount_kind::BIND, attributes, propagation, ..filesystem(source, target, &[]) }
+}
 
 /// Writes the Plan down.
-pub fn encode(config: &Config, signal_mask: u64) -> Result<Vec<u8>> {
-    check(config)?;
+pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, signal_mask: u64) -> Result<Vec<u8>> {
     // What follows the last slash makes init follow a symbolic link there, as stat(2) did.
     let root = c_string([config.rootfs.to_bytes(), b"/."].concat())?;
+    let tree = |volume| trees.iter().find(|tree| tree.volume == volume).map(|tree| &*tree.fd);
+    let or_tree = |mount, volume| match tree(volume) {
+        Some(fd) => Mount { kind: mount_kind::TREE, source: fd, ..mount },
+        None => mount,
+    };
+
+    let mut mounts = MOUNTS;
+    // Of a user namespace that lacks the group tty, the kernel does not take it.
+    let pts_options = [c"newinstance", c"ptmxmode=0666", c"mode=0620", c"gid=5"];
+    mounts[PTS].options = List::Items(&pts_options[..3 + usize::from(maps.is_none_or(|maps| maps.has_gid(5)))]);
+    let shm_size = c_string(format!("size={}", config.shm_size))?;
+    let shm_options = [c"mode=1777", &shm_size];
+    mounts[SHM].options = List::Items(&shm_options);
+    if maps.is_some() && net == Net::Host {
+        // A new sysfs takes the privileges over the network that it shows.
+        mounts[SYS] = Mount { masked: mounts[SYS].masked, ..bind(c"/sys", c"/sys", mounts[SYS].attributes) };
+    }
+
     let options: Vec<_> = config.volumes.iter().map(|volume| borrow(&volume.options)).collect();
-    let volumes = config.volumes.iter().zip(&options).map(|(volume, options)| Mount {
-        kind: if volume.source.is_some() { mount_kind::BIND } else { mount_kind::FILESYSTEM },
-        source: volume.source.as_deref().unwrap_or(c"tmpfs"),
-        target: &volume.target,
-        attributes: volume.attributes.into(),
-        options: List::Items(options),
-        masked: List::Items(&[]),
-        readonly: List::Items(&[]),
+    let volumes = config.volumes.iter().zip(&options).enumerate().map(|(index, (volume, options))| {
+        let attributes = volume.attributes.into();
+        match &volume.source {
+            Some(source) => {
+                let mount =
+                    Mount { propagation: volume.propagation.into(), ..bind(source, &volume.target, attributes) };
+                or_tree(mount, Some(index))
+            }
+            None => Mount { attributes, options: List::Items(options), ..filesystem(c"tmpfs", &volume.target, &[]) },
+        }
     });
     let volumes: Vec<Mount<'_>> = volumes.collect();
-    let permitted = rustix::thread::capabilities(None).map(|sets| sets.permitted.bits()).unwrap_or(0);
+    let follows = config.volumes.iter().any(|volume| volume.propagation == MS_SLAVE);
+
+    let mut devices = Vec::new();
+    for device in &config.devices {
+        let found = device.find()?;
+        devices.push(Device {
+            source: &device.source,
+            target: &device.target,
+            mode: found.st_mode,
+            uid: found.st_uid,
+            gid: found.st_gid,
+            major: rustix::fs::major(found.st_rdev as _),
+            minor: rustix::fs::minor(found.st_rdev as _),
+        });
+    }
+    let names = names::files(config, net);
+    let files: Vec<_> = names.iter().map(|(target, content)| File { target, content }).collect();
+
+    // What the launcher itself may not do, in a container say, it cannot pass on, but in a namespace where it is root.
+    let permitted = || rustix::thread::capabilities(None).map(|sets| sets.permitted.bits()).unwrap_or(0);
+    let permitted = if maps.is_some() { u64::MAX } else { permitted() };
     let plan = Plan {
-        root: &root,
+        root: or_tree(bind(&root, c"/", 0), None),
+        layer: match &config.overlay {
+            Some(Some(directory)) => bind(directory, c"/", 0),
+            _ => Mount { attributes: 0, ..filesystem(c"tmpfs", c"/", &[c"mode=755"]) },
+        },
+        overlay: if config.overlay.is_some() { overlay::ALWAYS } else { overlay::IF_NEEDED },
         root_readonly: config.read_only.into(),
+        propagation: if follows { MS_SLAVE } else { MS_PRIVATE }.into(),
+        userns: maps.is_some().into(),
+        loopback: (net == Net::None).into(),
         hostname: &config.hostname,
-        mounts: List::Items(&MOUNTS),
+        mounts: List::Items(&mounts),
         proc: List::Items(&PROC),
         volumes: List::Items(&volumes),
-        // What the launcher itself may not do, in a container say, it cannot pass on.
-        capabilities: CAPABILITIES.iter().fold(0, |set, number| set | 1 << number) & permitted,
+        devices: List::Items(&devices),
+        files: List::Items(&files),
+        sysctls: List::Items(&borrow(&config.sysctls)),
+        capabilities: config.capabilities.bounding & permitted,
+        ambient: config.capabilities.ambient & permitted,
+        no_new_privs: config.no_new_privileges.into(),
+        seccomp: config.seccomp.into(),
         user: &config.user,
+        groups: List::Items(&borrow(&config.groups)),
+        rlimits: List::Items(&config.rlimits),
+        oom_score_adj: &config.oom_score_adj,
+        umask: config.umask,
         cwd: &config.workdir,
         argv: List::Items(&borrow(&config.command)),
         env: List::Items(&borrow(&config.env)),
@@ -113,23 +175,23 @@ pub fn encode(config: &Config, signal_mask: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether what the container takes from the host is there; init finds it by the same paths, in the same directory.
-fn check(config: &Config) -> Result<()> {
-    let what = config.rootfs.to_string_lossy();
-    let found = stat(&*config.rootfs).context(
-        format_args!("rootfs {what}"),
-        "give a directory with the container's files, as one unpacked from an image",
-    )?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-        let hint = "give a directory with the container's files, not a file";
-        return Err(Error::new(format_args!("rootfs {what}"), Errno::NOTDIR, hint));
-    }
+/// Whether the volumes that the container takes from the host are there; init finds them by the same paths, in the same
+/// directory.
+pub fn check(config: &Config) -> Result<()> {
     for volume in &config.volumes {
         if let Some(source) = &volume.source {
             stat(&**source).context(
                 format_args!("--volume {}:{}", source.to_string_lossy(), volume.target.to_string_lossy()),
                 "the source must be a file or directory of the host: make it first",
             )?;
+        }
+    }
+    if let Some(Some(directory)) = &config.overlay {
+        let hint = "the layer must be a directory of the host: make it first";
+        let what = format_args!("--overlay {}", directory.to_string_lossy());
+        let found = stat(&**directory).context(what, hint)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+            return Err(Error::new(what, Errno::NOTDIR, hint));
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use crate::{cgroup, file, net};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, readlinkat_raw, symlinkat, unlinkat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 
@@ -46,6 +47,8 @@ pub enum Entry {
     Cgroup(String),
     /// An address of the bridge's subnet.
     Address(Ipv4Addr),
+    /// A block of subordinate ids, by the first uid.
+    Ids(u32),
     /// An element of the nftables map.
     Publish(Publish),
 }
@@ -63,6 +66,10 @@ impl Root {
             opened => opened,
         };
         let directory = directory.context(format_args!("open {path}"), hint)?;
+        // In /tmp, anybody may have made it before.
+        if fstat(&directory).is_ok_and(|stat| stat.st_uid != geteuid().as_raw()) {
+            return Err(Error::usage(format_args!("{path} belongs to another user"), "give --root DIR of your own"));
+        }
         Ok(Self { path: path.into(), directory, made_shared: Cell::new(false) })
     }
 
@@ -204,10 +211,11 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// Takes an address of the subnet for this container; `false` where another has it.
-    pub fn lease(&mut self, address: Ipv4Addr) -> Result<bool> {
-        self.record(Entry::Address(address))?;
-        let link = || symlinkat(self.name.as_str(), self.root, lease(address).as_str());
+    /// Takes an address of the subnet, or a block of ids, for this container; `false` where another has it.
+    pub fn lease(&mut self, entry: Entry) -> Result<bool> {
+        let path = lease(&entry);
+        self.record(entry)?;
+        let link = || symlinkat(self.name.as_str(), self.root, path.as_str());
         let linked = match link() {
             Err(Errno::NOENT) => {
                 let _ = mkdirat(self.root, LEASES, Mode::from_raw_mode(0o700));
@@ -217,9 +225,7 @@ impl<'a> Journal<'a> {
         };
         match linked {
             Err(Errno::EXIST) => Ok(false),
-            linked => {
-                linked.map(|()| true).context(format_args!("symlink {}/{}", self.root.path, lease(address)), HINT)
-            }
+            linked => linked.map(|()| true).context(format_args!("symlink {}/{path}", self.root.path), HINT),
         }
     }
 
@@ -228,9 +234,9 @@ impl<'a> Journal<'a> {
         &self.name
     }
 
-    /// Gives back an address that turned out not to be free.
-    pub fn end_lease(&self, address: Ipv4Addr) {
-        let (link, mut owner) = (lease(address), [0; 256]);
+    /// Gives back what turned out not to be free.
+    pub fn end_lease(&self, entry: &Entry) {
+        let (link, mut owner) = (lease(entry), [0; 256]);
         let length = readlinkat_raw(self.root, link.as_str(), &mut owner).unwrap_or(0);
         if owner[..length] == *self.name.as_bytes() {
             self.root.remove(&link, AtFlags::empty());
@@ -245,7 +251,7 @@ impl<'a> Journal<'a> {
             match entry {
                 Entry::Publish(publish) => ports.push(*publish),
                 Entry::Address(address) => last_address = Some(*address),
-                Entry::Cgroup(_) => {}
+                Entry::Cgroup(_) | Entry::Ids(_) => {}
             }
         }
         // What cannot be given back does not keep the rest from it; then the journal stays, for the next one to try.
@@ -254,7 +260,7 @@ impl<'a> Journal<'a> {
             match entry {
                 Entry::Cgroup(path) => released = cgroup::remove(path).and(released),
                 // The link goes by itself, with the container's network namespace.
-                Entry::Address(address) => self.end_lease(*address),
+                Entry::Address(_) | Entry::Ids(_) => self.end_lease(entry),
                 Entry::Publish(_) => {}
             }
         }
@@ -270,6 +276,7 @@ impl Entry {
         match self {
             Self::Cgroup(path) => format!("cgroup {path}\n"),
             Self::Address(address) => format!("address {address}\n"),
+            Self::Ids(first) => format!("ids {first}\n"),
             Self::Publish(Publish { protocol, address, host_port, container_port }) => {
                 format!("publish {} {address} {host_port} {container_port}\n", *protocol as u8)
             }
@@ -282,6 +289,7 @@ impl Entry {
         match kind {
             "cgroup" => Some(Self::Cgroup(rest.into())),
             "address" => rest.parse().ok().map(Self::Address),
+            "ids" => rest.parse().ok().map(Self::Ids),
             "publish" => {
                 let mut fields = rest.split(' ');
                 let protocol = match fields.next()? {
@@ -306,9 +314,13 @@ fn journal(name: &str) -> String {
     format!("{name}/journal")
 }
 
-/// The link that says whose the address is, below the root.
-fn lease(address: Ipv4Addr) -> String {
-    format!("{LEASES}/{address}")
+/// The link that says whose an address or a block of ids is, below the root.
+fn lease(entry: &Entry) -> String {
+    match entry {
+        Entry::Address(address) => format!("{LEASES}/{address}"),
+        Entry::Ids(first) => format!("{LEASES}/ids-{first}"),
+        Entry::Cgroup(_) | Entry::Publish(_) => LEASES.into(),
+    }
 }
 
 /// Lines with their newline; what follows the last one was cut short by a crash.

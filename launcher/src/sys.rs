@@ -2,12 +2,13 @@
 //!
 //! Each function opens with the prototype of its man page. Nothing here decides anything.
 
+use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, loop_config};
 use linux_raw_sys::{general as uapi, netlink};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions};
 use sc::syscall;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 
 /// What the child of [`clone3_exec`] becomes, made before so that the child has nothing left to do.
@@ -20,20 +21,25 @@ pub struct Exec<'a> {
     pub status: BorrowedFd<'a>,
     /// A `plan::Report`.
     pub failure: [u8; 8],
+    /// Whether the child first waits for a byte from `status`, and then becomes root of its user namespace.
+    pub waits: bool,
 }
 
 /// `long clone3(struct clone_args *cl_args, size_t size)`, and in the child at once
 /// `int execveat(int dirfd, "", char *const argv[], char *const envp[], AT_EMPTY_PATH)`.
 ///
-/// The child starts in the cgroup `leaf`, with all signal handlers at their defaults and an empty environment.
-pub fn clone3_exec(flags: u64, leaf: BorrowedFd<'_>, exec: &Exec<'_>) -> Result<(Pid, OwnedFd)> {
+/// The child starts in the cgroup `leaf`, where there is one, with all signal handlers at their defaults and an empty environment.
+pub fn clone3_exec(flags: u64, leaf: Option<BorrowedFd<'_>>, exec: &Exec<'_>) -> Result<(Pid, OwnedFd)> {
     let mut arguments: Vec<*const c_char> = exec.arguments.iter().map(|argument| argument.as_ptr()).collect();
     arguments.push(ptr::null());
     let environment = [ptr::null::<c_char>()];
     let mut failure = exec.failure;
     let mut pidfd: RawFd = -1;
     let args = uapi::clone_args {
-        flags: flags | u64::from(uapi::CLONE_PIDFD) | uapi::CLONE_INTO_CGROUP | uapi::CLONE_CLEAR_SIGHAND,
+        flags: flags
+            | u64::from(uapi::CLONE_PIDFD)
+            | uapi::CLONE_CLEAR_SIGHAND
+            | leaf.map_or(0, |_| uapi::CLONE_INTO_CGROUP),
         pidfd: &raw mut pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
@@ -43,16 +49,19 @@ pub fn clone3_exec(flags: u64, leaf: BorrowedFd<'_>, exec: &Exec<'_>) -> Result<
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: leaf.as_raw_fd() as u64,
+        cgroup: leaf.map_or(0, |leaf| leaf.as_raw_fd() as u64),
     };
     // SAFETY: args outlives the call; CLONE_VM is not set, so the child has its own copy of everything, and it
     // touches only this function's locals before exec or exit.
     let pid = unsafe { syscall!(CLONE3, &raw const args, size_of::<uapi::clone_args>()) };
     if pid == 0 {
         let (program, flags) = (exec.program.as_raw_fd(), uapi::AT_EMPTY_PATH);
-        // SAFETY: an empty path and two NULL-terminated arrays of strings, all alive across the call.
-        let result =
-            unsafe { syscall!(EXECVEAT, program, c"".as_ptr(), arguments.as_ptr(), environment.as_ptr(), flags) };
+        let mut result = if exec.waits { become_namespace_root(exec.status) } else { 0 };
+        if result == 0 {
+            // SAFETY: an empty path and two NULL-terminated arrays of strings, all alive across the call.
+            result =
+                unsafe { syscall!(EXECVEAT, program, c"".as_ptr(), arguments.as_ptr(), environment.as_ptr(), flags) };
+        }
         failure[4..].copy_from_slice(&(result.wrapping_neg() as i32).to_le_bytes());
         // SAFETY: writes a live buffer of the length given; nobody reads the result.
         unsafe { syscall!(WRITE, exec.status.as_raw_fd(), failure.as_ptr(), failure.len()) };
@@ -65,6 +74,138 @@ pub fn clone3_exec(flags: u64, leaf: BorrowedFd<'_>, exec: &Exec<'_>) -> Result<
     // SAFETY: CLONE_PIDFD stored a new fd, close-on-exec, that nothing else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok((Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?, pidfd))
+}
+
+/// In the child of [`clone3_exec`], whose ids mean nothing in its user namespace before the maps are written, and which
+/// would lose all capabilities with the exec: the raw result of the call that failed, or 0.
+fn become_namespace_root(status: BorrowedFd<'_>) -> usize {
+    let mut byte = 0u8;
+    // SAFETY: reads one byte into a live local.
+    let length = unsafe { syscall!(READ, status.as_raw_fd(), &raw mut byte, 1) };
+    if length != 1 {
+        // The launcher has given up, and knows why.
+        return (Errno::PIPE.raw_os_error() as usize).wrapping_neg();
+    }
+    // SAFETY: no group is passed. It is not permitted where the user's own groups have to stay, and they stay.
+    unsafe { syscall!(SETGROUPS, 0, 0) };
+    // SAFETY: takes three integers, and changes only this child.
+    match unsafe { syscall!(SETRESGID, 0, 0, 0) } {
+        // SAFETY: as above.
+        0 => unsafe { syscall!(SETRESUID, 0, 0, 0) },
+        failed => failed,
+    }
+}
+
+/// Runs a program with an empty environment, and waits for its exit status; 128+n where signal n ended it.
+pub fn run(program: &CStr, arguments: &[CString]) -> Result<u32> {
+    let mut pointers: Vec<*const c_char> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+    pointers.push(ptr::null());
+    let environment = [ptr::null::<c_char>()];
+    // SAFETY: without CLONE_VM the child has its own copy of everything, and it touches only this function's locals
+    // before exec or exit; no other thread could hold a lock of libc's.
+    let pid = unsafe { syscall!(CLONE, uapi::SIGCHLD, 0, 0, 0, 0) };
+    if pid == 0 {
+        // SAFETY: a path and two NULL-terminated arrays of strings, all alive across the call.
+        unsafe { syscall!(EXECVE, program.as_ptr(), pointers.as_ptr(), environment.as_ptr()) };
+        exit(127);
+    }
+    let pid = Pid::from_raw(check(pid)? as i32);
+    let (_, status) =
+        rustix::io::retry_on_intr(|| rustix::process::waitpid(pid, WaitOptions::empty()))?.ok_or(Errno::CHILD)?;
+    let status = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+    Ok(status.unwrap_or(127) as u32)
+}
+
+/// `int mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, { MOUNT_ATTR_IDMAP, userns_fd }, size)`.
+pub fn idmap(tree: &OwnedFd, userns: BorrowedFd<'_>) -> Result<()> {
+    let attributes = uapi::mount_attr {
+        attr_set: uapi::MOUNT_ATTR_IDMAP.into(),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: userns.as_raw_fd() as u64,
+    };
+    let flags = uapi::AT_EMPTY_PATH | uapi::AT_RECURSIVE;
+    // SAFETY: an empty path and a mount_attr of the size given, both alive across the call.
+    check(unsafe {
+        sc::syscall5(
+            uapi::__NR_mount_setattr as usize,
+            tree.as_raw_fd() as usize,
+            c"".as_ptr() as usize,
+            flags as usize,
+            &raw const attributes as usize,
+            size_of::<uapi::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// `int ioctl(int fd, unsigned long op, unsigned long argument)`, for operations whose argument is a number or a struct that
+/// is alive across the call.
+pub fn ioctl(fd: &OwnedFd, operation: u32, argument: usize) -> Result<usize> {
+    // SAFETY: the callers' operations, LOOP_CTL_GET_FREE and LOOP_CONFIGURE, read no more than a struct loop_config.
+    check(unsafe { syscall!(IOCTL, fd.as_raw_fd(), operation, argument) })
+}
+
+/// A read-only loop device over `file`, which goes when nobody uses it any more; loop(4).
+pub fn loop_configuration(file: RawFd, name: &CStr) -> loop_config {
+    // SAFETY: a struct of integers and arrays of them, for which zeros are a value.
+    let mut configuration: loop_config = unsafe { core::mem::zeroed() };
+    configuration.fd = file as u32;
+    configuration.info.lo_flags = LO_FLAGS_READ_ONLY as u32 | LO_FLAGS_AUTOCLEAR as u32;
+    // What losetup(8) shows; its last byte stays zero.
+    let places = configuration.info.lo_file_name.iter_mut().rev().skip(1).rev();
+    places.zip(name.to_bytes()).for_each(|(place, byte)| *place = *byte);
+    configuration
+}
+
+/// struct bpf_insn; linux/bpf.h.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct BpfInstruction {
+    /// What it does.
+    pub code: u8,
+    registers: u8,
+    /// How far it jumps, or where in memory it looks.
+    pub offset: i16,
+    immediate: i32,
+}
+
+impl BpfInstruction {
+    /// One, with its destination and its source register.
+    pub const fn new(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Self {
+        Self { code, registers: destination | source << 4, offset, immediate }
+    }
+}
+
+/// `int bpf(BPF_PROG_LOAD, …)` of a program for devices, and `int bpf(BPF_PROG_ATTACH, …)` of it to a cgroup.
+pub fn attach_device_program(cgroup: &OwnedFd, program: &[BpfInstruction]) -> Result<()> {
+    const PROG_LOAD: usize = 5;
+    const PROG_ATTACH: usize = 8;
+    const TYPE_CGROUP_DEVICE: u32 = 15;
+    const ATTACH_CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    // The members of union bpf_attr for the two commands, up to the last that is used.
+    #[repr(C)]
+    struct Load {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+    }
+    let license = c"";
+    let load = Load {
+        prog_type: TYPE_CGROUP_DEVICE,
+        insn_cnt: program.len() as u32,
+        insns: program.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+    };
+    // SAFETY: the kernel reads the attributes, the instructions and the license, all alive across the call.
+    let loaded = check(unsafe { syscall!(BPF, PROG_LOAD, &raw const load, size_of::<Load>()) })?;
+    // SAFETY: a new fd that nothing else owns.
+    let loaded = unsafe { OwnedFd::from_raw_fd(loaded as RawFd) };
+    let attach = [cgroup.as_raw_fd() as u32, loaded.as_raw_fd() as u32, ATTACH_CGROUP_DEVICE, ALLOW_MULTI];
+    // SAFETY: the kernel reads the attributes, which are alive across the call.
+    check(unsafe { syscall!(BPF, PROG_ATTACH, attach.as_ptr(), size_of_val(&attach)) }).map(drop)
 }
 
 /// `int close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)`: nothing that the caller left open reaches a container.

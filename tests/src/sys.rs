@@ -1,6 +1,7 @@
 //! The tests' raw system calls: all `unsafe` of this crate.
 
 use nix::libc;
+use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::Pid;
 use std::ffi::CString;
 use std::io;
@@ -33,6 +34,17 @@ pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     // SAFETY: both are strings with their NUL, alive across the call.
     let result = unsafe { libc::syscall(libc::SYS_renameat2, at, a.as_ptr(), at, b.as_ptr(), libc::RENAME_EXCHANGE) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `int sigaction(…, SIG_DFL)` of what a terminal and a shell send, for this process and what it starts.
+///
+/// # Panics
+/// Never: these signals can be set.
+pub fn restore_signals() {
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: no handler of anybody's is replaced, and SIG_DFL runs no code of this process.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("signals that can be set");
+    }
 }
 
 /// `int prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, struct sock_fprog *prog)`: from now on `socket(domain, _, protocol)`

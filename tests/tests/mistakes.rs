@@ -232,7 +232,7 @@ fn published_port_is_taken_for_others() {
 }
 
 #[test]
-fn other_users_than_root_are_told() {
+fn other_users_than_root_are_told_what_takes_root() {
     let host = Host::new();
     // Where that user can get at them.
     let bin = host.directory().join("bin");
@@ -245,8 +245,10 @@ fn other_users_than_root_are_told() {
             host.program(bin.join("kontena")).arg("--root").arg(host.state()).args(arguments).arg(host.demo());
         program.with(|command| _ = command.uid(65534).gid(65534))
     };
-    assert_refused(&host, as_nobody(&["run", "--net", "none"]), 125, &["not root", "sudo"]);
-    assert_refused(&host, as_nobody(&["run", "-p", "8080:80"]), 125, &["not root", "sudo"]);
+    assert_refused(&host, as_nobody(&["run", "--net", "bridge"]), 125, &["root", "sudo"]);
+    assert_refused(&host, as_nobody(&["run", "-p", "8080:80"]), 125, &["root"]);
+    assert_refused(&host, as_nobody(&["run", "--userns", "host"]), 125, &["root", "sudo"]);
+    assert_refused(&host, as_nobody(&["run"]), 125, &["state", "EACCES", "--root"]);
     let help = host.program(bin.join("kontena")).arg("--help").with(|command| _ = command.uid(65534).gid(65534)).run();
     assert!(help.ok().contains("Usage"));
 }

@@ -86,12 +86,14 @@ fn child_starts_in_leaf_cgroup() {
     let _ = launcher.finish().code(0);
 }
 
-/// What podman mounts by default, but for what it makes of the host's name resolution: target, type, options that must
-/// be there.
-const MOUNTS: [(&str, &str, &str); 8] = [
+/// What podman mounts by default: target, type, options that must be there.
+const MOUNTS: [(&str, &str, &str); 11] = [
     ("/", "overlay", "rw"),
     ("/dev", "tmpfs", "rw,nosuid,noexec"),
     ("/dev/pts", "devpts", "rw,nosuid,nodev,noexec"),
+    ("/etc/hostname", "tmpfs", "rw,nosuid"),
+    ("/etc/hosts", "tmpfs", "rw,nosuid"),
+    ("/etc/resolv.conf", "tmpfs", "rw,nosuid"),
     ("/dev/shm", "tmpfs", "rw,nosuid,nodev,noexec"),
     ("/dev/mqueue", "mqueue", "rw,nosuid,nodev,noexec"),
     ("/proc", "proc", "rw,nosuid,nodev,noexec"),

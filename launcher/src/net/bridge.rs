@@ -6,7 +6,7 @@ use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::net::netlink::{Protocol, Socket};
 use crate::net::{nft, rtnl};
-use crate::state::{Journal, Root};
+use crate::state::{Entry, Journal, Root};
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use rustix::process::Pid;
@@ -42,7 +42,7 @@ pub fn connect(root: &Root, journal: &mut Journal<'_>, init: Pid, container: &So
     let bridge = find_or_add_bridge(root, &host)?;
     for attempt in 0..ATTEMPTS {
         let address = candidate(journal.name(), attempt);
-        if !journal.lease(address)? {
+        if !journal.lease(Entry::Address(address))? {
             continue;
         }
         let host_end = host_end(address);
@@ -54,7 +54,7 @@ pub fn connect(root: &Root, journal: &mut Journal<'_>, init: Pid, container: &So
                 return Ok(address);
             }
             // The link of a container that has just ended, on its way out; or another state directory's.
-            Err(error) if error.errno() == Some(Errno::EXIST) => journal.end_lease(address),
+            Err(error) if error.errno() == Some(Errno::EXIST) => journal.end_lease(&Entry::Address(address)),
             Err(error) => return Err(error),
         }
     }

@@ -11,7 +11,7 @@ mod nft;
 mod publish;
 mod rtnl;
 
-use crate::config::{Config, Net};
+use crate::config::Config;
 use crate::error::{Context, Result};
 use crate::state::{Journal, Root};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,25 +19,29 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
+use std::net::Ipv4Addr;
+
 pub use nft::Table;
 pub use publish::{reserve, unpublish};
 
-/// Gives the container of `init` the network it is to have. Its init sets up the mounts meanwhile.
+/// What a container has of the host's network.
+pub struct Connected {
+    /// Its address on the bridge.
+    pub address: Ipv4Addr,
+    /// The nftables table, open, where a port is published.
+    pub table: Option<Table>,
+}
+
+/// Links the container of `init` to the bridge, while its init sets up the mounts.
 pub fn connect(
     config: &Config,
     root: &Root,
     journal: &mut Journal<'_>,
     init: Pid,
     pidfd: &OwnedFd,
-) -> Result<Option<Table>> {
-    match config.net {
-        Net::Host => Ok(None),
-        Net::None => rtnl::up_loopback(&socket_inside(pidfd)?).map(|()| None),
-        Net::Bridge => {
-            let address = bridge::connect(root, journal, init, &socket_inside(pidfd)?)?;
-            publish::publish(root, &config.publish, address)
-        }
-    }
+) -> Result<Connected> {
+    let address = bridge::connect(root, journal, init, &socket_inside(pidfd)?)?;
+    Ok(Connected { address, table: publish::publish(root, &config.publish, address)? })
 }
 
 /// Takes back one of the things that all containers share; `what` as it was recorded.

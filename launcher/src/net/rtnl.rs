@@ -25,13 +25,6 @@ fn advise(error: Error, missing: &str) -> Error {
     if error.errno() == Some(Errno::OPNOTSUPP) { error.advise(missing) } else { error }
 }
 
-/// Sets up `lo` of the container.
-pub fn up_loopback(container: &Socket) -> Result<()> {
-    let mut batch = Batch::default();
-    set_up(&mut batch, LOOPBACK_INDEX, "lo");
-    container.send(&batch)
-}
-
 /// Makes the bridge `name`, up, with a hardware address that stays as ports come and go. EEXIST is no error.
 pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
     let mut batch = Batch::default();

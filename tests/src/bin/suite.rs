@@ -21,6 +21,8 @@ const DISK: &str = "/dev/vda";
 const REPORT: &str = "/dev/hvc0";
 
 fn main() {
+    // A shell that was told to run this in the background has them ignored, and every program would inherit that.
+    tests::sys::restore_signals();
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let (directory, filters) = arguments.split_first().expect("usage: suite DIRECTORY [FILTER...]");
     let instruments = tests::instruments();

@@ -1,0 +1,262 @@
+//! User namespaces: which of the host's ids a container's are; user_namespaces(7), subuid(5), newuidmap(1).
+//!
+//! As root the maps are written here; an ordinary user may map nothing but its own id, and the rest by newuidmap(1) and
+//! newgidmap(1), where the host has them and grants a range. Must not change the owner of any file.
+
+use crate::config::{number, wrong};
+use crate::error::{Context, Error, Result};
+use crate::file::{self, CWD};
+use crate::state::{Entry, Journal};
+use crate::sys;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{OFlags, fchown, fstatfs};
+use rustix::io::Errno;
+use rustix::process::{Gid, Pid, Uid, getegid, geteuid};
+use std::ffi::CString;
+
+/// `--userns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Userns {
+    /// The host's.
+    Host,
+    /// Its own, with ids of /etc/subuid and /etc/subgid that no other container has.
+    Auto,
+    /// Its own, with these ids.
+    Map(Vec<Range>),
+}
+
+/// A range of ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    container: u32,
+    host: u32,
+    size: u32,
+}
+
+/// The maps of a container's user namespace.
+pub struct Maps {
+    uids: Vec<Range>,
+    gids: Vec<Range>,
+    /// Whether it is an ordinary user who has them written.
+    is_rootless: bool,
+}
+
+/// How many ids a container of root's has with `auto`.
+const IDS: u32 = 65536;
+/// Whose ranges these are, in /etc/subuid and /etc/subgid; the second is podman's.
+const OWNERS: [&str; 2] = ["kontena", "containers"];
+const FILES: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
+/// newuidmap(1) and newgidmap(1) are looked for here.
+const DIRECTORIES: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];
+const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
+
+/// `host`, `auto` or `map=CONTAINER:HOST:SIZE[,…]`.
+pub fn parse(text: &str) -> Result<Userns> {
+    let range = |text: &str| {
+        let mut numbers = text.split(':').map(|text| number(text).and_then(|number| u32::try_from(number).ok()));
+        let (container, host, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let fits = |first: u32| first.checked_add(size).is_some();
+        (numbers.next().is_none() && size > 0 && fits(container) && fits(host)).then_some(Range {
+            container,
+            host,
+            size,
+        })
+    };
+    let ranges = |text: &str| text.split(',').map(range).collect::<Option<Vec<_>>>();
+    match text {
+        "host" => Ok(Userns::Host),
+        "auto" => Ok(Userns::Auto),
+        _ => text.strip_prefix("map=").and_then(ranges).map(Userns::Map).ok_or_else(|| {
+            let hint = "not a user namespace: give host, auto or map=CONTAINER:HOST:SIZE, as map=0:100000:65536";
+            wrong("--userns", text, hint)
+        }),
+    }
+}
+
+impl Maps {
+    /// What `--userns` stands for here; `None` where the container stays in the host's namespace.
+    pub fn find(userns: Option<&Userns>, is_root: bool, journal: &mut Journal<'_>) -> Result<Option<Self>> {
+        let default = if is_root { Userns::Host } else { Userns::Auto };
+        let (uids, gids) = match userns.unwrap_or(&default) {
+            Userns::Host if is_root => return Ok(None),
+            Userns::Host => {
+                let hint = "only root may do without one: leave it out, or run kontena with sudo";
+                return Err(Error::usage(format_args!("--userns host"), hint));
+            }
+            Userns::Map(ranges) => (ranges.clone(), ranges.clone()),
+            Userns::Auto if is_root => lease(journal)?,
+            Userns::Auto => own(),
+        };
+        Ok(Some(Self { uids, gids, is_rootless: !is_root }))
+    }
+
+    /// Whether the container has this gid.
+    pub fn has_gid(&self, gid: u32) -> bool {
+        self.gids.iter().any(|range| (range.container..range.container + range.size).contains(&gid))
+    }
+
+    /// Gives stdio to uid 0 of the container where it is a pipe, which can be nobody else's way to anything: root's would
+    /// have no owner inside.
+    pub fn own_pipes(&self) {
+        const PIPEFS_MAGIC: u32 = 0x5049_5045;
+        let root = |ranges: &[Range]| ranges.iter().find(|range| range.container == 0).map(|range| range.host);
+        let (Some(uid), Some(gid), false) = (root(&self.uids), root(&self.gids), self.is_rootless) else { return };
+        for fd in [0, 1, 2].map(sys::standard_fd) {
+            if fstatfs(fd).is_ok_and(|fs| fs.f_type as u32 == PIPEFS_MAGIC) {
+                let _ = fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            }
+        }
+    }
+
+    /// Whether a file of this owner is one of the container's already.
+    pub fn has_owner(&self, host: u32) -> bool {
+        self.is_rootless || self.uids.iter().any(|range| (range.host..range.host + range.size).contains(&host))
+    }
+
+    /// Writes the maps of the namespace that `child` is the first process of, before it execs.
+    pub fn write(&self, child: Pid) -> Result<()> {
+        let process = format!("/proc/{}", child.as_raw_pid());
+        let alone = self.is_rootless && self.uids.len() == 1 && self.uids[0].size == 1;
+        if self.is_rootless && !alone {
+            for (helper, ranges) in HELPERS.into_iter().zip([&self.uids, &self.gids]) {
+                run(helper, child, ranges)?;
+            }
+            return Ok(());
+        }
+        if alone {
+            // The price for a gid_map without privileges; user_namespaces(7).
+            let path = format!("{process}/setgroups");
+            file::write(CWD, &path, "deny").context(format_args!("write {path}"), "")?;
+        }
+        for (name, ranges) in [("gid_map", &self.gids), ("uid_map", &self.uids)] {
+            let path = format!("{process}/{name}");
+            let lines: String =
+                ranges.iter().map(|Range { container, host, size }| format!("{container} {host} {size}\n")).collect();
+            let hint = "ranges must not overlap, and no id may be beyond the caller's own namespace: look at --userns";
+            file::write(CWD, &path, &lines).context(format_args!("write {path}"), hint)?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows the files of a tree to the users of `child`'s namespace as theirs, with the ids they have on the host.
+pub fn show_to(child: Pid, tree: &OwnedFd, what: &str) -> Result<()> {
+    let path = format!("/proc/{}/ns/user", child.as_raw_pid());
+    let namespace = file::open(CWD, &path, OFlags::RDONLY).context(format_args!("open {path}"), "")?;
+    let hint = "its file system, or one mounted below it, has no idmapped mounts on this kernel: put it on ext4, xfs, btrfs \
+                or an erofs image, or give its files to the ids of --userns map=…";
+    sys::idmap(tree, namespace.as_fd()).context(format_args!("idmap {what}"), hint)
+}
+
+/// Why there is no user namespace for `errno`, and which setting forbids it.
+pub fn why_refused(errno: Errno) -> String {
+    let is = |path: &str, value: &str| file::read_text(CWD, path).trim_ascii_end() == value;
+    if is("/proc/sys/user/max_user_namespaces", "0") {
+        return "the host forbids user namespaces: sysctl user.max_user_namespaces is 0".into();
+    }
+    if !geteuid().is_root() {
+        if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+            return "the host forbids user namespaces to users: sysctl kernel.unprivileged_userns_clone is 0".into();
+        }
+        if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+            return "AppArmor takes away what a user namespace gives: sysctl \
+                    kernel.apparmor_restrict_unprivileged_userns is 1; it takes a profile for kontena, or 0"
+                .into();
+        }
+    }
+    match errno {
+        Errno::NOSPC => "a limit of user namespaces is reached: sysctl user.max_user_namespaces".into(),
+        Errno::PERM => "user namespaces are refused here: in a chroot, by a filter of system calls, or by a security \
+                        module"
+            .into(),
+        _ => "the kernel lacks user namespaces: CONFIG_USER_NS".into(),
+    }
+}
+
+/// A block of the host's subordinate ids that no other container has.
+fn lease(journal: &mut Journal<'_>) -> Result<(Vec<Range>, Vec<Range>)> {
+    let find = |file| OWNERS.into_iter().map(|owner| subordinate(file, &[owner])).find(|ranges| !ranges.is_empty());
+    let [Some(uids), Some(gids)] = FILES.map(find) else {
+        let hint = "no ids are set aside for it: put kontena:100000:6553600 into /etc/subuid and /etc/subgid, or give \
+                    --userns map=…";
+        return Err(Error::usage(format_args!("--userns auto"), hint));
+    };
+    let blocks = |ranges: &[(u32, u32)]| -> Vec<u32> {
+        ranges.iter().flat_map(|(first, size)| (0..size / IDS).map(move |block| first + block * IDS)).collect()
+    };
+    let (uids, gids) = (blocks(&uids), blocks(&gids));
+    for (uid, gid) in uids.into_iter().zip(gids) {
+        if journal.lease(Entry::Ids(uid))? {
+            let range = |host| vec![Range { container: 0, host, size: IDS }];
+            return Ok((range(uid), range(gid)));
+        }
+        journal.end_lease(&Entry::Ids(uid));
+    }
+    let hint = "every block of 65536 ids in /etc/subuid is another container's: stop one, or set more aside";
+    Err(Error::usage(format_args!("--userns auto"), hint))
+}
+
+/// An ordinary user's own ids as 0 and, where it is granted any, its subordinate ones from 1 on.
+fn own() -> (Vec<Range>, Vec<Range>) {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let number = uid.to_string();
+    let passwd = file::read_text(CWD, "/etc/passwd");
+    let name = passwd.lines().find(|line| line.split(':').nth(2) == Some(&number));
+    let owners = [name.and_then(|line| line.split(':').next()).unwrap_or_default(), &number];
+    let more = FILES.map(|file| subordinate(file, &owners));
+    let with = |own, ranges: &[(u32, u32)]| {
+        let mut all = vec![Range { container: 0, host: own, size: 1 }];
+        let mut container = 1;
+        for (host, size) in ranges {
+            all.push(Range { container, host: *host, size: *size });
+            container = container.saturating_add(*size);
+        }
+        all
+    };
+    if more.iter().any(Vec::is_empty) || HELPERS.iter().any(|helper| find_helper(helper).is_none()) {
+        return (with(uid, &[]), with(gid, &[]));
+    }
+    (with(uid, &more[0]), with(gid, &more[1]))
+}
+
+/// First id and size of each range that one of `owners` has; subuid(5): `owner:first:size`.
+fn subordinate(file: &str, owners: &[&str]) -> Vec<(u32, u32)> {
+    let range = |line: &str| {
+        let mut fields = line.split(':');
+        let owner = fields.next().filter(|owner| !owner.is_empty())?;
+        let (first, size): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.trim_ascii().parse().ok()?);
+        (owners.contains(&owner) && first.checked_add(size).is_some()).then_some((first, size))
+    };
+    file::read_text(CWD, file).lines().filter_map(range).collect()
+}
+
+fn find_helper(name: &str) -> Option<CString> {
+    let exists = |path: &String| file::open(CWD, path, OFlags::PATH).is_ok();
+    DIRECTORIES
+        .map(|directory| format!("{directory}/{name}"))
+        .into_iter()
+        .find(exists)
+        .and_then(|path| file::c_path(&path).ok())
+}
+
+/// `newuidmap PID CONTAINER HOST SIZE…`
+fn run(helper: &str, child: Pid, ranges: &[Range]) -> Result<()> {
+    let hint = "an ordinary user maps more than its own id by newuidmap and newgidmap: install Debian's uidmap package";
+    let Some(path) = find_helper(helper) else {
+        return Err(Error::usage(format_args!("{helper} is not installed"), hint));
+    };
+    let mut arguments = vec![path.clone(), c_number(child.as_raw_pid() as u32)];
+    for Range { container, host, size } in ranges {
+        arguments.extend([container, host, size].map(|number| c_number(*number)));
+    }
+    let status = sys::run(&path, &arguments).context(format_args!("run {helper}"), hint)?;
+    if status == 0 {
+        return Ok(());
+    }
+    let hint = "it says why; look at the user's lines in /etc/subuid and /etc/subgid";
+    Err(Error::usage(format_args!("{helper} has refused the map"), hint))
+}
+
+fn c_number(number: u32) -> CString {
+    CString::new(number.to_string()).unwrap_or_default()
+}
