@@ -30,6 +30,11 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     // What can be done while PID 1 makes the other mounts.
     setsid().map_err(fail(Step::Session, 0))?;
     caps::bound(plan.capabilities).map_err(fail(Step::Capabilities, 0))?;
+    if plan.seccomp == 1 {
+        // While CAP_SYS_ADMIN is still there, which it takes where no_new_privs is not wanted. All that is done from here
+        // on, the payload may do, too.
+        seccomp::install(plan.capabilities).map_err(fail(Step::Seccomp, 0))?;
+    }
     // Unless a volume may bring its own /etc/passwd.
     let prepared = if plan.volumes.is_empty() { Some(prepare(plan, root)?) } else { None };
 
@@ -57,10 +62,6 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
         set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
     }
     let capabilities = if user.uid == 0 { plan.capabilities } else { plan.ambient };
-    if plan.seccomp == 1 {
-        // While CAP_SYS_ADMIN is still there, which it takes where no_new_privs is not wanted.
-        seccomp::install(capabilities).map_err(fail(Step::Seccomp, 0))?;
-    }
     if user.uid != 0 && capabilities != 0 {
         caps::keep().map_err(fail(Step::Capabilities, 0))?;
     }

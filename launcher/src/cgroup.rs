@@ -4,6 +4,7 @@
 //! any process of a container, which is what CLONE_INTO_CGROUP is for, nor anybody else's.
 
 use crate::config::Config;
+use crate::devices;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::limits::Limit;
@@ -83,8 +84,12 @@ impl Leaf {
         let make = || file::c_path(path).and_then(|path| mkdir(&*path, Mode::from_raw_mode(0o755)));
         let made = match make() {
             Err(Errno::NOENT) => {
+                let mut made = false;
                 for parent in ancestors(path) {
-                    make_shared_directory(parent, record)?;
+                    made = make_shared_directory(parent, record)?;
+                }
+                if made && let Some(parent) = ancestors(path).last() {
+                    file::open(CWD, parent, OFlags::DIRECTORY).iter().for_each(devices::confine_all_below);
                 }
                 make()
             }
@@ -236,12 +241,14 @@ fn mount_hierarchy(path: &str, record: Record<'_>) -> Result<()> {
         .context(format_args!("mount cgroup2 on {path}"), "the kernel needs CONFIG_CGROUPS")
 }
 
-fn make_shared_directory(path: &str, record: Record<'_>) -> Result<()> {
+/// Says whether it was missing.
+fn make_shared_directory(path: &str, record: Record<'_>) -> Result<bool> {
     if file::open(CWD, path, OFlags::PATH).is_ok() {
-        return Ok(());
+        return Ok(false);
     }
     record(&format!("directory {path}"))?;
     file::make_directories(path)
+        .map(|()| true)
         .context(format_args!("mkdir {path}"), "kontena needs write access to the cgroup2 hierarchy")
 }
 

@@ -93,14 +93,18 @@ impl Device {
 }
 
 /// Lets the processes of `leaf` use the default devices and `devices`, and no others.
+///
+/// Loading a program costs more than half of the rest of a start. So the one without `devices` is attached once, to the
+/// parent that kontena has made for its containers, and goes with it: see [`confine_all_below`].
 pub fn confine(leaf: &OwnedFd, devices: &[Device], capabilities: Capabilities) -> Result<()> {
+    if devices.is_empty() && sys::effective_device_programs(leaf).is_ok_and(|names| names == [NAME]) {
+        return Ok(());
+    }
     let mut code = BEGIN.to_vec();
     for device in devices {
         allow(&mut code, device.rule()?);
     }
-    DEFAULT.iter().for_each(|rule| allow(&mut code, *rule));
-    code.extend(end(0));
-    match sys::attach_device_program(leaf, &code) {
+    match attach(leaf, code, sys::LAST_PROGRAM) {
         // A kernel without it, or a host that does not let this launcher: then only those that could make themselves a node
         // are to be kept from it. All others have none but those of their /dev.
         Err(errno @ (Errno::INVAL | Errno::PERM | Errno::NOSYS)) => {
@@ -112,6 +116,21 @@ pub fn confine(leaf: &OwnedFd, devices: &[Device], capabilities: Capabilities) -
         }
         attached => attached.context(format_args!("attach the device program to the cgroup"), ""),
     }
+}
+
+/// Confines all that will run below `parent`, a cgroup that was just made, unless a leaf has a program of its own. Where
+/// that cannot be, each leaf gets its own.
+pub fn confine_all_below(parent: &OwnedFd) {
+    let _ = attach(parent, BEGIN.to_vec(), sys::OVERRIDABLE_PROGRAM);
+}
+
+/// The program's name, as bpftool(8) shows it. It changes with [`DEFAULT`]: what has the name is trusted to be it.
+const NAME: [u8; 16] = *b"kontena_device1\0";
+
+fn attach(cgroup: &OwnedFd, mut code: Vec<BpfInstruction>, flags: u32) -> rustix::io::Result<()> {
+    DEFAULT.iter().for_each(|rule| allow(&mut code, *rule));
+    code.extend(end(0));
+    sys::attach_device_program(cgroup, &code, NAME, flags)
 }
 
 /// Registers: the context becomes access, type, major and minor number; struct bpf_cgroup_dev_ctx.

@@ -177,35 +177,96 @@ impl BpfInstruction {
     }
 }
 
-/// `int bpf(BPF_PROG_LOAD, …)` of a program for devices, and `int bpf(BPF_PROG_ATTACH, …)` of it to a cgroup.
-pub fn attach_device_program(cgroup: &OwnedFd, program: &[BpfInstruction]) -> Result<()> {
-    const PROG_LOAD: usize = 5;
-    const PROG_ATTACH: usize = 8;
+/// How a program is attached: it is the last word for all below, or gives way to one attached below; linux/bpf.h,
+/// BPF_F_ALLOW_OVERRIDE.
+pub const LAST_PROGRAM: u32 = 0;
+pub const OVERRIDABLE_PROGRAM: u32 = 1;
+
+const BPF_CGROUP_DEVICE: u32 = 6;
+
+/// `int bpf(int cmd, union bpf_attr *attr, unsigned int size)`, with the first members of the union that `cmd` knows.
+fn bpf<T>(command: u32, attributes: &mut T) -> Result<usize> {
+    // SAFETY: the kernel reads and writes no more of the attributes than their size, and what the callers below let them
+    // point to is alive across the call.
+    check(unsafe { syscall!(BPF, command, &raw mut *attributes, size_of::<T>()) })
+}
+
+fn bpf_fd<T>(command: u32, attributes: &mut T) -> Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    // SAFETY: the callers' commands give a new fd, which nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// BPF_PROG_LOAD of a program for devices, and BPF_PROG_ATTACH of it to a cgroup.
+pub fn attach_device_program(cgroup: &OwnedFd, program: &[BpfInstruction], name: [u8; 16], flags: u32) -> Result<()> {
+    const PROG_LOAD: u32 = 5;
+    const PROG_ATTACH: u32 = 8;
     const TYPE_CGROUP_DEVICE: u32 = 15;
-    const ATTACH_CGROUP_DEVICE: u32 = 6;
-    const ALLOW_MULTI: u32 = 2;
-    // The members of union bpf_attr for the two commands, up to the last that is used.
     #[repr(C)]
     struct Load {
-        prog_type: u32,
-        insn_cnt: u32,
-        insns: u64,
+        kind: u32,
+        length: u32,
+        program: u64,
         license: u64,
+        log: [u32; 2],
+        log_buffer: u64,
+        kernel_version: u32,
+        flags: u32,
+        name: [u8; 16],
     }
-    let license = c"";
-    let load = Load {
-        prog_type: TYPE_CGROUP_DEVICE,
-        insn_cnt: program.len() as u32,
-        insns: program.as_ptr() as u64,
-        license: license.as_ptr() as u64,
+    let (kind, length) = (TYPE_CGROUP_DEVICE, program.len() as u32);
+    let (program, license) = (program.as_ptr() as u64, c"".as_ptr() as u64);
+    let mut load =
+        Load { kind, length, program, license, log: [0; 2], log_buffer: 0, kernel_version: 0, flags: 0, name };
+    let loaded = bpf_fd(PROG_LOAD, &mut load)?;
+    bpf(PROG_ATTACH, &mut [cgroup.as_raw_fd() as u32, loaded.as_raw_fd() as u32, BPF_CGROUP_DEVICE, flags]).map(drop)
+}
+
+/// The names of the programs for devices that count for a cgroup, its own and those of the cgroups above it:
+/// BPF_PROG_QUERY, BPF_PROG_GET_FD_BY_ID and BPF_OBJ_GET_INFO_BY_FD. E2BIG where there are many.
+pub fn effective_device_programs(cgroup: &OwnedFd) -> Result<Vec<[u8; 16]>> {
+    const PROG_GET_FD_BY_ID: u32 = 13;
+    const OBJ_GET_INFO_BY_FD: u32 = 15;
+    const PROG_QUERY: u32 = 16;
+    const QUERY_EFFECTIVE: u32 = 1;
+    #[repr(C)]
+    struct Query {
+        cgroup: u32,
+        kind: u32,
+        flags: u32,
+        attach_flags: u32,
+        ids: u64,
+        count: u32,
+        padding: u32,
+    }
+    #[repr(C)]
+    struct GetInfo {
+        program: u32,
+        size: u32,
+        info: u64,
+    }
+    // struct bpf_prog_info, up to its name.
+    const NAME: usize = 64;
+    let mut ids = [0u32; 4];
+    let mut query = Query {
+        cgroup: cgroup.as_raw_fd() as u32,
+        kind: BPF_CGROUP_DEVICE,
+        flags: QUERY_EFFECTIVE,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr() as u64,
+        count: ids.len() as u32,
+        padding: 0,
     };
-    // SAFETY: the kernel reads the attributes, the instructions and the license, all alive across the call.
-    let loaded = check(unsafe { syscall!(BPF, PROG_LOAD, &raw const load, size_of::<Load>()) })?;
-    // SAFETY: a new fd that nothing else owns.
-    let loaded = unsafe { OwnedFd::from_raw_fd(loaded as RawFd) };
-    let attach = [cgroup.as_raw_fd() as u32, loaded.as_raw_fd() as u32, ATTACH_CGROUP_DEVICE, ALLOW_MULTI];
-    // SAFETY: the kernel reads the attributes, which are alive across the call.
-    check(unsafe { syscall!(BPF, PROG_ATTACH, attach.as_ptr(), size_of_val(&attach)) }).map(drop)
+    bpf(PROG_QUERY, &mut query)?;
+    let mut names = Vec::new();
+    for id in ids.get(..query.count as usize).ok_or(Errno::TOOBIG)? {
+        let program = bpf_fd(PROG_GET_FD_BY_ID, &mut [*id, 0, 0])?;
+        let mut info = [0u8; NAME + 16];
+        let (size, pointer) = (info.len() as u32, info.as_mut_ptr() as u64);
+        bpf(OBJ_GET_INFO_BY_FD, &mut GetInfo { program: program.as_raw_fd() as u32, size, info: pointer })?;
+        names.extend(info.last_chunk());
+    }
+    Ok(names)
 }
 
 /// `int close_range(3, ~0U, CLOSE_RANGE_CLOEXEC)`: nothing that the caller left open reaches a container.
