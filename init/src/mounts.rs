@@ -109,7 +109,11 @@ fn lay_over(lower: &OwnedFd, plan: &Plan<'_>) -> Result<OwnedFd> {
                 let root = fstat(lower)?;
                 chmodat(CWD, name, Mode::from_raw_mode(root.st_mode), rustix::fs::AtFlags::empty())?;
                 let owner = (Some(Uid::from_raw(root.st_uid)), Some(Gid::from_raw(root.st_gid)));
-                chownat(CWD, name, owner.0, owner.1, rustix::fs::AtFlags::empty())?;
+                match chownat(CWD, name, owner.0, owner.1, rustix::fs::AtFlags::empty()) {
+                    // An owner that this user namespace does not have.
+                    Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
+                    Err(errno) => return Err(errno),
+                }
             }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
@@ -185,10 +189,7 @@ pub fn mount_files(root: &OwnedFd, dev: &OwnedFd, files: List<'_, File<'_>>) -> 
         let mount = || -> Result<()> {
             let tree = clone_tree(dev, dev::file_name(index), false)?;
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            match find_or_make(root, &tree, file.target, resolve) {
-                Err(Errno::ROFS | Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => Ok(()),
-                target => attach(&tree, target?),
-            }
+            find_or_make(root, &tree, file.target, resolve).map_or(Ok(()), |target| attach(&tree, target))
         };
         mount().map_err(fail(Step::File, index))?;
     }

@@ -353,14 +353,11 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
     if format.is_some() && !run.stats {
         return Err(Error::usage(format_args!("--format"), "it is for what --stats prints: give that too"));
     }
-    let mut volumes = Vec::new();
-    let kinds: [(&[String], fn(&str) -> Result<Volume>); 3] =
-        [(&run.volume, volumes::volume), (&run.mount, volumes::mount), (&run.tmpfs, volumes::tmpfs)];
-    for (texts, parse) in kinds {
-        for text in texts {
-            volumes.push(parse(text)?);
-        }
-    }
+    let mut volumes = all(&run.volume, volumes::volume)?;
+    volumes.extend(all(&run.mount, volumes::mount)?);
+    volumes.extend(all(&run.tmpfs, volumes::tmpfs)?);
+    // What is mounted on comes before what is mounted in it, whatever the order of the options.
+    volumes.sort_by_key(Volume::depth);
     let mut given = Vec::new();
     for path in &run.env_file {
         given.extend(process::env_file(path)?);
@@ -407,7 +404,7 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         capabilities: caps::parse(&run.cap_add, &run.cap_drop)?,
         no_new_privileges: all(&run.security_opt, process::security_option)?.pop().unwrap_or(true),
         seccomp: run.seccomp.as_deref().map(process::seccomp).transpose()?.unwrap_or(true),
-        groups: all(&run.group_add, |text| config::user(Some(text)))?,
+        groups: all(&run.group_add, config::group)?,
         rlimits: all(&run.ulimit, process::ulimit)?,
         oom_score_adj: run.oom_score_adj.as_deref().map(process::oom_score_adj).transpose()?.unwrap_or_default(),
         umask: run.umask.as_deref().map(process::umask).transpose()?.unwrap_or(0o022),

@@ -36,7 +36,7 @@ pub struct Config {
     pub read_only: bool,
     /// `--overlay`: in memory, or in a directory.
     pub overlay: Option<Option<CString>>,
-    /// `-v`, `--mount` and `--tmpfs`, in the order given.
+    /// `-v`, `--mount` and `--tmpfs`, the least deep first.
     pub volumes: Vec<Volume>,
     /// `--shm-size`, in bytes.
     pub shm_size: u64,
@@ -58,7 +58,7 @@ pub struct Config {
     pub oom_score_adj: CString,
     /// `--umask`.
     pub umask: u32,
-    /// `--sysctl`, the names as paths.
+    /// `--sysctl`.
     pub sysctls: Vec<CString>,
     /// `--net`, where it is given.
     pub net: Option<Net>,
@@ -256,6 +256,14 @@ pub fn user(text: Option<&str>) -> Result<CString> {
         return Err(Error::usage(format_args!("--user \"\""), hint));
     }
     c_string(text.unwrap_or_default())
+}
+
+/// `--group-add`, the same for a group.
+pub fn group(text: &str) -> Result<CString> {
+    if text.is_empty() {
+        return Err(wrong("--group-add", text, "no group: give NAME|GID"));
+    }
+    c_string(text)
 }
 
 /// `--cgroup-parent`: a path of cgroup names below the cgroup2 mount, which begins with `/`; or one that begins with `.` or

@@ -203,7 +203,7 @@ fn clone(
         arguments: &[c"kontena-init", PLAN_ARGUMENT, &arguments[0], &arguments[1]],
         status: theirs.as_fd(),
         failure: Report { step: Step::ExecInit, index: 0, errno: 0 }.to_bytes(),
-        waits: maps.is_some(),
+        waits: maps.as_ref().map(|_| status.as_fd()),
     };
     let (pid, pidfd) = sys::clone3_exec(u64::from(flags), leaf.map(AsFd::as_fd), &exec).map_err(|errno| {
         let hint = match errno {

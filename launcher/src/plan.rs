@@ -132,6 +132,14 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
             minor: rustix::fs::minor(found.st_rdev as _),
         });
     }
+    let sysctls = config.sysctls.iter().map(|sysctl| {
+        // The key as a path below /proc/sys.
+        let end = sysctl.to_bytes().iter().position(|byte| *byte == b'=').unwrap_or(0);
+        let (key, value) = sysctl.to_bytes().split_at(end);
+        let path: Vec<u8> = key.iter().map(|byte| if *byte == b'.' { b'/' } else { *byte }).collect();
+        c_string([&path, value].concat())
+    });
+    let sysctls = sysctls.collect::<Result<Vec<_>>>()?;
     let names = names::files(config, net);
     let files: Vec<_> = names.iter().map(|(target, content)| File { target, content }).collect();
 
@@ -155,7 +163,7 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
         volumes: List::Items(&volumes),
         devices: List::Items(&devices),
         files: List::Items(&files),
-        sysctls: List::Items(&borrow(&config.sysctls)),
+        sysctls: List::Items(&borrow(&sysctls)),
         capabilities: config.capabilities.bounding & permitted,
         ambient: config.capabilities.ambient & permitted,
         no_new_privs: config.no_new_privileges.into(),

@@ -62,7 +62,7 @@ pub fn umask(text: &str) -> Result<u32> {
     mask.ok_or_else(|| wrong("--umask", text, "not a mask: give octal digits up to 0777"))
 }
 
-/// `KEY=VALUE` of a sysctl that the container has for itself, as a path below /proc/sys.
+/// `KEY=VALUE` of a sysctl that the container has for itself.
 pub fn sysctl(text: &str, net: Option<Net>) -> Result<CString> {
     const OWN: [&str; 8] = [
         "kernel.msg",
@@ -75,7 +75,7 @@ pub fn sysctl(text: &str, net: Option<Net>) -> Result<CString> {
         "net/",
     ];
     let wrong = |hint| wrong("--sysctl", text, hint);
-    let (key, value) = text.split_once('=').ok_or_else(|| wrong("give KEY=VALUE, as net.core.somaxconn=1024"))?;
+    let (key, _) = text.split_once('=').ok_or_else(|| wrong("give KEY=VALUE, as net.core.somaxconn=1024"))?;
     let good = key.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-/".contains(&c)) && !key.contains("..");
     if !good || !OWN.iter().any(|own| key.starts_with(own)) {
         return Err(wrong(
@@ -86,7 +86,7 @@ pub fn sysctl(text: &str, net: Option<Net>) -> Result<CString> {
     if key.starts_with("net") && net == Some(Net::Host) {
         return Err(wrong("with --net host it would change the host's: leave one of them out"));
     }
-    c_string(format!("{}={value}", key.replace('.', "/")))
+    c_string(text)
 }
 
 /// `true` or `false`, in docker's words for no-new-privileges.

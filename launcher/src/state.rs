@@ -229,6 +229,11 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// Gives back what others hold whose launcher is gone.
+    pub fn sweep(&self) {
+        let _ = self.root.sweep();
+    }
+
     /// The container's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -21,8 +21,9 @@ pub struct Exec<'a> {
     pub status: BorrowedFd<'a>,
     /// A `plan::Report`.
     pub failure: [u8; 8],
-    /// Whether the child first waits for a byte from `status`, and then becomes root of its user namespace.
-    pub waits: bool,
+    /// Where the child first waits for a byte from `status`, and then becomes root of its user namespace: the other end of
+    /// `status`, which the child must not hold open, or it would never see that the launcher is gone.
+    pub waits: Option<BorrowedFd<'a>>,
 }
 
 /// `long clone3(struct clone_args *cl_args, size_t size)`, and in the child at once
@@ -56,7 +57,7 @@ pub fn clone3_exec(flags: u64, leaf: Option<BorrowedFd<'_>>, exec: &Exec<'_>) ->
     let pid = unsafe { syscall!(CLONE3, &raw const args, size_of::<uapi::clone_args>()) };
     if pid == 0 {
         let (program, flags) = (exec.program.as_raw_fd(), uapi::AT_EMPTY_PATH);
-        let mut result = if exec.waits { become_namespace_root(exec.status) } else { 0 };
+        let mut result = exec.waits.map_or(0, |launchers| become_namespace_root(launchers, exec.status));
         if result == 0 {
             // SAFETY: an empty path and two NULL-terminated arrays of strings, all alive across the call.
             result =
@@ -78,7 +79,9 @@ pub fn clone3_exec(flags: u64, leaf: Option<BorrowedFd<'_>>, exec: &Exec<'_>) ->
 
 /// In the child of [`clone3_exec`], whose ids mean nothing in its user namespace before the maps are written, and which
 /// would lose all capabilities with the exec: the raw result of the call that failed, or 0.
-fn become_namespace_root(status: BorrowedFd<'_>) -> usize {
+fn become_namespace_root(launchers: BorrowedFd<'_>, status: BorrowedFd<'_>) -> usize {
+    // SAFETY: the child's own copy, which nothing in it uses.
+    unsafe { syscall!(CLOSE, launchers.as_raw_fd()) };
     let mut byte = 0u8;
     // SAFETY: reads one byte into a live local.
     let length = unsafe { syscall!(READ, status.as_raw_fd(), &raw mut byte, 1) };

@@ -185,12 +185,15 @@ fn lease(journal: &mut Journal<'_>) -> Result<(Vec<Range>, Vec<Range>)> {
         ranges.iter().flat_map(|(first, size)| (0..size / IDS).map(move |block| first + block * IDS)).collect()
     };
     let (uids, gids) = (blocks(&uids), blocks(&gids));
-    for (uid, gid) in uids.into_iter().zip(gids) {
-        if journal.lease(Entry::Ids(uid))? {
-            let range = |host| vec![Range { container: 0, host, size: IDS }];
-            return Ok((range(uid), range(gid)));
+    for _ in 0..2 {
+        for (uid, gid) in uids.iter().zip(&gids) {
+            if journal.lease(Entry::Ids(*uid))? {
+                let range = |host: &u32| vec![Range { container: 0, host: *host, size: IDS }];
+                return Ok((range(uid), range(gid)));
+            }
         }
-        journal.end_lease(&Entry::Ids(uid));
+        // Some may be those of launchers that were killed.
+        journal.sweep();
     }
     let hint = "every block of 65536 ids in /etc/subuid is another container's: stop one, or set more aside";
     Err(Error::usage(format_args!("--userns auto"), hint))

@@ -32,6 +32,11 @@ impl Volume {
         Self { source, target, attributes, propagation: MS_PRIVATE, idmap: false, options }
     }
 
+    /// How many directories deep it is in the container.
+    pub fn depth(&self) -> usize {
+        self.target.to_bytes().split(|byte| *byte == b'/').filter(|part| !matches!(part, [] | [b'.'])).count()
+    }
+
     /// Changes what `option` says; `None` where it says nothing.
     fn set(&mut self, option: &str) -> Option<()> {
         let (attribute, on) = match option {

@@ -136,6 +136,13 @@ impl Host {
         self.kontena_run().args(["--net", "none"]).args(options).arg(self.debian()).args(["sh", "-c", script])
     }
 
+    /// `kontena run --net none OPTIONS` of the intruder in the demo rootfs.
+    pub fn intrude(&self, options: &[&str], arguments: &[&str]) -> Program<'_> {
+        let volume = format!("{}:/intruder:ro", crate::intruder().display());
+        let options = [&["--net", "none", "-v", &volume], options].concat();
+        self.run(&options, self.demo(), &["/intruder"]).args(arguments)
+    }
+
     /// Starts nginx of the demo rootfs with `options`, and waits until it answers inside.
     ///
     /// # Panics

@@ -51,3 +51,13 @@ pub fn launcher() -> PathBuf {
 pub fn init() -> PathBuf {
     provided("KONTENA_BIN_DIR").join("kontena-init")
 }
+
+/// The program that tests run inside containers.
+pub fn intruder() -> PathBuf {
+    provided("KONTENA_INTRUDER")
+}
+
+/// The directory of the images of the demo rootfs.
+pub fn images() -> PathBuf {
+    provided("KONTENA_IMAGES")
+}

@@ -24,6 +24,37 @@ pub fn system_call(pid: Pid) -> Option<(u64, [u64; 6])> {
     (written > 0 && kind.to_ne_bytes()[0] == PTRACE_SYSCALL_INFO_ENTRY).then_some((number, arguments))
 }
 
+/// `long syscall(long number, ...)`: what it gives, or the errno.
+///
+/// # Errors
+/// The kernel's.
+pub fn call(number: i64, [a, b, c, d, e, f]: [i64; 6]) -> nix::Result<i64> {
+    // SAFETY: in a process that does nothing else; a pointer that is none is the kernel's to refuse.
+    nix::errno::Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
+}
+
+/// getpid(2) of another architecture's table: `int80` is i386's, `x32` is x32's. The pid, or what came instead.
+///
+/// # Panics
+/// Where this architecture has no such thing.
+pub fn foreign_call(which: &str) -> i64 {
+    #[cfg(target_arch = "x86_64")]
+    match which {
+        "int80" => {
+            let mut result: i64 = 20;
+            // SAFETY: getpid takes nothing; the kernel's entry for i386 clears r8 to r11.
+            unsafe {
+                std::arch::asm!("int 0x80", inout("rax") result, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+            }
+            result
+        }
+        "x32" => call(0x4000_0000 | libc::SYS_getpid, [0; 6]).unwrap_or(-1),
+        other => panic!("{other}?"),
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    panic!("{which}?")
+}
+
 /// `int renameat2(AT_FDCWD, const char *a, AT_FDCWD, const char *b, RENAME_EXCHANGE)`.
 ///
 /// # Errors

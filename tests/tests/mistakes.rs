@@ -247,7 +247,6 @@ fn other_users_than_root_are_told_what_takes_root() {
     };
     assert_refused(&host, as_nobody(&["run", "--net", "bridge"]), 125, &["root", "sudo"]);
     assert_refused(&host, as_nobody(&["run", "-p", "8080:80"]), 125, &["root"]);
-    assert_refused(&host, as_nobody(&["run", "--userns", "host"]), 125, &["root", "sudo"]);
     assert_refused(&host, as_nobody(&["run"]), 125, &["state", "EACCES", "--root"]);
     let help = host.program(bin.join("kontena")).arg("--help").with(|command| _ = command.uid(65534).gid(65534)).run();
     assert!(help.ok().contains("Usage"));
@@ -478,4 +477,89 @@ fn arguments_that_are_too_many_are_told() {
     let long = "x".repeat(100_000);
     let many: Vec<&str> = std::iter::once("/bin/true").chain(std::iter::repeat_n(long.as_str(), 15)).collect();
     let _ = host.run(&["--net", "none"], host.demo(), &many).run().ok();
+}
+
+#[test]
+fn options_of_isolation_are_strict() {
+    let host = Host::new();
+    let file = host.directory().join("file");
+    fs::write(&file, b"A\xff=1\n").unwrap();
+    let file = file.to_str().unwrap();
+    let table: [(&str, &[&str]); 17] = [
+        ("--cap-add", &["", "NOSUCH", "CAP_", "NET_RAW,KILL", "13", "CAP_CAP_KILL"]),
+        ("--cap-drop", &["", "nosuch", " ALL"]),
+        ("--security-opt", &["", "no-new-privileges=maybe", "apparmor=x", "label=disable"]),
+        ("--seccomp", &["", "Default", "/etc/profile.json"]),
+        (
+            "--ulimit",
+            &["", "nofile", "nofile=", "nofile=-2", "nofile=2:1", "nofile=x", "nosuch=1", "nofile=1:2:3", "NOFILE=1"],
+        ),
+        ("--oom-score-adj", &["", "1001", "-1001", "x", "1.5"]),
+        ("--umask", &["", "8", "01000", "-1", "+22", "0x1"]),
+        (
+            "--sysctl",
+            &[
+                "",
+                "kernel.shmmax",
+                "kernel.core_pattern=x",
+                "vm.swappiness=1",
+                "fs.file-max=1",
+                "net..x=1",
+                "net/../kernel/core_pattern=x",
+                "kernel.hostname=x",
+                "net.nosuch=1",
+                "kernel.shmmax=x",
+            ],
+        ),
+        ("--group-add", &["", "nosuch", "-1", "4294967295", "4294967296"]),
+        (
+            "--device",
+            &[
+                "",
+                "/dev/nosuch",
+                "/etc/passwd",
+                "/dev/null:relative",
+                "/dev/null:/dev/x:rwx",
+                "/dev/null:/dev/x:",
+                "/dev/null:/..:r",
+                "/dev/null:/dev/zero",
+                "/dev/null:/a:/b:/c",
+            ],
+        ),
+        ("--shm-size", &["", "0", "-1", "x", "1q"]),
+        (
+            "--mount",
+            &[
+                "",
+                "type=bind",
+                "type=bind,target=/x",
+                "type=bind,source=/nosuch,target=/x",
+                "type=tmpfs,source=/,target=/x",
+                "type=volume,target=/x",
+                "target=/x",
+                "type=tmpfs,target=x",
+                "type=tmpfs,target=/x,tmpfs-size=0",
+                "type=tmpfs,target=/x,nosuch",
+                "type=tmpfs,target=/x,bind-propagation=rslave",
+                "type=bind,source=/,target=/x,ro=maybe",
+            ],
+        ),
+        ("--volume", &["/:/x:rshared", "/:/x:ro,,", "/:/x:RO", "/:/x:idmap"]),
+        ("--tmpfs", &["/x:idmap", "/x:rslave"]),
+        ("--env-file", &["/nosuch", "/", file]),
+        ("--userns", &["", "keep-id", "map"]),
+        ("--overlay", &[]),
+    ];
+    for (option, values) in table {
+        for value in values {
+            let arguments = format!("{option}={value}");
+            let program = host.run(&["--net", "none", &arguments], host.debian(), &["/bin/true"]);
+            let line = program.run().refused(125);
+            let named = [option.trim_start_matches('-'), option.trim_start_matches("--").split('-').next().unwrap()];
+            let first = value.split([':', '=', ',']).next().unwrap();
+            let words = [named[0], named[1], first, "/x"];
+            let what = words.iter().any(|word| !word.is_empty() && line.contains(word));
+            assert!(what, "{option} {value}: {line}");
+        }
+    }
 }

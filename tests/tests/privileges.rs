@@ -53,6 +53,66 @@ fn another_user_than_root_has_no_capability() {
 }
 
 #[test]
+fn capabilities_are_added_and_dropped_by_name() {
+    let host = Host::new();
+    let (net_raw, chown, all) = (1 << 13, 1, "ALL");
+    // Of what kontena lacks itself, it gives nothing.
+    let ours = bits(&fs::read_to_string("/proc/self/status").unwrap(), "CapPrm");
+    let status = |options: &[&str]| host.sh(options, "cat /proc/self/status").run().ok();
+    for (options, expected) in [
+        (&["--cap-add", "NET_RAW"][..], DEFAULT | net_raw),
+        (&["--cap-add", "cap_net_raw", "--cap-drop", "CAP_CHOWN"], (DEFAULT | net_raw) & !chown),
+        (&["--cap-drop", all], 0),
+        (&["--cap-drop", all, "--cap-add", "CHOWN"], chown),
+        (&["--cap-add", all, "--cap-drop", "NET_RAW"], ((1 << 41) - 1) & !net_raw),
+    ] {
+        let status = status(options);
+        for set in ["CapBnd", "CapPrm", "CapEff"] {
+            assert_eq!(bits(&status, set), expected & ours, "{set} with {options:?}");
+        }
+        assert_eq!(bits(&status, "CapInh") | bits(&status, "CapAmb"), 0, "{options:?}");
+    }
+    // Another user has what was named for it, across execve(2), which takes the inheritable set; and no more.
+    let status = status(&["-u", "33", "--cap-add", "NET_RAW"]);
+    for set in ["CapPrm", "CapEff", "CapAmb", "CapInh"] {
+        assert_eq!(bits(&status, set), net_raw, "{set}");
+    }
+    assert_eq!(bits(&status, "CapBnd"), DEFAULT | net_raw);
+}
+
+#[test]
+fn process_gets_what_was_asked_for() {
+    let host = Host::new();
+    let options = [
+        "--ulimit",
+        "nofile=100:200",
+        "--ulimit",
+        "core=0",
+        "--umask",
+        "027",
+        "--oom-score-adj",
+        "500",
+        "--group-add",
+        "7",
+        "--group-add",
+        "video",
+        "-u",
+        "33",
+    ];
+    let script = "ulimit -n; ulimit -Hn; ulimit -c; umask; cat /proc/self/oom_score_adj; id -G";
+    assert_eq!(host.sh(&options, script).run().ok(), "100\n200\n0\n0027\n500\n33 7 44\n");
+    let options = ["--sysctl", "net.ipv4.ip_forward=1", "--sysctl", "kernel.shmmax=12345"];
+    let script =
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax; echo 0 > /proc/sys/kernel/shmmax || echo no";
+    assert_eq!(host.sh(&options, script).run().ok(), "1\n12345\nno\n");
+    assert_ne!(host.says("cat", &["/proc/sys/kernel/shmmax"]), "12345\n", "the host's own");
+    let file = host.directory().join("env");
+    fs::write(&file, "# comment\n\nA=1\nB=two words\n  C=3\nHOME\n").unwrap();
+    let program = host.sh(&["--env-file", file.to_str().unwrap(), "-e", "A=0"], "echo $A-$B-$C-$HOME");
+    assert_eq!(program.env("HOME", "/home/of/the/caller").run().ok(), "0-two words-3-/home/of/the/caller\n");
+}
+
+#[test]
 fn pid_1_keeps_the_capability_to_signal_alone() {
     let host = Host::new();
     let running = host.sh(&["--name", "web", "-u", "33"], "echo ready; exec sleep 600").start();

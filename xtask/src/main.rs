@@ -8,6 +8,7 @@ mod ci;
 mod debian;
 mod dist;
 mod host;
+mod image;
 mod initramfs;
 mod kernel;
 mod musl;

@@ -2,7 +2,7 @@
 //! the foreground, waits for its page, stays until kontena ends, and cleans up. It knows kontena only as its user does.
 
 use crate::arch::Arch;
-use crate::{dist, host, rootfs, step::spinner};
+use crate::{dist, host, image, rootfs, step::spinner};
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -20,6 +20,9 @@ pub struct Run {
     /// where the page is served, [IP:]HOST:CONTAINER (default 127.0.0.1:8080:80; 8080:80 for all the network)
     #[argh(option, short = 'p', default = "\"127.0.0.1:8080:80\".into()")]
     publish: String,
+    /// serve it from an image of the rootfs: erofs or squashfs (a directory)
+    #[argh(option)]
+    image: Option<String>,
 }
 
 /// How long the page may take before we give up.
@@ -31,9 +34,15 @@ const HEADING: &str = "<h1>Hello from kontena</h1>";
 pub fn run(options: &Run) -> Result<ExitCode> {
     let address = address(&options.publish)?;
     let pair = if host::prepared() { dist::plain_dir()? } else { dist::plain()? };
-    let rootfs = rootfs::build(Arch::native()?, &pair)?;
+    let arch = Arch::native()?;
+    let mut rootfs = rootfs::build(arch, &pair)?;
+    if let Some(kind) = &options.image {
+        rootfs = image::of_kind(arch, &rootfs, kind)?;
+    }
     if !host::is_root() {
-        return host::become_root(&["run", "--publish", &options.publish].map(String::from));
+        let mut arguments = ["run", "--publish", &options.publish].map(String::from).to_vec();
+        arguments.extend(options.image.iter().flat_map(|kind| ["--image".into(), kind.clone()]));
+        return host::become_root(&arguments);
     }
 
     let kontena = pair.join("kontena");

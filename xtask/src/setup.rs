@@ -45,6 +45,10 @@ pub const VM: &[Need] = &[
     Package { name: "xz-utils", proof: "xz" },
 ];
 
+/// To make images of the demo rootfs.
+pub const IMAGES: &[Need] =
+    &[Package { name: "erofs-utils", proof: "mkfs.erofs" }, Package { name: "squashfs-tools", proof: "mksquashfs" }];
+
 /// What gives the benchmark a private network.
 pub const BENCH: &[Need] =
     &[Package { name: "util-linux", proof: "unshare" }, Package { name: "iproute2", proof: "ip" }];

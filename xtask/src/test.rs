@@ -3,7 +3,7 @@
 //! makes one report. The pretend hosts in which they run are the tests' own business.
 
 use crate::arch::Arch;
-use crate::{debian, dist, host, rootfs, setup, step, vm};
+use crate::{debian, dist, host, image, rootfs, setup, step, vm};
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
 use serde_json::Value;
@@ -63,6 +63,8 @@ pub struct Suite {
     pub programs: PathBuf,
     /// What runs them.
     pub runner: PathBuf,
+    /// What they run in containers.
+    pub intruder: PathBuf,
 }
 
 impl Suite {
@@ -85,7 +87,8 @@ impl Suite {
         step::done("building the tests", start);
 
         let dir = arch.dir().join("suite");
-        let suite = Self { arch, programs: dir.join("programs"), runner: dir.join("suite") };
+        let suite =
+            Self { arch, programs: dir.join("programs"), runner: dir.join("suite"), intruder: dir.join("intruder") };
         rootfs::remove(&dir)?;
         fs::create_dir_all(&suite.programs)?;
         for message in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -94,6 +97,7 @@ impl Suite {
             if let (Some(program), Some(name)) = (message["executable"].as_str(), name) {
                 match name {
                     "suite" if !is_test => fs::copy(program, &suite.runner)?,
+                    "intruder" if !is_test => fs::copy(program, &suite.intruder)?,
                     _ if is_test => fs::copy(program, suite.programs.join(name))?,
                     _ => continue,
                 };
@@ -116,7 +120,9 @@ impl Suite {
             command.arg("-E").arg(&self.runner);
         }
         command.arg(programs).args(filter);
-        command.env("KONTENA_ROOTFS", rootfs::build(arch, &pair)?).env("KONTENA_BIN_DIR", pair);
+        let rootfs = rootfs::build(arch, &pair)?;
+        command.env("KONTENA_IMAGES", image::build(arch, &rootfs)?).env("KONTENA_INTRUDER", &self.intruder);
+        command.env("KONTENA_ROOTFS", rootfs).env("KONTENA_BIN_DIR", pair);
         command.env("KONTENA_DEBIAN_ROOTFS", debian::rootfs(arch)?).envs(page.map(|page| ("KONTENA_PAGE", page)));
         // One pipe for both, so that a failure's text stands where it belongs.
         let (reader, writer) = std::io::pipe()?;

@@ -6,7 +6,7 @@ use crate::arch::Arch;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::test::{Run, Suite};
-use crate::{debian, dist, rootfs, run, setup, step::spinner};
+use crate::{debian, dist, image, rootfs, run, setup, step::spinner};
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 use std::fs::{self, File};
@@ -64,8 +64,8 @@ const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "
 
 /// What the tests are told; the kernel puts what it does not know into its first process's environment. Nothing but the
 /// tests' own instruments is on PATH, and they are on a disk that nothing else uses.
-const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_ROOTFS=/rootfs KONTENA_DEBIAN_ROOTFS=/instruments \
-     KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 PATH=/instruments/usr/sbin:/instruments/usr/bin";
+const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_ROOTFS=/rootfs KONTENA_DEBIAN_ROOTFS=/instruments KONTENA_IMAGES=/images \
+     KONTENA_INTRUDER=/bin/intruder KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 PATH=/instruments/usr/sbin:/instruments/usr/bin";
 /// MiB, for overlays and pretend disks that are kept in memory.
 const SUITE_MEMORY: u32 = 2048;
 /// In seconds: emulation is ten to twenty times slower than this machine.
@@ -148,6 +148,8 @@ pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
             initramfs.file(name, 0o644, text.as_bytes());
         }
         initramfs.copy("bin/suite", &suite.runner)?;
+        initramfs.copy("bin/intruder", &suite.intruder)?;
+        initramfs.tree("images", &image::build(arch, &rootfs::build(arch, &dist::small(arch)?)?)?)?;
         initramfs.tree("tests", &suite.programs)
     })?;
     let mut command = vec!["/bin/suite", "/tests"];

@@ -1,0 +1,52 @@
+//! What tests run inside containers, to try what must not work: static, so that every rootfs will do.
+//!
+//! `intruder call NUMBER [ARGUMENT…]` makes one system call and says `ok` or the errno's name; `intruder foreign` makes one
+//! of another architecture; `intruder time CALLS` gives the nanoseconds of a getpid(2); `intruder look PATH…` reads files,
+//! and `intruder owner PATH…` says whose they are. Must not judge.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
+
+use std::env::args;
+use std::fs;
+use std::hint::black_box;
+use std::os::unix::fs::MetadataExt;
+use std::process::exit;
+use std::time::Instant;
+
+fn main() {
+    let arguments: Vec<String> = args().skip(1).collect();
+    let numbers = || arguments[1..].iter().map(|text| text.parse::<i64>().expect("a number"));
+    match &*arguments[0] {
+        "call" => {
+            let mut all = [0; 7];
+            all.iter_mut().zip(numbers()).for_each(|(place, number)| *place = number);
+            let [number, arguments @ ..] = all;
+            println!("{}", tests::sys::call(number, arguments).map_or_else(|errno| errno.to_string(), |_| "ok".into()));
+        }
+        "look" => arguments[1..].iter().for_each(|path| print!("{}", read(path))),
+        "owner" => {
+            for path in &arguments[1..] {
+                let metadata = fs::metadata(path).unwrap_or_else(|error| refused(path, &error));
+                println!("{}:{}", metadata.uid(), metadata.gid());
+            }
+        }
+        "foreign" => println!("{}", tests::sys::foreign_call(&arguments[1])),
+        "time" => {
+            let calls = numbers().next().expect("a number");
+            let start = Instant::now();
+            for _ in 0..calls {
+                black_box(tests::sys::call(nix::libc::SYS_getpid, [0; 6])).expect("getpid");
+            }
+            println!("{}", start.elapsed().as_nanos() as f64 / calls as f64);
+        }
+        other => panic!("{other}?"),
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| refused(path, &error))
+}
+
+fn refused(path: &str, error: &std::io::Error) -> ! {
+    eprintln!("{path}: {error}");
+    exit(1)
+}

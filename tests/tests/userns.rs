@@ -1,0 +1,311 @@
+//! User namespaces: root's containers with ids of their own, and containers of ordinary users.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, chown};
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use tests::{Container, Host, Program, images, instruments, intruder};
+
+/// Two containers' worth.
+const SUBORDINATE: &str = "kontena:100000:131072\n";
+/// Who is not root here.
+const USER: u32 = 4711;
+
+/// Sets ids aside, in files that the pretend host alone sees.
+fn set_aside(host: &Host, lines: &str) {
+    let etc = host.directory().join("etc");
+    fs::create_dir(&etc).unwrap();
+    for name in ["passwd", "group", "subuid", "subgid", "resolv.conf", "protocols", "services", "nsswitch.conf"] {
+        let content = fs::read(format!("/etc/{name}")).unwrap_or_default();
+        fs::write(etc.join(name), if name.starts_with("sub") { lines.as_bytes() } else { &content }).unwrap();
+    }
+    let _ = host.program("mount").arg("--bind").arg(&etc).arg("/etc").run().ok();
+}
+
+/// `kontena run OPTIONS` of the intruder, in a root whose file system has idmapped mounts on every kernel.
+fn intrude<'a>(host: &'a Host, options: &[&str], arguments: &[&str]) -> Program<'a> {
+    let volume = format!("{}:/run/intruder:ro", intruder().display());
+    let options = [&["--net", "none", "-v", &volume], options].concat();
+    host.run(&options, images().join("demo.erofs"), &["/run/intruder"]).args(arguments)
+}
+
+const MAP: &str = "/proc/self/uid_map";
+
+/// The numbers of a uid_map.
+fn map(text: &str) -> Vec<u32> {
+    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+#[test]
+fn auto_gives_each_container_ids_of_its_own() {
+    let host = Host::new();
+    set_aside(&host, SUBORDINATE);
+    let mut running = Vec::new();
+    let mut firsts = Vec::new();
+    for name in ["a", "b"] {
+        let options = ["--userns", "auto", "--name", name];
+        let mut container = Container::new(&host, name, intrude(&host, &options, &["time", "4000000000"]).start());
+        let init = container.init();
+        let read = |file: &str| fs::read_to_string(format!("/proc/{init}/{file}")).unwrap();
+        tests::wait_until("the map", || !read("uid_map").is_empty());
+        let [inside, first, size] = map(&read("uid_map"))[..] else { panic!("{}", read("uid_map")) };
+        assert_eq!((inside, size), (0, 65536));
+        assert_eq!(map(&read("gid_map")), [0, first, 65536]);
+        // What is root inside is one of them here.
+        tests::wait_until("its ids", || {
+            let status = read("status");
+            let uid = status.lines().find_map(|line| line.strip_prefix("Uid:\t")).unwrap();
+            uid.split('\t').all(|uid| uid == first.to_string())
+        });
+        firsts.push(first);
+        running.push(container);
+    }
+    firsts.sort_unstable();
+    assert_eq!(firsts, [100_000, 165_536]);
+    let line = intrude(&host, &["--userns", "auto"], &["look", MAP]).run().refused(125);
+    assert!(line.contains("/etc/subuid"), "{line}");
+    drop(running);
+    // A launcher that was killed gives its ids back to the next.
+    let out = intrude(&host, &["--userns", "auto"], &["look", MAP]).run().ok();
+    assert_eq!(map(&out)[2], 65536);
+    assert_eq!(map(&intrude(&host, &[], &["look", MAP]).run().ok()), [0, 0, u32::MAX], "not unless it is asked for");
+}
+
+#[test]
+fn ids_that_are_not_set_aside_are_told() {
+    let host = Host::new();
+    for lines in ["", "somebody:100000:65536\n", "kontena:1:x\n", "kontena:4294967295:65536\n", "kontena:100000:5\n"] {
+        let host_with = Host::new();
+        set_aside(&host_with, lines);
+        let line = intrude(&host_with, &["--userns", "auto"], &["look", MAP]).run().refused(125);
+        assert!(line.contains("/etc/subuid"), "{lines:?}: {line}");
+    }
+    for text in
+        ["", "no", "map=", "map=0:0", "map=0:0:0", "map=0:1:4294967295", "map=0:1:2:3", "map=a:b:c", "map=0:1:-1"]
+    {
+        let line = intrude(&host, &["--userns", text], &["look", MAP]).run().refused(125);
+        assert!(line.contains("--userns"), "{text}: {line}");
+    }
+}
+
+#[test]
+fn files_of_the_root_belong_to_the_container() {
+    let host = Host::new();
+    set_aside(&host, SUBORDINATE);
+    for userns in ["auto", "map=0:300000:65536"] {
+        let options = ["--userns", userns];
+        let out = intrude(&host, &options, &["owner", "/etc/passwd", "/dev", "/dev/pts/ptmx", "/proc/self"]).run().ok();
+        assert_eq!(out, "0:0\n0:0\n0:0\n0:0\n", "{userns}");
+    }
+    // A root that is given to the container's ids already is shown as it is.
+    let rootfs = host.demo_copy("given");
+    let _ = host.program("chown").args(["-R", "300000:300000"]).arg(&rootfs).run().ok();
+    let volume = format!("{}:/run/intruder:ro", intruder().display());
+    let options = ["--net", "none", "-v", &volume, "--userns", "map=0:300000:65536"];
+    let program = host.run(&options, &rootfs, &["/run/intruder", "owner", "/etc/passwd"]);
+    assert_eq!(program.run().ok(), "0:0\n");
+}
+
+#[test]
+fn files_of_a_volume_are_nobodys_unless_it_is_idmapped() {
+    let host = Host::new();
+    let etc = instruments().join("etc");
+    for (option, owner) in [("ro", "65534:65534\n"), ("ro,idmap", "0:0\n")] {
+        let volume = format!("{}:/volume:{option}", etc.display());
+        let options = ["--userns", "map=0:300000:65536", "-v", &volume];
+        assert_eq!(intrude(&host, &options, &["owner", "/volume/passwd"]).run().ok(), owner, "{option}");
+    }
+    let volume = format!("{}:/volume:idmap", etc.display());
+    let line = intrude(&host, &["-v", &volume], &["look", MAP]).run().refused(125);
+    assert!(line.contains("idmap") && line.contains("--userns"), "{line}");
+}
+
+#[test]
+fn root_of_a_user_namespace_is_nobody_on_the_host() {
+    let host = Host::new();
+    let secret = host.directory().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let volume = format!("{}:/run/secret:ro", secret.display());
+    let options = ["--userns", "map=0:300000:65536", "-v", &volume, "--cap-add", "ALL"];
+    let _ = intrude(&host, &options, &["look", "/run/secret"]).run().code(1);
+    assert_eq!(intrude(&host, &["-v", &volume], &["look", "/run/secret"]).run().ok(), "secret");
+    for number in [nix::libc::SYS_settimeofday, nix::libc::SYS_init_module, nix::libc::SYS_swapon] {
+        let out = intrude(&host, &options, &["call", &number.to_string(), "0", "0"]).run().ok();
+        // Some kernels lack modules or swap.
+        assert!(out.starts_with("EPERM") || out.starts_with("ENOSYS"), "{out}");
+    }
+}
+
+#[test]
+fn nginx_serves_from_a_user_namespace() {
+    let host = Host::new();
+    set_aside(&host, SUBORDINATE);
+    let options = ["--userns", "auto", "--name", "web", "-p", "8080:80", "--tmpfs", "/run", "--tmpfs", "/tmp"];
+    let running = host.run(&options, images().join("demo.erofs"), &["/usr/sbin/nginx"]).start();
+    let mut web = Container::new(&host, "web", running);
+    tests::wait_until("the page", || {
+        assert!(!web.has_ended(), "{}", web.stderr());
+        host.get("127.0.0.1:8080").is_ok()
+    });
+    assert!(host.get("127.0.0.1:8080").unwrap().contains("Hello from kontena"));
+    let _ = web.stop();
+}
+
+#[test]
+fn forbidden_user_namespaces_are_told_by_the_setting() {
+    let host = Host::new();
+    // In a user namespace of the test's own, whose limit is nobody else's.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let program = host.program("unshare").args(["-Ur", "sh", "-c", script, "sh"]).arg(tests::launcher());
+    let program = program.arg("--root").arg(host.directory().join("own")).args(["run", "--net", "none", "--userns"]);
+    let program = program.args(["map=0:0:1", "--cgroup-parent", &host.cgroup_parent_option()]);
+    let line = program.arg(host.demo()).arg("/bin/true").run().refused(125);
+    assert!(line.contains("user.max_user_namespaces is 0"), "{line}");
+}
+
+/// An ordinary user of a pretend host: where it has the pair, and its state.
+struct User<'a> {
+    host: &'a Host,
+    bin: PathBuf,
+}
+
+impl<'a> User<'a> {
+    fn new(host: &'a Host) -> Self {
+        let bin = host.directory().join("bin");
+        fs::create_dir(&bin).unwrap();
+        for file in [tests::launcher(), tests::init(), intruder()] {
+            fs::copy(&file, bin.join(file.file_name().unwrap())).unwrap();
+        }
+        fs::create_dir(host.state()).unwrap();
+        chown(&host.state(), Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).unwrap();
+        Self { host, bin }
+    }
+
+    /// `kontena OPTIONS` by this user.
+    fn kontena(&self) -> Program<'a> {
+        let program = self.host.program(self.bin.join("kontena")).arg("--root").arg(self.host.state());
+        program.with(|command| _ = command.uid(USER).gid(USER).env_remove("PATH"))
+    }
+
+    /// `kontena run OPTIONS` of the intruder in the demo rootfs.
+    fn intrude(&self, options: &[&str], arguments: &[&str]) -> Program<'a> {
+        let volume = format!("{}:/run/intruder:ro", self.bin.join("intruder").display());
+        let program = self.kontena().arg("run").args(["--tmpfs", "/run", "-v", &volume]).args(options);
+        program.arg(self.host.demo()).arg("/run/intruder").args(arguments)
+    }
+}
+
+#[test]
+fn ordinary_user_runs_a_container() {
+    let host = Host::new();
+    let user = User::new(&host);
+    let before = host.snapshot();
+    assert_eq!(map(&user.intrude(&[], &["look", MAP]).run().ok()), [0, USER, 1]);
+    let status = user.intrude(&[], &["look", "/proc/self/status"]).run().ok();
+    for line in
+        ["Uid:\t0\t0\t0\t0", "Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t00000000800405fb", "CapInh:\t0000000000000000"]
+    {
+        assert!(status.lines().any(|known| known == line), "{line} in {status}");
+    }
+    // Loopback alone, up.
+    let links = user.intrude(&[], &["look", "/proc/net/dev"]).run().ok();
+    assert_eq!(links.lines().count(), 3, "{links}");
+    let loopback = user.intrude(&["-w", "/"], &["look", "/proc/net/if_inet6"]).run();
+    assert!(loopback.stdout.contains("lo") || loopback.code == 1, "{loopback}");
+    let _ =
+        user.intrude(&["--net", "host", "--read-only"], &["look", "/sys/kernel/mm/transparent_hugepage/enabled"]).run();
+    let _ = user.intrude(&["--net", "host"], &["owner", "/sys"]).run().ok();
+    // Its own files, under a layer.
+    let rootfs = host.demo_copy("rootfs");
+    let program = user.kontena().args(["run", "--overlay"]).arg(&rootfs).arg("/bin/true");
+    let _ = program.run().ok();
+    fs::remove_dir_all(rootfs).unwrap();
+    // Its exit status, and a mistake.
+    let _ = user.kontena().arg("run").arg(host.demo()).arg("/nosuch").run().refused(127);
+    let _ = user.kontena().arg("prune").run().ok();
+    fs::create_dir_all(host.state()).unwrap();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn ordinary_user_gets_nothing_that_it_had_not() {
+    let host = Host::new();
+    let user = User::new(&host);
+    let secret = host.directory().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let volume = format!("{}:/run/secret", secret.display());
+    let _ = user.intrude(&["-v", &volume, "--cap-add", "ALL"], &["look", "/run/secret"]).run().code(1);
+    let refused = [
+        (&["--net", "bridge"][..], "root"),
+        (&["-p", "8080:80"], "root"),
+        (&["--userns", "host"], "root"),
+        (&["--userns", "map=0:0:1"], "_map"),
+        (&["-u", "33"], "user namespace"),
+        (&["--oom-score-adj", "-500"], "CAP_SYS_RESOURCE"),
+        (&["-v", &format!("{}:/x:idmap", host.directory().display())], "idmap"),
+    ];
+    for (options, words) in refused {
+        let line = user.intrude(options, &["look", MAP]).run().refused(125);
+        assert!(line.contains(words), "{options:?}: {line}");
+    }
+    let line = user.kontena().args(["run"]).arg(images().join("demo.erofs")).run().refused(125);
+    assert!(line.contains("root"), "{line}");
+}
+
+#[test]
+fn limits_of_an_ordinary_user_take_a_delegated_cgroup() {
+    let host = Host::new();
+    let user = User::new(&host);
+    for options in [&["--pids-limit", "5"][..], &["--stats"], &["-m", "64m"]] {
+        let line = user.intrude(options, &["look", MAP]).run().refused(125);
+        assert!(line.contains("delegated"), "{options:?}: {line}");
+    }
+    // Delegated, as a service manager does: the directory and cgroup.procs are the user's.
+    let delegated = host.cgroup().join("delegated");
+    fs::create_dir(&delegated).unwrap();
+    for name in ["", "cgroup.procs", "cgroup.subtree_control"] {
+        chown(&delegated.join(name), Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).unwrap();
+    }
+    let volume = format!("{}:/run/intruder:ro", user.bin.join("intruder").display());
+    let script = format!(
+        "echo 0 > {}/cgroup.procs; exec setpriv --reuid={USER} --regid={USER} --clear-groups \"$@\"",
+        delegated.display()
+    );
+    let program = host.program("sh").args(["-c", &script, "sh"]).arg(user.bin.join("kontena"));
+    let program =
+        program.arg("--root").arg(host.state()).args(["run", "--name", "leaf", "--tmpfs", "/run", "-v", &volume]);
+    let running = program.arg(host.demo()).args(["/run/intruder", "time", "4000000000"]).start();
+    let leaf = delegated.join("leaf");
+    tests::wait_until("the leaf's two processes", || tests::leaf_processes(&leaf).len() == 2);
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish().code(143);
+    assert!(!leaf.exists());
+}
+
+#[test]
+fn killed_launcher_of_an_ordinary_user_leaves_no_process() {
+    let host = Host::new();
+    let user = User::new(&host);
+    let before = host.snapshot();
+    let mut running = user.intrude(&["--name", "idle"], &["time", "4000000000"]).start();
+    let alive = || {
+        host.says("sh", &["-c", "cat /proc/[0-9]*/comm 2> /dev/null || true"])
+            .lines()
+            .filter(|comm| *comm == "intruder")
+            .count()
+    };
+    tests::wait_until("the payload", || {
+        assert!(!running.has_ended(), "{}", running.stderr());
+        alive() == 1
+    });
+    running.signal(Signal::SIGKILL);
+    tests::wait_until("its end", || alive() == 0);
+    drop(running);
+    let _ = user.kontena().arg("prune").run().ok();
+    fs::create_dir_all(host.state()).unwrap();
+    before.assert_restored(|| host.snapshot());
+}

@@ -1,0 +1,199 @@
+//! What is mounted and given on request: volumes, tmpfs, devices, files of /etc.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use tests::Host;
+
+/// A directory with a file in it, and its path.
+fn data(host: &Host) -> String {
+    let path = host.directory().join("data");
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join("file"), "content\n").unwrap();
+    path.to_str().unwrap().into()
+}
+
+#[test]
+fn volume_is_the_hosts_directory_or_file() {
+    let host = Host::new();
+    let data = data(&host);
+    let directory = format!("{data}:/data");
+    assert_eq!(host.sh(&["-v", &directory], "cat /data/file; echo new > /data/new").run().ok(), "content\n");
+    assert_eq!(fs::read_to_string(format!("{data}/new")).unwrap(), "new\n");
+    let file = format!("{data}/file:/etc/one/of/these:ro");
+    let out = host.sh(&["-v", &file], "cat /etc/one/of/these; echo x > /etc/one/of/these || echo refused").run().ok();
+    assert_eq!(out, "content\nrefused\n");
+    // A directory on a file, and a file on a directory.
+    for volume in [format!("{data}:/etc/passwd"), format!("{data}/file:/etc")] {
+        let line = host.sh(&["-v", &volume], "true").run().refused(125);
+        assert!(line.contains("a directory goes on a directory"), "{line}");
+    }
+}
+
+#[test]
+fn options_of_a_volume_hold() {
+    let host = Host::new();
+    let data = data(&host);
+    fs::copy(host.debian().join("usr/bin/id"), format!("{data}/id"))
+        .or_else(|_| host.inside(|| fs::copy(host.debian().join("usr/bin/id"), format!("{data}/id"))))
+        .unwrap();
+    fs::set_permissions(format!("{data}/id"), fs::Permissions::from_mode(0o4755)).unwrap();
+    let sh = |options: &str, script: &str| {
+        let volume = format!("{data}:/data:{options}");
+        host.sh(&["-v", &volume], script).run()
+    };
+    assert!(sh("ro", "echo x > /data/file").stderr.contains("Read-only file system"));
+    assert!(sh("noexec", "/data/id").stderr.contains("Permission denied"));
+    assert_eq!(sh("rw", "/data/id -u").ok(), "0\n");
+    for (given, seen) in [("nosuid", "nosuid"), ("nodev", "nodev"), ("ro,noexec", "ro,noexec")] {
+        let out = sh(given, "grep ' /data ' /proc/self/mountinfo").ok();
+        let options: Vec<&str> = out.split(' ').nth(5).unwrap().split(',').collect();
+        assert!(seen.split(',').all(|option| options.contains(&option)), "{given}: {out}");
+    }
+    // nosuid holds where no_new_privs does not: the file's owner is root.
+    let volume = |options: &str| format!("{data}:/data:{options}");
+    for (options, uid) in [("nosuid", "33\n"), ("rw", "0\n")] {
+        let volume = volume(options);
+        let options = ["--security-opt", "no-new-privileges=false", "-u", "33", "-v", &volume];
+        assert_eq!(host.sh(&options, "/data/id -u").run().ok(), uid, "{volume}");
+    }
+}
+
+#[test]
+fn volume_follows_the_host_only_where_it_is_told_to() {
+    let host = Host::new();
+    let data = data(&host);
+    // The pretend host's own mounts are private; this one is shared, as systemd makes all of them.
+    let mount = |what: &[&str]| _ = host.program("mount").args(what).run().ok();
+    mount(&["--bind", &data, &data]);
+    mount(&["--make-shared", &data]);
+    fs::create_dir(format!("{data}/later")).unwrap();
+    for (option, expected) in [("rslave", "seen"), ("rprivate", "not")] {
+        let script = "echo ready; read line; [ -e /data/later/mounted ] && echo seen || echo not";
+        let fifo = host.directory().join(format!("fifo-{option}"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let volume = format!("{data}:/data:{option}");
+        let pipe = format!("{}:/fifo", fifo.display());
+        let script = script.replace("read line", "read line < /fifo");
+        let mut running = host.sh(&["-v", &volume, "-v", &pipe], &script).start();
+        running.wait_for_output("ready");
+        mount(&["-t", "tmpfs", "none", &format!("{data}/later")]);
+        host.inside(|| fs::write(format!("{data}/later/mounted"), "")).unwrap();
+        fs::write(&fifo, "go\n").unwrap();
+        let out = running.finish().ok();
+        assert_eq!(out, format!("ready\n{expected}\n"), "{option}");
+        let _ = host.program("umount").arg(format!("{data}/later")).run().ok();
+    }
+    // And nothing that the container does is seen here: it cannot mount, but with the capability to.
+    let volume = format!("{data}:/data:rslave");
+    let options = ["--cap-add", "SYS_ADMIN", "-v", &volume];
+    let (rootfs, usr) = host.machine_rootfs();
+    let options = [&["--net", "none"][..], &usr.each_ref().map(String::as_str), &options].concat();
+    let _ = host.run(&options, rootfs, &["mount", "-t", "tmpfs", "none", "/data/later"]).run().ok();
+    assert!(!host.says("cat", &["/proc/self/mountinfo"]).contains("/data/later"));
+}
+
+#[test]
+fn mount_option_says_the_same_in_dockers_words() {
+    let host = Host::new();
+    let data = data(&host);
+    let bind = format!("type=bind,source={data},target=/data,readonly");
+    assert_eq!(host.sh(&["--mount", &bind], "cat /data/file; touch /data/x || echo no").run().ok(), "content\nno\n");
+    let bind = format!("type=bind,src={data},dst=/data,readonly=false,bind-propagation=rslave");
+    assert_eq!(host.sh(&["--mount", &bind], "touch /data/x && echo yes").run().ok(), "yes\n");
+    let tmpfs = "type=tmpfs,target=/scratch,tmpfs-size=64k,tmpfs-mode=700";
+    let out = host.sh(&["--mount", tmpfs], "stat -c '%a' /scratch; df -k /scratch | tail -1").run().ok();
+    assert!(out.starts_with("700\n") && out.contains(" 64 "), "{out}");
+}
+
+#[test]
+fn shm_has_the_size_that_was_asked_for() {
+    let host = Host::new();
+    let size = |options: &[&str]| {
+        let out = host.sh(options, "df -k /dev/shm | tail -1").run().ok();
+        out.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(size(&[]), "65536");
+    assert_eq!(size(&["--shm-size", "1m"]), "1024");
+}
+
+#[test]
+fn device_can_be_used_as_was_said_and_no_other() {
+    let host = Host::new();
+    // /dev/mem's cousins are harmless; the pretend host's own view of the machine's devices is the machine's.
+    let write = "echo x > /dev/given";
+    let read = "head -c 1 /dev/given | wc -c";
+    let sh = |device: &str, script: &str| host.sh(&["--device", device], script).run();
+    assert_eq!(sh("/dev/zero:/dev/given:rw", read).ok(), "1\n");
+    // 1:12 is oldmem, which no kernel has any more: what is not there says ENXIO, what is not allowed EPERM.
+    let node = host.directory().join("oldmem");
+    let _ = host.program("mknod").arg(&node).args(["c", "1", "12"]).run().ok();
+    for (access, read_says, write_says) in [
+        ("r", "No such device", "Operation not permitted"),
+        ("w", "Operation not permitted", "No such device"),
+        ("rw", "No such device", "No such device"),
+        ("m", "Operation not permitted", "Operation not permitted"),
+    ] {
+        let device = format!("{}:/dev/given:{access}", node.display());
+        let outcome = sh(&device, "head -c 1 /dev/given");
+        assert!(outcome.stderr.contains(read_says), "{access}: {outcome}");
+        let outcome = sh(&device, write);
+        assert!(outcome.stderr.contains(write_says) || outcome.stderr.contains("nonexistent"), "{access}: {outcome}");
+    }
+    // A node of a hostile rootfs, and one that the container makes itself.
+    let rootfs = host.debian();
+    let _ = host.program("mknod").arg(rootfs.join("tmp/mem")).args(["c", "1", "1"]).run().ok();
+    let outcome = host.sh(&[], "head -c 1 /tmp/mem").run();
+    assert!(outcome.stderr.contains("Operation not permitted"), "{outcome}");
+    let script = "mknod /tmp/null c 1 3 && echo > /tmp/null && mknod /tmp/mine c 1 1 && head -c 1 /tmp/mine";
+    let outcome = host.sh(&["--cap-add", "MKNOD", "--cap-add", "SYS_RAWIO"], script).run();
+    assert!(outcome.code != 0 && outcome.stderr.contains("'/tmp/mine'"), "{outcome}");
+    assert!(outcome.stderr.contains("Operation not permitted"), "{outcome}");
+}
+
+#[test]
+fn device_has_the_hosts_owner_and_mode_and_is_not_the_hosts() {
+    let host = Host::new();
+    let node = host.directory().join("node");
+    let _ = host.program("mknod").args(["-m", "640"]).arg(&node).args(["c", "1", "3"]).run().ok();
+    let _ = host.program("chown").arg("7:8").arg(&node).run().ok();
+    let device = format!("{}:/dev/deep/node", node.display());
+    let script = "stat -c '%a %u:%g %t:%T %F' /dev/deep/node; chmod 777 /dev/deep/node; chown 0 /dev/deep/node";
+    assert_eq!(host.sh(&["--device", &device], script).run().ok(), "640 7:8 1:3 character special file\n");
+    assert_eq!(fs::metadata(&node).unwrap().permissions().mode() & 0o7777, 0o640);
+}
+
+#[test]
+fn names_are_resolved_as_on_the_network_it_has() {
+    let host = Host::new();
+    let resolv = host.directory().join("resolv.conf");
+    fs::write(&resolv, "search lan\nnameserver 127.0.0.53\nnameserver 192.0.2.53\n").unwrap();
+    let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    let run = |net: &[&str]| {
+        let program = host.program("unshare").args(["-m", "sh", "-c", script]).arg(&resolv).arg(tests::launcher());
+        let program =
+            program.arg("--root").arg(host.state()).args(["run", "--cgroup-parent", &host.cgroup_parent_option()]);
+        let program = program.args(["--hostname", "web"]).args(net).arg(host.debian());
+        program
+            .args(["sh", "-c", "cat /etc/hostname /etc/resolv.conf /etc/hosts; hostname -i 2> /dev/null || true"])
+            .run()
+            .ok()
+    };
+    let out = run(&["--net", "none"]);
+    assert!(out.starts_with("web\nsearch lan\nnameserver 192.0.2.53\n127.0.0.1\tlocalhost\n"), "{out}");
+    assert!(out.contains("127.0.0.1\tweb\n"), "{out}");
+    let out = run(&["--net", "bridge"]);
+    assert!(out.contains("\tweb\n10.77.") || out.contains("\n10.77."), "{out}");
+    let out = run(&["--net", "host"]);
+    assert!(out.contains("nameserver 127.0.0.53\nnameserver 192.0.2.53\n"), "{out}");
+    // The rootfs's own are not touched, nor can the container's be followed out of it.
+    let rootfs = host.debian();
+    let (hosts, canary) = (rootfs.join("etc/hosts"), host.directory().join("canary"));
+    fs::write(&canary, "sings").unwrap();
+    host.inside(|| {
+        let _ = fs::remove_file(&hosts);
+        std::os::unix::fs::symlink(&canary, &hosts).unwrap();
+    });
+    let _ = host.sh(&[], "echo more >> /etc/hosts; echo more >> /etc/hostname").run().ok();
+    assert_eq!(fs::read_to_string(&canary).unwrap(), "sings");
+}
