@@ -101,7 +101,7 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         .map_err(fail(Step::Handshake, 0))?;
     let Some(payload) = sys::fork().map_err(fail(Step::Fork, 0))? else {
         drop(ours);
-        mounts::mount_all(&root, &empty, proc_first, plan.proc, 0, plan.sysctls)?;
+        mounts::mount_all(&root, &empty, proc_first, plan.proc, 0, plan.settings)?;
         return Err(payload::become_payload(&plan, &root, theirs, status));
     };
     drop(theirs);

@@ -129,7 +129,7 @@ fn lay_over(lower: &OwnedFd, plan: &Plan<'_>) -> Result<OwnedFd> {
     Ok(merged)
 }
 
-/// Makes mounts of the Plan, all but the first `skip` of a list whose first is its `first`th; writes `sysctls` in each, and
+/// Makes mounts of the Plan, all but the first `skip` of a list whose first is its `first`th; writes `settings` in each, and
 /// covers what of it must not be seen or changed.
 #[inline(never)]
 pub fn mount_all(
@@ -138,7 +138,7 @@ pub fn mount_all(
     first: usize,
     mounts: List<'_, Mount<'_>>,
     skip: usize,
-    sysctls: List<'_, &CStr>,
+    settings: List<'_, &CStr>,
 ) -> core::result::Result<(), Report> {
     for (index, mount) in (first as u16..).zip(mounts.iter()).skip(skip) {
         let tree = match make(&mount) {
@@ -148,8 +148,8 @@ pub fn mount_all(
         find_target(root, &tree, &mount)
             .and_then(|target| attach(&tree, target))
             .map_err(fail(Step::MountTarget, index))?;
-        for (index, sysctl) in (0..).zip(sysctls.iter()) {
-            write_sysctl(&tree, sysctl.to_bytes()).map_err(fail(Step::Sysctl, index))?;
+        for (index, setting) in (0..).zip(settings.iter()) {
+            write_setting(&tree, setting.to_bytes()).map_err(fail(Step::Setting, index))?;
         }
         for path in mount.masked.iter() {
             mask(&tree, path, empty).map_err(fail(Step::Mask, index))?;
@@ -201,12 +201,14 @@ pub fn open_hosts(dev: &OwnedFd) -> Option<OwnedFd> {
     openat(dev, dev::file_name(0), OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
-/// Writes to a file below sys in the procfs that was just made, before it is read-only.
-fn write_sysctl(proc: &OwnedFd, sysctl: &[u8]) -> Result<()> {
-    let end = sysctl.iter().position(|byte| *byte == b'=').ok_or(Errno::INVAL)?;
-    let sys = openat2(proc, c"sys", PATH_FD | OFlags::DIRECTORY, Mode::empty(), BELOW)?;
-    let file = openat2(sys, &sysctl[..end], OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), BELOW)?;
-    rustix::io::write(file, &sysctl[end + 1..]).map(drop)
+/// Writes to a file of the procfs that was just made: nothing of the rootfs, and no volume, can be in place of it or of
+/// anything in it (CVE-2025-52881).
+fn write_setting(proc: &OwnedFd, setting: &[u8]) -> Result<()> {
+    let end = setting.iter().position(|byte| *byte == b'=').ok_or(Errno::INVAL)?;
+    // The links in it are the kernel's own: self.
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let file = openat2(proc, &setting[..end], OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    rustix::io::write(file, &setting[end + 1..]).map(drop)
 }
 
 /// Makes `/` read-only, as the last mount to be changed; those below it keep their own attributes.

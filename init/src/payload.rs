@@ -7,7 +7,7 @@ use core::convert::Infallible;
 use core::ffi::CStr;
 use kontena_init::plan::{Plan, Report, Rlimit, Step};
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat2};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustix::process::{chdir, setsid, umask};
@@ -54,9 +54,6 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     for (index, Rlimit { resource, soft, hard }) in (0..).zip(plan.rlimits.iter()) {
         sys::set_rlimit(resource, soft, hard).map_err(fail(Step::Rlimit, index))?;
     }
-    if !plan.oom_score_adj.is_empty() {
-        set_oom_score_adj(plan.oom_score_adj.to_bytes()).map_err(fail(Step::OomScoreAdj, 0))?;
-    }
     user.own_pipes().map_err(fail(Step::SetUser, 0))?;
     if plan.no_new_privs == 1 {
         set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
@@ -79,16 +76,6 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     sys::restore_sigpipe();
     sys::set_signal_mask(plan.signal_mask);
     Err(fail(Step::Exec, 0)(exec(argv, env)))
-}
-
-/// proc(5). By the container's own /proc, which nothing of the rootfs can be in place of.
-fn set_oom_score_adj(score: &[u8]) -> rustix::io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = openat2(CWD, c"/proc/self/oom_score_adj", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
-    if fstatfs(&file)?.f_type as u32 != linux_raw_sys::general::PROC_SUPER_MAGIC {
-        return Err(Errno::NODEV);
-    }
-    rustix::io::write(file, score).map(drop)
 }
 
 /// Who the payload is to be, and what it is given.

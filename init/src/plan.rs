@@ -159,8 +159,8 @@ wire_structs! {
         pub devices: List<'a, Device<'a>>,
         /// Files in memory, mounted over those of the root; /etc/hosts is the first.
         pub files: List<'a, File<'a>>,
-        /// `KEY=VALUE`, the key as a path below /proc/sys.
-        pub sysctls: List<'a, &'a CStr>,
+        /// What is written to files of /proc, by the payload's process: `PATH=TEXT`, the path below /proc.
+        pub settings: List<'a, &'a CStr>,
         /// Bit n is capability n; the bounding set, and what a payload of uid 0 is permitted. capabilities(7).
         pub capabilities: u64,
         /// What a payload of another uid is permitted: its ambient set.
@@ -175,8 +175,6 @@ wire_structs! {
         pub groups: List<'a, &'a CStr>,
         /// setrlimit(2).
         pub rlimits: List<'a, Rlimit>,
-        /// For /proc/self/oom_score_adj; empty leaves it as it is.
-        pub oom_score_adj: &'a CStr,
         /// umask(2).
         pub umask: u32,
         /// The payload's working directory, in the container.
@@ -343,8 +341,8 @@ steps! {
     Device = "make the device",
     /// A [`File`], by its index.
     File = "mount the file",
-    /// A sysctl, by its index.
-    Sysctl = "set the sysctl",
+    /// One of the Plan's settings, by its index.
+    Setting = "set",
     /// mount_setattr(2) on the root.
     RootReadonly = "make the root read-only",
     /// pivot_root(2) and umount2(2).
@@ -369,8 +367,6 @@ steps! {
     ReadUsers = "read /etc/passwd and /etc/group",
     /// An [`Rlimit`], by its index.
     Rlimit = "set the ulimit",
-    /// /proc/self/oom_score_adj.
-    OomScoreAdj = "set the oom score",
     /// setgroups(2), setresgid(2), setresuid(2).
     SetUser = "become the user",
     /// prctl(2) PR_CAPBSET_DROP and capset(2).
@@ -449,7 +445,7 @@ mod tests {
             volumes: List::Items(&[volume]),
             devices: List::Items(&[device]),
             files: List::Items(&[File { target: c"/etc/hosts", content: c"::1 localhost\n" }]),
-            sysctls: List::Items(&[c"net/ipv4/ip_forward=1"]),
+            settings: List::Items(&[c"sys/net/ipv4/ip_forward=1", c"self/oom_score_adj=-17"]),
             capabilities: 0xa800_25fb,
             ambient: 1 << 10,
             no_new_privs: 1,
@@ -457,7 +453,6 @@ mod tests {
             user: c"nginx",
             groups: List::Items(&[c"video"]),
             rlimits: List::Items(&[Rlimit { resource: 7, soft: 10, hard: u64::MAX }]),
-            oom_score_adj: c"-17",
             umask: 0o27,
             cwd: c"/",
             argv: List::Items(&[c"/bin/nginx", c"", c"-g"]),

@@ -6,10 +6,11 @@
 //! fate are one range, and the ranges are searched by halving: seven comparisons at most, where a list takes hundreds.
 //! Must not know who the payload is, beside its capabilities.
 
-use linux_raw_sys::errno::{EAFNOSUPPORT, ENOSYS, EPERM};
+use linux_raw_sys::errno::{EAFNOSUPPORT, EINVAL, ENOSYS, EPERM};
 use linux_raw_sys::general::*;
 use linux_raw_sys::ioctl::{TIOCLINUX, TIOCSTI};
-use linux_raw_sys::net::{AF_ALG, AF_VSOCK};
+use linux_raw_sys::net::{AF_ALG, AF_NETLINK, AF_VSOCK};
+use linux_raw_sys::netlink::NETLINK_AUDIT;
 use linux_raw_sys::ptrace::*;
 use rustix::io::Result;
 
@@ -121,13 +122,22 @@ const PORTS: &[u32] = calls! { __NR_ioperm __NR_iopl };
 const PORTS: &[u32] = &[];
 
 /// Calls that an argument of theirs decides. The kernel takes 32 bits of each of these, and so does the filter.
-const CHECKED: [Check; 4] = [
+const CHECKED: [Check; 6] = [
     // Two families that reach past every namespace: the kernel's crypto (CVE-2026-31431), and the hypervisor.
     Check {
         call: __NR_socket,
         argument: 0,
         is: Is::OneOf(&[AF_ALG, AF_VSOCK]),
         then: errno(EAFNOSUPPORT),
+        other: check(1),
+    },
+    // The audit log is the host's.
+    Check { call: NONE, argument: 0, is: Is::OneOf(&[AF_NETLINK]), then: check(2), other: ALLOW },
+    Check {
+        call: NONE,
+        argument: 2,
+        is: Is::OneOf(&[NETLINK_AUDIT]),
+        then: capable(CAP_AUDIT_WRITE, EINVAL),
         other: ALLOW,
     },
     // Typing into the caller's terminal, and into a console of the host's: CVE-2017-5226.
@@ -152,6 +162,9 @@ const CHECKED: [Check; 4] = [
 /// Every flag that makes a namespace.
 const NAMESPACES: u32 =
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+
+/// No call's number: a check that another one goes on with.
+const NONE: u32 = u32::MAX;
 
 struct Check {
     call: u32,
@@ -229,7 +242,9 @@ const fn fates() -> [u32; NUMBERS] {
     }
     index = 0;
     while index < CHECKED.len() {
-        set(&mut fates, &[CHECKED[index].call], check(index));
+        if CHECKED[index].call != NONE {
+            set(&mut fates, &[CHECKED[index].call], check(index));
+        }
         index += 1;
     }
     fates
@@ -275,7 +290,7 @@ impl Draft {
         self.search(middle, last);
     }
 
-    /// The code of a check, behind the tree, and the jump there from its place in the tree.
+    /// The code of a check, behind the tree, and the jump there from its place in the tree or in a check before it.
     const fn check(&mut self, index: usize) {
         let mut place = 0;
         while self.code[place].k != check(index) {

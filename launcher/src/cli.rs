@@ -406,7 +406,7 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         seccomp: run.seccomp.as_deref().map(process::seccomp).transpose()?.unwrap_or(true),
         groups: all(&run.group_add, config::group)?,
         rlimits: all(&run.ulimit, process::ulimit)?,
-        oom_score_adj: run.oom_score_adj.as_deref().map(process::oom_score_adj).transpose()?.unwrap_or_default(),
+        oom_score_adj: run.oom_score_adj.as_deref().map(process::oom_score_adj).transpose()?,
         umask: run.umask.as_deref().map(process::umask).transpose()?.unwrap_or(0o022),
         sysctls: all(&run.sysctl, |text| process::sysctl(text, net))?,
         limits: limits::parse(&limits)?,

@@ -54,12 +54,12 @@ pub struct Config {
     pub groups: Vec<CString>,
     /// `--ulimit`.
     pub rlimits: Vec<Rlimit>,
-    /// `--oom-score-adj`; empty where it is not given.
-    pub oom_score_adj: CString,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i32>,
     /// `--umask`.
     pub umask: u32,
     /// `--sysctl`.
-    pub sysctls: Vec<CString>,
+    pub sysctls: Vec<String>,
     /// `--net`, where it is given.
     pub net: Option<Net>,
     /// `-p`.

@@ -317,17 +317,24 @@ fn explain(report: Report, config: &Config) -> Error {
         Step::Overlay => {
             (&*config.rootfs, "the layer must be on a file system that overlayfs can write to: not on another overlay")
         }
-        Step::Sysctl => (
-            config.sysctls.get(usize::from(report.index)).map_or(c"", |sysctl| sysctl),
-            "the kernel has no such sysctl for a container, or takes no such value",
-        ),
+        Step::Setting => {
+            return match config.sysctls.get(usize::from(report.index)) {
+                Some(sysctl) => {
+                    let hint = "the kernel has no such sysctl for a container, or takes no such value";
+                    Error::new(format_args!("--sysctl {sysctl}"), errno, hint)
+                }
+                None => {
+                    let hint = "lowering it takes CAP_SYS_RESOURCE: run kontena as root";
+                    Error::new(format_args!("--oom-score-adj {}", config.oom_score_adj.unwrap_or(0)), errno, hint)
+                }
+            };
+        }
         Step::Rlimit => {
             rlimit = process::rlimit_name(
                 config.rlimits.get(usize::from(report.index)).map_or(u32::MAX, |limit| limit.resource),
             );
             return Error::new(format_args!("set the ulimit {rlimit}"), errno, "more than the caller itself may have");
         }
-        Step::OomScoreAdj => (&*config.oom_score_adj, "lowering it takes CAP_SYS_RESOURCE: run kontena as root"),
         Step::SetUser if errno == Errno::INVAL || errno == Errno::PERM => (
             &*config.user,
             "the user or one of its groups is not in the container's user namespace: give --userns more ids",

@@ -132,14 +132,14 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
             minor: rustix::fs::minor(found.st_rdev as _),
         });
     }
-    let sysctls = config.sysctls.iter().map(|sysctl| {
-        // The key as a path below /proc/sys.
-        let end = sysctl.to_bytes().iter().position(|byte| *byte == b'=').unwrap_or(0);
-        let (key, value) = sysctl.to_bytes().split_at(end);
-        let path: Vec<u8> = key.iter().map(|byte| if *byte == b'.' { b'/' } else { *byte }).collect();
-        c_string([&path, value].concat())
-    });
-    let sysctls = sysctls.collect::<Result<Vec<_>>>()?;
+    let mut settings = Vec::new();
+    for sysctl in &config.sysctls {
+        let (key, value) = sysctl.split_once('=').unwrap_or((sysctl, ""));
+        settings.push(c_string(format!("sys/{}={value}", key.replace('.', "/")))?);
+    }
+    if let Some(score) = config.oom_score_adj {
+        settings.push(c_string(format!("self/oom_score_adj={score}"))?);
+    }
     let names = names::files(config, net);
     let files: Vec<_> = names.iter().map(|(target, content)| File { target, content }).collect();
 
@@ -163,7 +163,7 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
         volumes: List::Items(&volumes),
         devices: List::Items(&devices),
         files: List::Items(&files),
-        sysctls: List::Items(&borrow(&sysctls)),
+        settings: List::Items(&borrow(&settings)),
         capabilities: config.capabilities.bounding & permitted,
         ambient: config.capabilities.ambient & permitted,
         no_new_privs: config.no_new_privileges.into(),
@@ -171,7 +171,6 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
         user: &config.user,
         groups: List::Items(&borrow(&config.groups)),
         rlimits: List::Items(&config.rlimits),
-        oom_score_adj: &config.oom_score_adj,
         umask: config.umask,
         cwd: &config.workdir,
         argv: List::Items(&borrow(&config.command)),

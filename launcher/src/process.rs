@@ -3,7 +3,7 @@
 //! Every function takes the text of one option and gives a value or one clear line. Must not touch the system, but for
 //! the files that `--env-file` names.
 
-use crate::config::{Net, c_string, env, number, wrong};
+use crate::config::{Net, env, number, wrong};
 use crate::error::{Context, Result};
 use crate::file::{self, CWD};
 use kontena_init::plan::Rlimit;
@@ -49,9 +49,9 @@ pub fn rlimit_name(resource: u32) -> &'static str {
 }
 
 /// -1000 to 1000.
-pub fn oom_score_adj(text: &str) -> Result<CString> {
-    match text.parse::<i32>() {
-        Ok(score @ -1000..=1000) => c_string(score.to_string()),
+pub fn oom_score_adj(text: &str) -> Result<i32> {
+    match text.parse() {
+        Ok(score @ -1000..=1000) => Ok(score),
         _ => Err(wrong("--oom-score-adj", text, "not a score: give -1000 to 1000")),
     }
 }
@@ -63,7 +63,7 @@ pub fn umask(text: &str) -> Result<u32> {
 }
 
 /// `KEY=VALUE` of a sysctl that the container has for itself.
-pub fn sysctl(text: &str, net: Option<Net>) -> Result<CString> {
+pub fn sysctl(text: &str, net: Option<Net>) -> Result<String> {
     const OWN: [&str; 8] = [
         "kernel.msg",
         "kernel.sem",
@@ -86,7 +86,7 @@ pub fn sysctl(text: &str, net: Option<Net>) -> Result<CString> {
     if key.starts_with("net") && net == Some(Net::Host) {
         return Err(wrong("with --net host it would change the host's: leave one of them out"));
     }
-    c_string(text)
+    Ok(text.into())
 }
 
 /// `true` or `false`, in docker's words for no-new-privileges.

@@ -181,3 +181,87 @@ fn target_exchanged_with_a_link_while_starting_leads_nowhere() {
     canary.assert_unchanged();
     assert!(codes[0] > 0, "some started: {codes:?}");
 }
+
+#[test]
+fn settings_are_not_written_through_volumes() {
+    // CVE-2025-52881, CVE-2019-19921: what kontena itself writes to /proc
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    let file = canary.path.join("file");
+    for target in
+        ["/proc/self/oom_score_adj", "/proc/1/oom_score_adj", "/proc/2/oom_score_adj", "/proc/sys/kernel/shmmax"]
+    {
+        let volume = format!("{}:{target}", file.display());
+        let options = ["--net", "none", "-v", &volume, "--oom-score-adj", "77", "--sysctl", "kernel.shmmax=77"];
+        let outcome = host.run(&options, host.demo(), &["/bin/true"]).run();
+        assert!([0, 125].contains(&outcome.code), "{outcome}");
+        canary.assert_unchanged();
+    }
+    for target in ["/proc", "/proc/sys", "/proc/sys/kernel", "/proc/2"] {
+        fs::create_dir_all(canary.path.join("kernel")).unwrap();
+        let volume = format!("{}:{target}", canary.path.display());
+        let options = ["--net", "none", "-v", &volume, "--oom-score-adj", "77", "--sysctl", "kernel.shmmax=77"];
+        let _ = host.run(&options, host.demo(), &["/bin/true"]).run();
+        fs::remove_dir(canary.path.join("kernel")).unwrap();
+        canary.assert_unchanged();
+    }
+}
+
+#[test]
+fn consoles_of_the_rootfs_are_not_followed() {
+    // CVE-2025-52565, CVE-2026-88264
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    let rootfs = host.demo_copy("rootfs");
+    fs::create_dir_all(rootfs.join("dev/pts")).unwrap();
+    for name in ["console", "tty", "ptmx", "pts/0", "pts/1", "null"] {
+        replace_by_link(&rootfs, &format!("dev/{name}"), &canary.path.join("file"));
+    }
+    for options in [&[][..], &["-u", "101"], &["--overlay"], &["--userns", "map=0:300000:65536"]] {
+        let outcome = host.run(&[&["--net", "none"], options].concat(), &rootfs, &["/bin/true"]).run();
+        // A kernel whose tmpfs has no idmapped mounts says so.
+        assert!(outcome.code == 0 || outcome.stderr.contains("idmap"), "{outcome}");
+        canary.assert_unchanged();
+    }
+}
+
+#[test]
+fn devices_and_files_are_not_made_through_links() {
+    // CVE-2026-41579, CVE-2026-47766
+    let host = Host::new();
+    let canary = Canary::new(&host);
+    let rootfs = host.demo_copy("rootfs");
+    for link in [canary.path.clone(), PathBuf::from(format!("../../../../../..{}", canary.path.display()))] {
+        replace_by_link(&rootfs, "out", &link);
+        for target in ["/out/node", "/out/new/node"] {
+            let device = format!("/dev/null:{target}");
+            let line = host.run(&["--net", "none", "--device", &device], &rootfs, &["/bin/true"]).run().refused(125);
+            assert!(line.contains(target), "{line}");
+            canary.assert_unchanged();
+        }
+        // What is in /etc is resolved in the rootfs, where there is nothing.
+        replace_by_link(&rootfs, "etc", &link);
+        let _ = host.run(&["--net", "none"], &rootfs, &["/bin/true"]).run().ok();
+        canary.assert_unchanged();
+    }
+}
+
+#[test]
+fn cgroup_cannot_be_changed_from_inside() {
+    // CVE-2022-0492, and the ways out of a limit
+    let host = Host::new();
+    for attack in [
+        "mkdir /sys/fs/cgroup/new",
+        "echo 0 > /sys/fs/cgroup/cgroup.procs",
+        "echo max > /sys/fs/cgroup/cgroup.max.depth",
+        "echo 1 > /sys/fs/cgroup/cgroup.kill",
+        "rmdir /sys/fs/cgroup/../../../sys/fs/cgroup",
+    ] {
+        for options in [&[][..], &["--cap-add", "ALL", "--cap-drop", "SYS_ADMIN"]] {
+            let outcome = host.sh(options, attack).run();
+            let refused = ["Read-only file system", "busy"].iter().any(|words| outcome.stderr.contains(words));
+            assert!(outcome.code != 0 && refused, "{attack}: {outcome}");
+        }
+    }
+    assert_eq!(host.sh(&[], "cat /sys/fs/cgroup/cgroup.max.depth").run().ok(), "max\n");
+}

@@ -180,7 +180,7 @@ fn payload_that_stops_itself_does_not_end_the_container() {
     let mut container = start(&host, &[], "echo ready; kill -STOP $$; echo woken; exec sleep 600");
     let (init, payload) = (container.init(), payload_of(&container));
     wait_until("the stop", || state_of(payload) == Some('T'));
-    assert_eq!(state_of(init), Some('S'));
+    wait_until("PID 1 to wait on", || state_of(init) == Some('S'));
     assert!(!container.has_ended() && !container.stdout().contains("woken"));
     send(init, Signal::SIGCONT);
     expect(&mut container, "woken");

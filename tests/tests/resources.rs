@@ -171,10 +171,10 @@ fn protected_memory_stays() {
     // Two hold 16 MB of page cache each, below a parent that gets too small for both.
     let disks = [Disk::new(&host, "protected"), Disk::new(&host, "other")];
     let holding = |name: &'static str, disk: &Disk, options: &[&str]| {
-        let volume = format!("{}:/disk", disk.0);
+        let device = format!("{}:/dev/disk", disk.0);
         // A disk's pages go with its last open file.
-        let script = "exec 3< /disk; head -c 16777216 <&3 > /dev/null; echo read; sleep 600";
-        let mut container = start(&host, name, &[&["-v", &volume], options].concat(), script);
+        let script = "exec 3< /dev/disk; head -c 16777216 <&3 > /dev/null; echo read; sleep 600";
+        let mut container = start(&host, name, &[&["--device", &device], options].concat(), script);
         container.wait_for_output("read");
         container
     };
@@ -313,11 +313,10 @@ fn disk_is_held_to_its_rates() {
         return;
     }
     let disk = Disk::new(&host, "own");
-    let volume = format!("{0}:{0}", disk.0);
     let megabytes = 4;
     // How many megabytes a second, and what the cgroup says of it.
     let rate = |options: &[&str], key: &str, script: &str| {
-        let options = [&["--stats", "--format", "json", "-v", &volume], options].concat();
+        let options = [&["--stats", "--format", "json", "--device", &disk.0], options].concat();
         let stats = stats(&host.sh(&options, script).run().code(0));
         let bytes: u64 =
             stats["io.stat"].as_object().unwrap().values().map(|disk| disk[key].as_u64().unwrap_or(0)).sum();

@@ -37,6 +37,9 @@ fn socket_families_that_reach_past_namespaces_are_refused() {
         let wide = call(&host, &[], libc::SYS_socket, &[i64::from(family) | 1 << 32, 5, 0]);
         assert_eq!(wide, "EAFNOSUPPORT", "{family}");
     }
+    let audit = [libc::AF_NETLINK.into(), libc::SOCK_RAW.into(), libc::NETLINK_AUDIT.into()];
+    assert_eq!(call(&host, &[], libc::SYS_socket, &audit), "EINVAL");
+    assert_eq!(call(&host, &["--cap-add", "AUDIT_WRITE"], libc::SYS_socket, &audit), "ok");
     for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_NETLINK] {
         assert_eq!(socket(&[], family, if family == libc::AF_NETLINK { 3 } else { 1 }), "ok", "{family}");
     }
