@@ -1,6 +1,7 @@
 //! What the payload may do, what it may not, and what it cannot get at: capabilities, fds, programs of the host.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use tests::{Container, Host, Outcome, init, launcher};
@@ -266,6 +267,9 @@ fn programs_of_the_host_cannot_be_overwritten() {
     let program = format!("/proc/{}/exe", container.init());
     assert!(fs::read(&program).unwrap() == before[1]);
     assert!(fs::OpenOptions::new().write(true).open(&program).is_err());
+    // Nor once it runs no more.
+    let seals = fcntl(fs::File::open(&program).unwrap(), FcntlArg::F_GET_SEALS).unwrap();
+    assert!(SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL), "{seals:x}");
     drop(container);
     assert!(content() == before, "a program of the host was changed");
 }

@@ -72,20 +72,23 @@ fn volume_follows_the_host_only_where_it_is_told_to() {
     mount(&["--bind", &data, &data]);
     mount(&["--make-shared", &data]);
     fs::create_dir(format!("{data}/later")).unwrap();
-    for (option, expected) in [("rslave", "seen"), ("rprivate", "not")] {
-        let script = "echo ready; read line; [ -e /data/later/mounted ] && echo seen || echo not";
-        let fifo = host.directory().join(format!("fifo-{option}"));
+    // Each alone, and both in one container.
+    let targets = [("rslave", "/slave"), ("rprivate", "/private")];
+    for (round, volumes) in [&targets[..1], &targets[1..], &targets[..]].into_iter().enumerate() {
+        let fifo = host.directory().join(format!("fifo-{round}"));
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-        let volume = format!("{data}:/data:{option}");
-        let pipe = format!("{}:/fifo", fifo.display());
-        let script = script.replace("read line", "read line < /fifo");
-        let mut running = host.sh(&["-v", &volume, "-v", &pipe], &script).start();
+        let given = volumes.iter().map(|(option, target)| format!("{data}:{target}:{option}"));
+        let given: Vec<String> = given.chain([format!("{}:/fifo", fifo.display())]).collect();
+        let options: Vec<&str> = given.iter().flat_map(|volume| ["-v", volume]).collect();
+        let script = "echo ready; read line < /fifo; for dir in /slave /private; do
+            [ -e $dir/later/mounted ] && echo $dir sees it; done; true";
+        let mut running = host.sh(&options, script).start();
         running.wait_for_output("ready");
         mount(&["-t", "tmpfs", "none", &format!("{data}/later")]);
         host.inside(|| fs::write(format!("{data}/later/mounted"), "")).unwrap();
         fs::write(&fifo, "go\n").unwrap();
-        let out = running.finish().ok();
-        assert_eq!(out, format!("ready\n{expected}\n"), "{option}");
+        let expected = if round == 1 { "ready\n" } else { "ready\n/slave sees it\n" };
+        assert_eq!(running.finish().ok(), expected, "{volumes:?}");
         let _ = host.program("umount").arg(format!("{data}/later")).run().ok();
     }
     // And nothing that the container does is seen here: it cannot mount, but with the capability to.
