@@ -109,6 +109,10 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     let hosts = mounts::open_hosts(&dev);
     mounts::mount_files(&root, &dev, plan.files)?;
     mounts::mount_all(&root, &empty, 0, plan.mounts, 1, NONE)?;
+    if plan.loopback == 1 {
+        net::bring_up_loopback().map_err(fail(Step::Loopback, 0))?;
+    }
+    sethostname(plan.hostname.to_bytes()).map_err(fail(Step::Hostname, 0))?;
     if !wait_for_byte(&ours).map_err(fail(Step::Handshake, 0))? {
         // It has failed, has told the launcher why, and is about to end.
         return Ok(payload);
@@ -123,10 +127,6 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     }
     // The payload's process, too, has the new root from here on; pivot_root(2).
     mounts::pivot_root(root).map_err(fail(Step::PivotRoot, 0))?;
-    if plan.loopback == 1 {
-        net::bring_up_loopback().map_err(fail(Step::Loopback, 0))?;
-    }
-    sethostname(plan.hostname.to_bytes()).map_err(fail(Step::Hostname, 0))?;
     // The launcher's message: the network is ready. End of file: it died before the death signal was armed, or gave up.
     let mut message = [0; 256];
     match recv(status, &mut message, RecvFlags::empty()).map_err(fail(Step::Launcher, 0))? {
@@ -134,7 +134,8 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         // The rest is for /etc/hosts, where there is one.
         (length, _) => hosts.map_or(Ok(0), |hosts| write(hosts, &message[1..length])).map_err(fail(Step::File, 0))?,
     };
-    send(&ours, &[1], SendFlags::NOSIGNAL).map_err(fail(Step::Handshake, 0))?;
+    // Where it has failed meanwhile, it has told the launcher why: there is nothing to add.
+    let _ = send(&ours, &[1], SendFlags::NOSIGNAL);
 
     // From here on PID 1 only signals and reaps.
     set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;

@@ -27,7 +27,10 @@ pub fn become_payload(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, statu
 }
 
 fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &OwnedFd) -> Result<Infallible, Report> {
-    // What can be done while PID 1 makes the other mounts.
+    // PID 1 goes on with volumes and pivot_root(2), and meanwhile this is done.
+    if send(&pid1, &[1], SendFlags::NOSIGNAL).is_err() {
+        sys::exit(INIT_FAILED);
+    }
     setsid().map_err(fail(Step::Session, 0))?;
     caps::bound(plan.capabilities).map_err(fail(Step::Capabilities, 0))?;
     if plan.seccomp == 1 {
@@ -37,8 +40,7 @@ fn try_to_become(plan: &Plan<'static>, root: &OwnedFd, pid1: OwnedFd, status: &O
     }
     // Unless a volume may bring its own /etc/passwd.
     let prepared = if plan.volumes.is_empty() { Some(prepare(plan, root)?) } else { None };
-
-    if send(&pid1, &[1], SendFlags::NOSIGNAL).is_err() || !wait_for_byte(&pid1).unwrap_or(false) {
+    if !wait_for_byte(&pid1).unwrap_or(false) {
         // PID 1 has failed, and tells the launcher why.
         sys::exit(INIT_FAILED);
     }
