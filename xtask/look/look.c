@@ -67,7 +67,7 @@ static long trace_child(void)
 		sleep(1);
 		_exit(0);
 	}
-	result = ptrace(PTRACE_ATTACH, child, 0, 0);
+	result = ptrace(PTRACE_SEIZE, child, 0, 0);
 	error = errno;
 	kill(child, SIGKILL);
 	errno = error;
@@ -105,7 +105,7 @@ int main(void)
 	TRY("socket AF_XDP", socket(44, SOCK_RAW, 0));
 	TRY("socket AF_CAN", socket(29, SOCK_RAW, 1));
 	TRY("ptrace own child", trace_child());
-	TRY("ptrace pid 1", ptrace(PTRACE_ATTACH, 1, 0, 0));
+	TRY("ptrace pid 1", ptrace(PTRACE_SEIZE, 1, 0, 0));
 	TRY("process_vm_readv pid 1", syscall(SYS_process_vm_readv, 1, 0, 0, 0, 0, 0));
 	TRY("read /proc/1/environ", read_from("/proc/1/environ"));
 	TRY("pidfd_getfd", syscall(SYS_pidfd_getfd, -1, 0, 0));

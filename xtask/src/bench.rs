@@ -90,12 +90,18 @@ pub fn bench(options: &Bench) -> Result<ExitCode> {
     if !host::is_root() {
         return host::become_root(&options.args());
     }
-    let mut stage = Command::new("unshare");
-    // A cgroup namespace, since a mount outside of one would change the options of the machine's own.
-    stage.args(["--net", "--cgroup", "--mount", "--propagation=private", "sh", "-c", STAGE, "sh"]);
+    let mut stage = stage();
     stage.arg(env::current_exe()?).args(options.args()).env(INSIDE, "1");
     let status = stage.status().context("cannot run unshare")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+/// What runs a command, which is to be added, in the private namespaces.
+pub fn stage() -> Command {
+    let mut stage = Command::new("unshare");
+    // A cgroup namespace, since a mount outside of one would change the options of the machine's own.
+    stage.args(["--net", "--cgroup", "--mount", "--propagation=private", "sh", "-c", STAGE, "sh"]);
+    stage
 }
 
 impl Bench {

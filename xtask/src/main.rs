@@ -11,6 +11,7 @@ mod host;
 mod image;
 mod initramfs;
 mod kernel;
+mod look;
 mod musl;
 mod rootfs;
 mod run;
@@ -37,11 +38,17 @@ enum Task {
     Test(test::Test),
     Vm(vm::Vm),
     Bench(bench::Bench),
+    Look(Look),
     Rootfs(Rootfs),
     Dist(Dist),
     Size(Size),
     Ci(Ci),
 }
+
+/// look around as a hostile root in kontena and in podman
+#[derive(FromArgs)]
+#[argh(subcommand, name = "look")]
+struct Look {}
 
 /// build the demo rootfs: nginx and a hello page
 #[derive(FromArgs)]
@@ -97,6 +104,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::test(&options),
         Task::Vm(options) => vm::vm(&options),
         Task::Bench(options) => bench::bench(&options),
+        Task::Look(Look {}) => look::look(),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
         Task::Dist(Dist { arch }) => arch::Arch::named(&arch).and_then(dist::dist),
         Task::Size(_) => size::size(),
