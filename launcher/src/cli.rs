@@ -70,7 +70,7 @@ struct Run {
     /// host name in it (its name)
     #[argh(option, arg_name = "name")]
     hostname: Option<String>,
-    /// network: bridge, none or host (bridge)
+    /// network: bridge, none or host (bridge; none for who is not root)
     #[argh(option, arg_name = "mode")]
     net: Option<String>,
     /// publish a port: [IP:]HOST:CONTAINER[/tcp|udp]

@@ -14,7 +14,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
 };
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// What of the host becomes the container's `/`.
 pub enum Root {
@@ -80,8 +80,10 @@ fn file_system(image: &OwnedFd) -> Option<FileSystem> {
 
 fn mount(image: &OwnedFd, path: &CStr, kind: FileSystem) -> rustix::io::Result<OwnedFd> {
     if kind == FileSystem::Erofs {
-        // Since Linux 6.12 erofs takes the file as it is; ENOTBLK where it does not.
-        match mount_source(kind, path) {
+        // Since Linux 6.12 erofs takes the file as it is; ENOTBLK where it does not. The file that was looked at, and no path
+        // for the container to see.
+        let source = CString::new(format!("/proc/self/fd/{}", image.as_raw_fd())).map_err(|_| Errno::INVAL)?;
+        match mount_source(kind, &source) {
             Err(Errno::NOTBLK) => {}
             mounted => return mounted,
         }
@@ -89,7 +91,7 @@ fn mount(image: &OwnedFd, path: &CStr, kind: FileSystem) -> rustix::io::Result<O
     let control = open(c"/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     for _ in 0..ATTEMPTS {
         let number = sys::ioctl(&control, LOOP_CTL_GET_FREE, 0)?;
-        let name = std::ffi::CString::new(format!("/dev/loop{number}")).map_err(|_| Errno::INVAL)?;
+        let name = CString::new(format!("/dev/loop{number}")).map_err(|_| Errno::INVAL)?;
         let device = open(&*name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let configuration = sys::loop_configuration(image.as_raw_fd(), path);
         match sys::ioctl(&device, LOOP_CONFIGURE, &raw const configuration as usize) {
