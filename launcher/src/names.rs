@@ -11,8 +11,8 @@ const HOSTS: &str = "/etc/hosts";
 /// Where systemd-resolved keeps the servers that it asks itself, while it stands at 127.0.0.53 in the first.
 const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// Path and content, /etc/hosts first.
-pub fn files(config: &Config, net: Net) -> [(&'static CStr, CString); 3] {
+/// Path and content, /etc/hosts first. Without a network there is nobody to ask.
+pub fn files(config: &Config, net: Net) -> Vec<(&'static CStr, CString)> {
     let hostname = config.hostname.to_string_lossy();
     let hosts = match net {
         Net::Host => file::read_text(CWD, HOSTS),
@@ -20,11 +20,11 @@ pub fn files(config: &Config, net: Net) -> [(&'static CStr, CString); 3] {
         Net::Bridge => LOCALHOST.into(),
     };
     let content = |text: String| CString::new(text).unwrap_or_default();
-    [
-        (c"/etc/hosts", content(hosts)),
-        (c"/etc/hostname", content(format!("{hostname}\n"))),
-        (c"/etc/resolv.conf", content(resolv_conf(net))),
-    ]
+    let mut files = vec![(c"/etc/hosts", content(hosts)), (c"/etc/hostname", content(format!("{hostname}\n")))];
+    if net != Net::None {
+        files.push((c"/etc/resolv.conf", content(resolv_conf(net))));
+    }
+    files
 }
 
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
