@@ -392,7 +392,7 @@ fn nginx_of_debian_serves_its_page() {
         host.get("127.0.0.1:8080").is_ok()
     });
     assert!(host.get("127.0.0.1:8080").unwrap().contains("Welcome to nginx"));
-    assert!(host.neighbour.get(&format!("{HOST_ADDRESS}:8080")).unwrap().contains("Server: nginx/"));
+    assert!(host.neighbour.get(&format!("{HOST_ADDRESS}:8080")).unwrap().contains("Server: nginx"));
     container.signal(Signal::SIGQUIT);
     let _ = container.into_running().finish().code(0);
 }
