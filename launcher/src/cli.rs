@@ -6,7 +6,7 @@
 use crate::config::{self, Config, Format, c_string};
 use crate::error::{Error, Result};
 use crate::volumes::{self, Volume};
-use crate::{caps, devices, limits, process, userns};
+use crate::{caps, devices, limits, names, process, userns};
 use argh::FromArgs;
 use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -73,7 +73,16 @@ struct Run {
     /// network: bridge, none or host (bridge; none for who is not root)
     #[argh(option, arg_name = "mode")]
     net: Option<String>,
-    /// publish a port: [IP:]HOST:CONTAINER[/tcp|udp]
+    /// server that names are asked of, instead of the host's
+    #[argh(option, arg_name = "address")]
+    dns: Vec<String>,
+    /// domain that names are looked up in
+    #[argh(option, arg_name = "domain")]
+    dns_search: Vec<String>,
+    /// add a line to /etc/hosts: NAME:ADDRESS, or NAME:host-gateway
+    #[argh(option, arg_name = "host")]
+    add_host: Vec<String>,
+    /// publish a port, or a range of them: [IP:]HOST:CONTAINER[/tcp|udp]
     #[argh(option, short = 'p', arg_name = "ports")]
     publish: Vec<String>,
     /// limit of memory, as 64m
@@ -327,7 +336,7 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
     let net = run.net.as_deref().map(config::net).transpose()?;
     let mut publish = Vec::new();
     for text in &run.publish {
-        publish.push(config::publish(text)?);
+        publish.extend(config::publish(text)?);
     }
     // In the order of limits::OPTIONS.
     let limits = [
@@ -405,6 +414,7 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         no_new_privileges: all(&run.security_opt, process::security_option)?.pop().unwrap_or(true),
         seccomp: run.seccomp.as_deref().map(process::seccomp).transpose()?.unwrap_or(true),
         groups: all(&run.group_add, config::group)?,
+        names: names::parse(&run.dns, &run.dns_search, &run.add_host)?,
         rlimits: all(&run.ulimit, process::ulimit)?,
         oom_score_adj: run.oom_score_adj.as_deref().map(process::oom_score_adj).transpose()?,
         umask: run.umask.as_deref().map(process::umask).transpose()?.unwrap_or(0o022),

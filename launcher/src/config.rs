@@ -7,12 +7,14 @@ use crate::caps::Capabilities;
 use crate::devices::Device;
 use crate::error::{Error, Result};
 use crate::limits::Limit;
+use crate::names::Names;
 use crate::userns::Userns;
 use crate::volumes::Volume;
 use kontena_init::plan::Rlimit;
 use std::ffi::CString;
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 /// A container to run. What goes to the kernel as it is has its NUL already.
 pub struct Config {
@@ -60,6 +62,8 @@ pub struct Config {
     pub umask: u32,
     /// `--sysctl`.
     pub sysctls: Vec<String>,
+    /// `--dns`, `--dns-search`, `--add-host`.
+    pub names: Names,
     /// `--net`, where it is given.
     pub net: Option<Net>,
     /// `-p`.
@@ -182,16 +186,16 @@ pub fn format(text: &str) -> Result<Format> {
     }
 }
 
-/// `[IP:]HOST:CONTAINER[/tcp|udp]`.
-pub fn publish(text: &str) -> Result<Publish> {
+/// `[IP:]HOST:CONTAINER[/tcp|udp]`, each a port or a range of as many, as 8000-8009.
+pub fn publish(text: &str) -> Result<Vec<Publish>> {
     let wrong = |hint| wrong("--publish", text, hint);
-    let (ports, protocol) = match text.split_once('/') {
+    let (address, protocol) = match text.split_once('/') {
         None => (text, Protocol::Tcp),
-        Some((ports, "tcp")) => (ports, Protocol::Tcp),
-        Some((ports, "udp")) => (ports, Protocol::Udp),
+        Some((address, "tcp")) => (address, Protocol::Tcp),
+        Some((address, "udp")) => (address, Protocol::Udp),
         Some(_) => return Err(wrong("not a protocol: give /tcp or /udp")),
     };
-    let parts: Vec<&str> = ports.split(':').collect();
+    let parts: Vec<&str> = address.split(':').collect();
     let (address, host, container) = match parts[..] {
         [host, container] => ("0.0.0.0", host, container),
         [address, host, container] => (address, host, container),
@@ -199,10 +203,21 @@ pub fn publish(text: &str) -> Result<Publish> {
     };
     let address =
         address.parse().map_err(|_| wrong("not an IPv4 address: give [IP:]HOST:CONTAINER, as 127.0.0.1:8080:80"))?;
-    match (port(host), port(container)) {
-        (Some(host_port), Some(container_port)) => Ok(Publish { address, host_port, container_port, protocol }),
-        _ => Err(wrong("not a port: give numbers from 1 to 65535")),
+    let (Some(host), Some(container)) = (ports(host), ports(container)) else {
+        return Err(wrong("not a port: give numbers from 1 to 65535, or ranges of them, as 8000-8009:80-89"));
+    };
+    if host.len() != container.len() {
+        return Err(wrong("the two ranges are not of the same length"));
     }
+    let publish = |(host_port, container_port)| Publish { address, host_port, container_port, protocol };
+    Ok(host.zip(container).map(publish).collect())
+}
+
+/// A port, or the first and the last of a range.
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
+    (first <= last).then_some(first..=last)
 }
 
 /// 1 to 65535.

@@ -2,8 +2,10 @@
 //!
 //! Must not change the host's, nor know how the container gets them.
 
-use crate::config::{Config, Net};
+use crate::config::{Config, Net, wrong};
+use crate::error::Result;
 use crate::file::{self, CWD};
+use crate::net;
 use std::ffi::{CStr, CString};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,17 +16,83 @@ const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv
 /// Path and content, /etc/hosts first. Without a network there is nobody to ask.
 pub fn files(config: &Config, net: Net) -> Vec<(&'static CStr, CString)> {
     let hostname = config.hostname.to_string_lossy();
-    let hosts = match net {
+    let mut hosts = match net {
         Net::Host => file::read_text(CWD, HOSTS),
         Net::None => format!("{LOCALHOST}127.0.0.1\t{hostname}\n"),
         Net::Bridge => LOCALHOST.into(),
     };
+    let gateway = if net == Net::Bridge { net::GATEWAY } else { Ipv4Addr::LOCALHOST };
+    let gateway = gateway.to_string();
+    for (name, address) in &config.names.hosts {
+        hosts += &format!("{}\t{name}\n", address.as_ref().unwrap_or(&gateway));
+    }
     let content = |text: String| CString::new(text).unwrap_or_default();
     let mut files = vec![(c"/etc/hosts", content(hosts)), (c"/etc/hostname", content(format!("{hostname}\n")))];
-    if net != Net::None {
-        files.push((c"/etc/resolv.conf", content(resolv_conf(net))));
+    let names = &config.names;
+    if net != Net::None || !names.servers.is_empty() {
+        let inherited =
+            if names.servers.is_empty() || names.search.is_empty() { resolv_conf(net) } else { String::new() };
+        let keeps = |line: &&str| {
+            let is = |word| line.trim_start().starts_with(word);
+            (names.servers.is_empty() || !is("nameserver")) && (names.search.is_empty() || !is("search"))
+        };
+        let mut text: String = inherited.lines().filter(keeps).map(|line| format!("{line}\n")).collect();
+        if !names.search.is_empty() {
+            text += &format!("search {}\n", names.search.join(" "));
+        }
+        for server in &names.servers {
+            text += &format!("nameserver {server}\n");
+        }
+        files.push((c"/etc/resolv.conf", content(text)));
     }
     files
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+}
+
+/// `--dns`, `--dns-search` and `--add-host`.
+pub struct Names {
+    servers: Vec<String>,
+    search: Vec<String>,
+    /// Name and address; `None` for the host's.
+    hosts: Vec<(String, Option<String>)>,
+}
+
+/// What docker calls the host's own address, as its containers reach it.
+const HOST_GATEWAY: &str = "host-gateway";
+
+/// The three options' texts, each of which may be given several times.
+pub fn parse(servers: &[String], search: &[String], hosts: &[String]) -> Result<Names> {
+    let good_name = |name: &str| {
+        !name.is_empty() && name.len() <= 253 && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
+    };
+    let mut names = Names { servers: Vec::new(), search: Vec::new(), hosts: Vec::new() };
+    for text in servers {
+        if !is_address(text) {
+            return Err(wrong("--dns", text, "not an address: give one, as 192.0.2.53"));
+        }
+        names.servers.push(text.into());
+    }
+    for text in search {
+        if !good_name(text) {
+            return Err(wrong("--dns-search", text, "not a domain: give one, as example.org"));
+        }
+        names.search.push(text.into());
+    }
+    for text in hosts {
+        let hint = "give NAME:ADDRESS, as db:192.0.2.7, or NAME:host-gateway";
+        let host = text.split_once(':').filter(|(name, _)| good_name(name));
+        let (name, address) = host.ok_or_else(|| wrong("--add-host", text, hint))?;
+        let address = match address {
+            HOST_GATEWAY => None,
+            _ if is_address(address) => Some(address.into()),
+            _ => return Err(wrong("--add-host", text, hint)),
+        };
+        names.hosts.push((name.into(), address));
+    }
+    Ok(names)
 }
 
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";

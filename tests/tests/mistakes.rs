@@ -134,6 +134,10 @@ fn port_that_is_none_is_refused() {
         " 80:80",
         "+80:80",
         "8080-8090:80",
+        "90-80:90-80",
+        "8080-:80",
+        "0-1:0-1",
+        "80-81-82:80-82",
         "[::1]:80:80",
         "1.2.3.4::80",
     ] {
@@ -485,7 +489,10 @@ fn options_of_isolation_are_strict() {
     let file = host.directory().join("file");
     fs::write(&file, b"A\xff=1\n").unwrap();
     let file = file.to_str().unwrap();
-    let table: [(&str, &[&str]); 17] = [
+    let table: [(&str, &[&str]); 20] = [
+        ("--dns", &["", "localhost", "1.2.3", "1.2.3.4:53"]),
+        ("--dns-search", &["", "a b", "a\nnameserver 1.2.3.4"]),
+        ("--add-host", &["", "db", "db:", ":1.2.3.4", "db:1.2.3", "a b:1.2.3.4", "db\n1.1.1.1 x:1.2.3.4"]),
         ("--cap-add", &["", "NOSUCH", "CAP_", "NET_RAW,KILL", "13", "CAP_CAP_KILL"]),
         ("--cap-drop", &["", "nosuch", " ALL"]),
         ("--security-opt", &["", "no-new-privileges=maybe", "apparmor=x", "label=disable"]),

@@ -382,6 +382,20 @@ fn ten_thousand_requests_have_no_error() {
 }
 
 #[test]
+fn range_of_ports_is_published() {
+    let host = Host::new();
+    let web = host.nginx("web", &["-p", "8078-8083:78-83", "-p", "20000-20199:20000-20199/udp"]);
+    assert!(host.get("127.0.0.1:8080").is_ok());
+    assert!(host.neighbour.get(&format!("{HOST_ADDRESS}:8080")).is_ok());
+    assert!(host.get("127.0.0.1:8081").is_err(), "nobody listens there");
+    let line = host.run(&["-p", "8083:80"], host.demo(), &["/bin/true"]).run().refused(125);
+    assert!(line.contains("8083"), "{line}");
+    assert!(host.says("nft", &["list", "ruleset"]).contains("20199"));
+    let _ = web.stop();
+    assert!(!host.says("nft", &["list", "ruleset"]).contains("20199"));
+}
+
+#[test]
 fn nginx_of_debian_serves_its_page() {
     let host = Host::new();
     let rootfs = host.debian();

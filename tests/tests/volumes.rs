@@ -173,11 +173,14 @@ fn device_has_the_hosts_owner_and_mode_and_is_not_the_hosts() {
 #[test]
 fn names_are_resolved_as_on_the_network_it_has() {
     let host = Host::new();
-    let resolv = host.directory().join("resolv.conf");
-    fs::write(&resolv, "search lan\nnameserver 127.0.0.53\nnameserver 192.0.2.53\n").unwrap();
-    let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    // A host's /etc that is this test's own.
+    let etc = host.directory().join("own-etc");
+    fs::create_dir(&etc).unwrap();
+    fs::write(etc.join("hosts"), "127.0.0.1 localhost\n").unwrap();
+    fs::write(etc.join("resolv.conf"), "search lan\nnameserver 127.0.0.53\nnameserver 192.0.2.53\n").unwrap();
+    let script = "mount --bind \"$0\" /etc && exec \"$@\"";
     let run = |net: &[&str]| {
-        let program = host.program("unshare").args(["-m", "sh", "-c", script]).arg(&resolv).arg(tests::launcher());
+        let program = host.program("unshare").args(["-m", "sh", "-c", script]).arg(&etc).arg(tests::launcher());
         let program =
             program.arg("--root").arg(host.state()).args(["run", "--cgroup-parent", &host.cgroup_parent_option()]);
         let program = program.args(["--hostname", "web"]).args(net).arg(host.debian());
@@ -192,6 +195,15 @@ fn names_are_resolved_as_on_the_network_it_has() {
     let out = run(&["--net", "bridge"]);
     assert!(out.starts_with("web\nsearch lan\nnameserver 192.0.2.53\n127.0.0.1\tlocalhost\n"), "{out}");
     assert!(out.contains("\n10.77.") && out.contains("\tweb\n"), "{out}");
+    // What is given is instead of the host's.
+    let out = run(&["--net", "bridge", "--dns", "192.0.2.1", "--dns", "2001:db8::1", "--dns-search", "example.org"]);
+    assert!(out.starts_with("web\nsearch example.org\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n127."), "{out}");
+    let out = run(&["--net", "bridge", "--dns-search", "a.example", "--dns-search", "b.example"]);
+    assert!(out.starts_with("web\nnameserver 192.0.2.53\nsearch a.example b.example\n"), "{out}");
+    let out = run(&["--net", "bridge", "--add-host", "db:192.0.2.7", "--add-host", "host.internal:host-gateway"]);
+    assert!(out.contains("192.0.2.7\tdb\n10.77.0.1\thost.internal\n"), "{out}");
+    let out = run(&["--net", "none", "--dns", "192.0.2.1"]);
+    assert!(out.starts_with("web\nsearch lan\nnameserver 192.0.2.1\n127."), "{out}");
     let out = run(&["--net", "host"]);
     assert!(out.contains("nameserver 127.0.0.53\nnameserver 192.0.2.53\n"), "{out}");
     // The rootfs's own are not touched, nor can the container's be followed out of it.

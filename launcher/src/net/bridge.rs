@@ -16,6 +16,8 @@ use std::net::Ipv4Addr;
 pub const BRIDGE: &str = "kontena0";
 /// The bridge's own address, and its subnet's prefix.
 const GATEWAY: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 77, 0, 1), 16);
+/// The host, as a container on the bridge reaches it.
+pub const HOST: Ipv4Addr = GATEWAY.0;
 /// What all addresses of the subnet begin with.
 pub const SUBNET: [u8; 2] = {
     let [first, second, ..] = GATEWAY.0.octets();

@@ -21,6 +21,7 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name
 
 use std::net::Ipv4Addr;
 
+pub use bridge::HOST as GATEWAY;
 pub use nft::Table;
 pub use publish::{reserve, unpublish};
 
