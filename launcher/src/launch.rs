@@ -318,15 +318,18 @@ fn explain(report: Report, config: &Config) -> Error {
             (&*config.rootfs, "the layer must be on a file system that overlayfs can write to: not on another overlay")
         }
         Step::Setting => {
-            return match config.sysctls.get(usize::from(report.index)) {
-                Some(sysctl) => {
+            let sysctl = config.sysctls.get(usize::from(report.index));
+            let is_next = usize::from(report.index) == config.sysctls.len();
+            return match (sysctl, config.oom_score_adj.filter(|_| is_next)) {
+                (Some(sysctl), _) => {
                     let hint = "the kernel has no such sysctl for a container, or takes no such value";
                     Error::new(format_args!("--sysctl {sysctl}"), errno, hint)
                 }
-                None => {
+                (None, Some(score)) => {
                     let hint = "lowering it takes CAP_SYS_RESOURCE: run kontena as root";
-                    Error::new(format_args!("--oom-score-adj {}", config.oom_score_adj.unwrap_or(0)), errno, hint)
+                    Error::new(format_args!("--oom-score-adj {score}"), errno, hint)
                 }
+                (None, None) => Error::new(format_args!("set the sysctl net.ipv4.ping_group_range"), errno, ""),
             };
         }
         Step::Rlimit => {

@@ -24,7 +24,11 @@ const MOUNTS: [Mount<'static>; 6] = [
         attributes: NOSUID | NOEXEC | STRICTATIME,
         ..filesystem(c"tmpfs", c"/dev", &[c"mode=755", c"size=65536k"])
     },
-    filesystem(c"devpts", c"/dev/pts", &[c"newinstance", c"ptmxmode=0666", c"mode=0620", c"gid=5"]),
+    // With nodev, nobody could open a terminal of it.
+    Mount {
+        attributes: NOSUID | NOEXEC,
+        ..filesystem(c"devpts", c"/dev/pts", &[c"newinstance", c"ptmxmode=0666", c"mode=0620", c"gid=5"])
+    },
     filesystem(c"tmpfs", c"/dev/shm", &[c"mode=1777", c"size=65536k"]),
     Mount { kind: mount_kind::FILESYSTEM_IF_KNOWN, ..filesystem(c"mqueue", c"/dev/mqueue", &[]) },
     Mount {
@@ -63,6 +67,9 @@ const fn filesystem<'a>(source: &'a CStr, target: &'a CStr, options: &'a [&'a CS
         readonly: List::Items(&[]),
     }
 }
+
+/// Lets root ping, which takes CAP_NET_RAW otherwise: icmp(7). Podman's default, unless a sysctl says otherwise.
+const PING: &CStr = c"sys/net/ipv4/ping_group_range=0 0";
 
 /// Where in [`MOUNTS`] something depends on what was asked for.
 const PTS: usize = 1;
@@ -139,6 +146,10 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
     }
     if let Some(score) = config.oom_score_adj {
         settings.push(c_string(format!("self/oom_score_adj={score}"))?);
+    }
+    let is_given = config.sysctls.iter().any(|sysctl| sysctl.contains("ping_group_range"));
+    if net != Net::Host && !is_given && maps.is_none_or(|maps| maps.has_gid(0)) {
+        settings.push(PING.into());
     }
     let names = names::files(config, net);
     let files: Vec<_> = names.iter().map(|(target, content)| File { target, content }).collect();

@@ -90,7 +90,7 @@ fn child_starts_in_leaf_cgroup() {
 const MOUNTS: [(&str, &str, &str); 10] = [
     ("/", "overlay", "rw"),
     ("/dev", "tmpfs", "rw,nosuid,noexec"),
-    ("/dev/pts", "devpts", "rw,nosuid,nodev,noexec"),
+    ("/dev/pts", "devpts", "rw,nosuid,noexec"),
     ("/etc/hostname", "tmpfs", "rw,nosuid"),
     ("/etc/hosts", "tmpfs", "rw,nosuid"),
     ("/dev/shm", "tmpfs", "rw,nosuid,nodev,noexec"),
@@ -193,6 +193,18 @@ fn sys_is_read_only() {
     let outcome = host.sh(&[], "echo 1400 > /sys/class/net/lo/mtu").run();
     assert!(outcome.code != 0 && outcome.stderr.contains("Read-only file system"), "{outcome}");
     assert_eq!(sh(&host, &[], "cat /sys/class/net/lo/mtu; ls /sys/class/net"), "65536\nlo\n");
+}
+
+#[test]
+fn terminals_can_be_opened() {
+    let host = Host::new();
+    // TIOCSPTLCK and TIOCGPTN; ioctl_tty(2).
+    let script = r#"perl -e 'open($m, "+<", "/dev/ptmx") or die $!; $z = pack("i", 0); ioctl($m, 0x40045431, $z) or die $!;
+        $b = pack("i", 0); ioctl($m, 0x80045430, $b) or die $!; $n = unpack("i", $b);
+        open($s, "+<", "/dev/pts/$n") or die $!; print "terminal $n\n"'"#;
+    for options in [&[][..], &["-u", "33"], &["--userns", "map=0:0:65536"]] {
+        assert_eq!(host.sh(options, script).run().ok(), "terminal 0\n", "{options:?}");
+    }
 }
 
 #[test]

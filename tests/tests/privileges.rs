@@ -102,6 +102,10 @@ fn process_gets_what_was_asked_for() {
     ];
     let script = "ulimit -n; ulimit -Hn; ulimit -c; umask; cat /proc/self/oom_score_adj; id -G";
     assert_eq!(host.sh(&options, script).run().ok(), "100\n200\n0\n0027\n500\n33 7 44\n");
+    // Podman's default, so that root can ping.
+    let ping = "cat /proc/sys/net/ipv4/ping_group_range";
+    assert_eq!(host.sh(&[], ping).run().ok(), "0\t0\n");
+    assert_eq!(host.sh(&["--sysctl", "net.ipv4.ping_group_range=0 7"], ping).run().ok(), "0\t7\n");
     let options = ["--sysctl", "net.ipv4.ip_forward=1", "--sysctl", "kernel.shmmax=12345"];
     let script =
         "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax; echo 0 > /proc/sys/kernel/shmmax || echo no";
