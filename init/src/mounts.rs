@@ -17,6 +17,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
+use rustix::path::Arg;
 use rustix::process::{chdir, chroot, fchdir};
 
 use crate::dev::{self, Empty};
@@ -78,7 +79,7 @@ pub fn attach_root(plan: &Plan<'_>) -> core::result::Result<(OwnedFd, bool), Rep
 fn lacks_a_target(root: &OwnedFd, plan: &Plan<'_>) -> bool {
     let targets = plan.mounts.iter().chain(plan.proc.iter()).chain(plan.volumes.iter()).map(|mount| mount.target);
     let ours = |target: &CStr| [b"/dev/" as &[u8], b"/sys/"].iter().any(|mount| target.to_bytes().starts_with(mount));
-    let find = |target| openat2(root, target, PATH_FD, Mode::empty(), ResolveFlags::IN_ROOT);
+    let find = |target| open_in(root, target, PATH_FD, ResolveFlags::IN_ROOT);
     targets.filter(|target| !ours(target)).any(|target| matches!(find(target), Err(Errno::NOENT)))
 }
 
@@ -207,7 +208,7 @@ fn write_setting(proc: &OwnedFd, setting: &[u8]) -> Result<()> {
     let end = setting.iter().position(|byte| *byte == b'=').ok_or(Errno::INVAL)?;
     // The links in it are the kernel's own: self.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let file = openat2(proc, &setting[..end], OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    let file = open_in(proc, &setting[..end], OFlags::WRONLY | OFlags::CLOEXEC, resolve)?;
     rustix::io::write(file, &setting[end + 1..]).map(drop)
 }
 
@@ -235,11 +236,24 @@ pub fn make_device(root: &OwnedFd, device: &Device<'_>) -> Result<()> {
     let mut path = [0u8; uapi::PATH_MAX as usize];
     path.get_mut(..slash).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(&target[..slash]);
     let parent = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
-    let parent = match openat2(root, if slash == 0 { c"/" } else { parent }, PATH_FD, Mode::empty(), resolve) {
+    let parent = match open_in(root, if slash == 0 { c"/" } else { parent }, PATH_FD, resolve) {
         Err(Errno::NOENT) => make_target(root, true, parent, resolve)?,
         found => found?,
     };
     dev::make(&parent, &target[slash + 1..], device)
+}
+
+/// openat2(2), again where the kernel could not tell that a `..` stays inside, since something was mounted or renamed
+/// meanwhile: PID 1 and the payload's process work side by side.
+pub fn open_in<P: Arg + Copy>(root: impl AsFd, path: P, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
+    const ATTEMPTS: usize = 1000;
+    for _ in 1..ATTEMPTS {
+        match openat2(&root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            opened => return opened,
+        }
+    }
+    openat2(root, path, flags, Mode::empty(), resolve)
 }
 
 /// A detached copy of a mount from `path` on; with those below it, or without.
@@ -281,7 +295,7 @@ fn find_target(root: &OwnedFd, tree: &OwnedFd, mount: &Mount<'_>) -> Result<Owne
 }
 
 fn find_or_make(root: &OwnedFd, tree: &OwnedFd, target: &CStr, resolve: ResolveFlags) -> Result<OwnedFd> {
-    match openat2(root, target, PATH_FD, Mode::empty(), resolve) {
+    match open_in(root, target, PATH_FD, resolve) {
         Err(Errno::NOENT) => make_target(root, is_directory(tree)?, target, resolve),
         found => found,
     }
@@ -294,13 +308,13 @@ fn make_target(root: &OwnedFd, is_directory: bool, target: &CStr, resolve: Resol
     let length = target.to_bytes().len();
     path.get_mut(..length).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(target.to_bytes());
 
-    let mut parent = openat2(root, c"/", PATH_FD, Mode::empty(), resolve)?;
+    let mut parent = open_in(root, c"/", PATH_FD, resolve)?;
     let mut start = 0;
     while start < length {
         let end = path[start..length].iter().position(|byte| *byte == b'/').map_or(length, |at| start + at);
         if end > start {
             // Resolved from the root each time, so that `..` in a symlink cannot lead out.
-            parent = match openat2(root, &path[..end], PATH_FD, Mode::empty(), resolve) {
+            parent = match open_in(root, &path[..end], PATH_FD, resolve) {
                 Err(Errno::NOENT) => {
                     let name = &path[start..end];
                     let last = path[end..length].iter().all(|byte| *byte == b'/');
@@ -311,7 +325,7 @@ fn make_target(root: &OwnedFd, is_directory: bool, target: &CStr, resolve: Resol
                         openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
                     };
                     match made {
-                        Ok(()) | Err(Errno::EXIST) => openat2(root, &path[..end], PATH_FD, Mode::empty(), resolve)?,
+                        Ok(()) | Err(Errno::EXIST) => open_in(root, &path[..end], PATH_FD, resolve)?,
                         Err(errno) => return Err(errno),
                     }
                 }
@@ -325,7 +339,7 @@ fn make_target(root: &OwnedFd, is_directory: bool, target: &CStr, resolve: Resol
 
 /// A path of a mount of ours, without leaving that mount; `None` where there is nothing.
 fn find_below(tree: &OwnedFd, path: &CStr) -> Result<Option<OwnedFd>> {
-    match openat2(tree, path, PATH_FD | OFlags::NOFOLLOW, Mode::empty(), BELOW) {
+    match open_in(tree, path, PATH_FD | OFlags::NOFOLLOW, BELOW) {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         found => found.map(Some),
     }

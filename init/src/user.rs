@@ -8,11 +8,12 @@ use core::ffi::CStr;
 use core::str::FromStr;
 use kontena_init::plan::{List, Report, Step};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fchown, fstat, fstatfs, openat2};
+use rustix::fs::{FileType, OFlags, ResolveFlags, fchown, fstat, fstatfs};
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::mounts::open_in;
 use crate::{fail, sys};
 
 /// Longer than any real one; a larger /etc/passwd or /etc/group is refused.
@@ -141,7 +142,7 @@ fn fields<const N: usize>(line: &'static [u8]) -> [&'static [u8]; N] {
 /// The whole file; empty where there is none.
 fn read_file(root: &OwnedFd, path: &CStr) -> Result<&'static [u8]> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+    let file = match open_in(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(&[]),
         file => file?,
     };
