@@ -2,13 +2,15 @@
 //!
 //! `intruder call NUMBER [ARGUMENT…]` makes one system call and says `ok` or the errno's name; `intruder foreign` makes one
 //! of another architecture; `intruder time CALLS` gives the nanoseconds of a getpid(2); `intruder look PATH…` reads files,
-//! and `intruder owner PATH…` says whose they are. Must not judge.
+//! `intruder owner PATH…` says whose they are, and `intruder terminal` opens one. Must not judge.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
 
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use std::env::args;
 use std::fs;
 use std::hint::black_box;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::process::exit;
 use std::time::Instant;
 
@@ -28,6 +30,15 @@ fn main() {
                 let metadata = fs::metadata(path).unwrap_or_else(|error| refused(path, &error));
                 println!("{}:{}", metadata.uid(), metadata.gid());
             }
+        }
+        "terminal" => {
+            let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY).expect("/dev/ptmx");
+            grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal");
+            let name = ptsname_r(&master).expect("its name");
+            let mut options = fs::OpenOptions::new();
+            options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits());
+            options.open(&name).unwrap_or_else(|error| refused(&name, &error));
+            println!("{name}");
         }
         "foreign" => println!("{}", tests::sys::foreign_call(&arguments[1])),
         "time" => {
