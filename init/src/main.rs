@@ -12,6 +12,7 @@
 
 use core::ffi::CStr;
 use kontena_init::plan::{List, PLAN_ARGUMENT, Plan, Report, Step};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
 use rustix::io::{Errno, write};
@@ -81,7 +82,7 @@ fn run_plan(plan: &CStr, status: &CStr) -> i32 {
 /// Two processes share the work, since it is most of what a start costs: the payload's is forked as soon as there is a
 /// root to mount on, and makes /proc while PID 1 makes the rest.
 fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
-    guard().map_err(fail(Step::Guard, 0))?;
+    guard(status).map_err(fail(Step::Guard, 0))?;
     let block = sys::map_sealed(plan_fd).map_err(fail(Step::ReadPlan, 0))?;
     let plan = Plan::decode(block).ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
 
@@ -149,12 +150,18 @@ fn wait_for_byte(socket: &OwnedFd) -> rustix::io::Result<bool> {
 }
 
 /// Dies with the launcher, cannot be looked into by the payload, and gets no signal it does not ask for.
-fn guard() -> rustix::io::Result<()> {
+fn guard(status: &OwnedFd) -> rustix::io::Result<()> {
     sys::set_signal_mask(u64::MAX);
     // The kernel calls a program that was executed from a memfd after that.
     set_name(c"kontena-init")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Dead before that, it sends no signal; whatever it has written before, its end of the socket is closed by then.
+    let mut launcher = [PollFd::new(status, PollFlags::empty())];
+    poll(&mut launcher, Some(&Timespec::default()))?;
+    if launcher[0].revents().contains(PollFlags::HUP) {
+        return Err(Errno::PIPE);
+    }
     rustix::process::setsid().map(drop)
 }
 

@@ -122,6 +122,32 @@ impl Traced {
         let _ = self.running.take().unwrap().finish().code(-9);
     }
 
+    /// Kills it when it has done all that it can before its child's first instruction; then lets the child go on.
+    ///
+    /// # Panics
+    /// Where it has no child.
+    #[track_caller]
+    pub fn kill_before_its_child_begins(mut self) {
+        let child = self.child.take().expect("no child");
+        nix::sys::signal::kill(child, Signal::SIGSTOP).unwrap();
+        ptrace::detach(child, None).unwrap();
+        ptrace::detach(self.pid, None).unwrap();
+        let mut quiet = 0;
+        crate::wait_until("it to wait for its child", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+            quiet = if stat.rsplit_once(") ").unwrap().1.starts_with('S') { quiet + 1 } else { 0 };
+            quiet == 20
+        });
+        self.running().signal(Signal::SIGKILL);
+        let pid = self.pid;
+        crate::wait_until("its end", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+        });
+        nix::sys::signal::kill(child, Signal::SIGCONT).unwrap();
+        let _ = self.running.take().unwrap().finish().code(-9);
+    }
+
     /// Lets it go on, without being traced, to its end.
     ///
     /// # Panics

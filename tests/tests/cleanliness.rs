@@ -206,6 +206,19 @@ fn launcher_killed_at_any_system_call_is_repaired_by_the_next_command() {
 }
 
 #[test]
+fn init_that_begins_after_its_launchers_death_ends() {
+    let host = Host::new();
+    let mut victim = Traced::start(host.run(&["--name", "victim", "--net", "none"], host.demo(), &["/usr/sbin/nginx"]));
+    victim.first_child();
+    // The launcher has told it already that the network is ready.
+    victim.kill_before_its_child_begins();
+    let leaf = host.cgroup_parent().join("victim");
+    wait_until("the end of the container", || leaf_processes(&leaf).is_empty());
+    host.prune();
+    assert_nothing_of_containers(&host);
+}
+
+#[test]
 fn launcher_killed_while_serving_is_repaired_by_the_next_command() {
     let host = Host::new();
     let before = host.snapshot();
