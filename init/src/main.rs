@@ -1,8 +1,8 @@
 //! kontena-init: PID 1 of a container. All of kontena that runs inside one, and the only thing of it that is ever seen
 //! there.
 //!
-//! Three ways in, one binary: with a Plan from the launcher it makes the container, starts the payload in it and
-//! supervises; as any image's ENTRYPOINT, `kontena-init [-g] [--] CMD [ARG…]`, it starts CMD and supervises; as the
+//! Four ways in, one binary: with a Plan from the launcher it makes the container, starts the payload in it and
+//! supervises; with a Joining it starts a process in a container that runs; as any image's ENTRYPOINT, `kontena-init [-g] [--] CMD [ARG…]`, it starts CMD and supervises; as the
 //! PID 1 of a machine, `kontena-init --boot CMD [ARG…]`, it makes the machine a host first.
 //!
 //! Must not touch the host, allocate, or panic.
@@ -11,18 +11,19 @@
 #![deny(unsafe_code)]
 
 use core::ffi::CStr;
-use kontena_init::plan::{List, PLAN_ARGUMENT, Plan, Report, Step};
+use kontena_init::plan::{self, JOIN_ARGUMENT, Joining, List, PLAN_ARGUMENT, Plan, READY, Report, Step, Wire};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
-use rustix::fs::Mode;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, write};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, getpid, set_dumpable_behavior, set_parent_process_death_signal, umask,
 };
 use rustix::system::sethostname;
-use rustix::thread::{set_name, set_no_new_privs};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_name, set_no_new_privs};
 
+use payload::Handshake;
 use reap::{Target, kill_the_rest, supervise};
 use sys::Strings;
 
@@ -36,6 +37,7 @@ mod reap;
 mod seccomp;
 #[allow(unsafe_code)]
 mod sys;
+mod terminal;
 mod user;
 
 /// The init's own exit status where the payload could not even be tried.
@@ -47,7 +49,11 @@ fn start(mut arguments: Strings, environment: Strings) -> i32 {
     let mut rest = arguments;
     match rest.next() {
         Some(first) if first == PLAN_ARGUMENT => match (rest.next(), rest.next()) {
-            (Some(plan), Some(status)) => run_plan(plan, status),
+            (Some(plan), Some(status)) => run_plan(plan, status, contain, Target::Process),
+            _ => usage(),
+        },
+        Some(first) if first == JOIN_ARGUMENT => match (rest.next(), rest.next()) {
+            (Some(joining), Some(status)) => run_plan(joining, status, join, Target::Joined),
             _ => usage(),
         },
         Some(first) if first == c"--boot" => boot::boot(rest, environment),
@@ -55,14 +61,15 @@ fn start(mut arguments: Strings, environment: Strings) -> i32 {
     }
 }
 
-/// Makes the container of the Plan, and is its PID 1; or, in the process it forks for it, becomes the payload.
-fn run_plan(plan: &CStr, status: &CStr) -> i32 {
+/// Makes the container of the Plan, and is its PID 1, or joins one; or, in the process that it forks for it, becomes the
+/// payload.
+fn run_plan(plan: &CStr, status: &CStr, start: fn(OwnedFd, &OwnedFd) -> Result<Pid, Report>, target: Target) -> i32 {
     let (Some(plan_fd), Some(status)) = (sys::inherited_fd(plan), sys::inherited_fd(status)) else { return usage() };
-    match contain(plan_fd, &status) {
+    match start(plan_fd, &status) {
         Ok(payload) => {
             // The launcher reads the end of file as "the payload runs": its exec has closed the other copy.
             drop(status);
-            let code = supervise(payload, Target::Process);
+            let code = supervise(payload, target);
             kill_the_rest();
             code
         }
@@ -82,9 +89,8 @@ fn run_plan(plan: &CStr, status: &CStr) -> i32 {
 /// Two processes share the work, since it is most of what a start costs: the payload's is forked as soon as there is a
 /// root to mount on, and makes /proc while PID 1 makes the rest.
 fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
-    guard(status).map_err(fail(Step::Guard, 0))?;
-    let block = sys::map_sealed(plan_fd).map_err(fail(Step::ReadPlan, 0))?;
-    let plan = Plan::decode(block).ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
+    guard(status, Some(Signal::KILL)).map_err(fail(Step::Guard, 0))?;
+    let plan: Plan<'_> = read_plan(plan_fd)?;
 
     const NONE: List<'_, &CStr> = List::Items(&[]);
     umask(Mode::empty());
@@ -103,7 +109,8 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     let Some(payload) = sys::fork().map_err(fail(Step::Fork, 0))? else {
         drop(ours);
         mounts::mount_all(&root, &empty, proc_first, plan.proc, 0, plan.settings)?;
-        return Err(payload::become_payload(&plan, &root, theirs, status));
+        let handshake = Handshake { pid1: theirs, root_is_whole: plan.volumes.is_empty() };
+        return Err(payload::become_payload(&plan.process, &root, Some(handshake), status));
     };
     drop(theirs);
     dev::populate(&dev, plan.files.iter()).map_err(fail(Step::Devices, 0))?;
@@ -118,6 +125,13 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         // It has failed, has told the launcher why, and is about to end.
         return Ok(payload);
     }
+    let terminal = if plan.process.terminal == 1 {
+        let slave = terminal::open(&root, status).map_err(fail(Step::Terminal, 0))?;
+        terminal::mount_console(&dev, &slave).map_err(fail(Step::Terminal, 0))?;
+        Some(slave)
+    } else {
+        None
+    };
     mounts::mount_all(&root, &empty, volumes_first, plan.volumes, 0, NONE)?;
     for (index, device) in (0..).zip(plan.devices.iter()) {
         mounts::make_device(&root, &device).map_err(fail(Step::Device, index))?;
@@ -136,7 +150,10 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         (length, _) => hosts.map_or(Ok(0), |hosts| write(hosts, &message[1..length])).map_err(fail(Step::File, 0))?,
     };
     // Where it has failed meanwhile, it has told the launcher why: there is nothing to add.
-    let _ = send(&ours, &[1], SendFlags::NOSIGNAL);
+    let _ = match &terminal {
+        Some(slave) => terminal::send(&ours, READY, slave),
+        None => send(&ours, &[READY], SendFlags::NOSIGNAL).map(drop),
+    };
 
     // From here on PID 1 only signals and reaps.
     set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
@@ -149,13 +166,40 @@ fn wait_for_byte(socket: &OwnedFd) -> rustix::io::Result<bool> {
     recv(socket, &mut [0u8; 1], RecvFlags::empty()).map(|(length, _)| length == 1)
 }
 
-/// Dies with the launcher, cannot be looked into by the payload, and gets no signal it does not ask for.
-fn guard(status: &OwnedFd) -> rustix::io::Result<()> {
+/// Joins a container that runs, and starts a process in it. Comes back beside the container, where its processes do not see
+/// this one, with the process.
+fn join(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
+    let joining: Joining<'_> = read_plan(plan_fd)?;
+    let on_launchers_death = if joining.detached == 1 { None } else { Some(reap::END) };
+    guard(status, on_launchers_death).map_err(fail(Step::Guard, 0))?;
+    let init = sys::inherited_fd(joining.init).ok_or(Errno::BADF).map_err(fail(Step::Join, 0))?;
+    let namespaces = ThreadNameSpaceType::from_bits_retain(joining.namespaces as u32);
+    move_into_thread_name_spaces(init.as_fd(), namespaces).map_err(fail(Step::Join, 0))?;
+    drop(init);
+    let Some(process) = sys::fork().map_err(fail(Step::Fork, 0))? else {
+        // The first process of this program that those of the container can see. It has no fd of the host's but the status
+        // socket, and they can look into it no more than into PID 1.
+        let root = openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let root = root.map_err(fail(Step::Join, 0))?;
+        return Err(payload::become_payload(&joining.process, &root, None, status));
+    };
+    Ok(process)
+}
+
+/// What the launcher wants, in place for the life of this process.
+fn read_plan<T: Wire<'static>>(fd: OwnedFd) -> Result<T, Report> {
+    let block = sys::map_sealed(fd).map_err(fail(Step::ReadPlan, 0))?;
+    plan::decode(block).ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))
+}
+
+/// Dies with the launcher, or gets this signal then; cannot be looked into by the payload, and gets no signal that it does
+/// not ask for.
+fn guard(status: &OwnedFd, on_launchers_death: Option<Signal>) -> rustix::io::Result<()> {
     sys::set_signal_mask(u64::MAX);
     // The kernel calls a program that was executed from a memfd after that.
     set_name(c"kontena-init")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    set_parent_process_death_signal(on_launchers_death)?;
     // Dead before that, it sends no signal; whatever it has written before, its end of the socket is closed by then.
     let mut launcher = [PollFd::new(status, PollFlags::empty())];
     poll(&mut launcher, Some(&Timespec::default()))?;

@@ -77,7 +77,7 @@ pub fn attach_root(plan: &Plan<'_>) -> core::result::Result<(OwnedFd, bool), Rep
 
 /// Whether something that something is mounted on is missing in `root`, but for what is in a mount of ours.
 fn lacks_a_target(root: &OwnedFd, plan: &Plan<'_>) -> bool {
-    let targets = plan.mounts.iter().chain(plan.proc.iter()).chain(plan.volumes.iter()).map(|mount| mount.target);
+    let targets = plan.all_mounts().map(|mount| mount.target);
     let ours = |target: &CStr| [b"/dev/" as &[u8], b"/sys/"].iter().any(|mount| target.to_bytes().starts_with(mount));
     let find = |target| open_in(root, target, PATH_FD, ResolveFlags::IN_ROOT);
     targets.filter(|target| !ours(target)).any(|target| matches!(find(target), Err(Errno::NOENT)))

@@ -14,6 +14,9 @@ const MAGIC: u32 = u32::from_le_bytes(*b"kp02");
 /// The argument that makes the init read a Plan: `kontena-init --plan PLAN_FD STATUS_FD`.
 pub const PLAN_ARGUMENT: &CStr = c"--plan";
 
+/// The argument that makes it join a container: `kontena-init --join JOINING_FD STATUS_FD`.
+pub const JOIN_ARGUMENT: &CStr = c"--join";
+
 /// Something that can stand in a Plan. Integers are little-endian, strings end with NUL.
 pub trait Wire<'a>: Copy {
     /// Appends this to `out`.
@@ -161,13 +164,41 @@ wire_structs! {
         pub files: List<'a, File<'a>>,
         /// What is written to files of /proc, by the payload's process: `PATH=TEXT`, the path below /proc.
         pub settings: List<'a, &'a CStr>,
+        /// The payload.
+        pub process: Process<'a>,
+    }
+
+    /// A process that joins a container which runs: `kontena exec`.
+    pub struct Joining {
+        /// The number of the fd of the container's PID 1, a pidfd.
+        pub init: &'a CStr,
+        /// CLONE_NEW*: of its namespaces those that the process is to be in; setns(2).
+        pub namespaces: u64,
+        /// 1 where it goes on when the launcher that started it is gone.
+        pub detached: u8,
+        /// What it is.
+        pub process: Process<'a>,
+    }
+
+    /// A process of a container: its payload, or one that joins it.
+    pub struct Process {
+        /// 1 where it gets a terminal of its own, which the launcher is sent the other end of; pty(7).
+        pub terminal: u8,
+        /// How that is sized from the first: rows, columns.
+        pub rows: u32,
+        /// See `rows`.
+        pub columns: u32,
+        /// The number of an fd that it inherits under another one, `notify_as`; empty where there is none.
+        pub notify: &'a CStr,
+        /// See `notify`.
+        pub notify_as: u32,
         /// Bit n is capability n; the bounding set, and what a payload of uid 0 is permitted. capabilities(7).
         pub capabilities: u64,
         /// What a payload of another uid is permitted: its ambient set.
         pub ambient: u64,
         /// 1 where execve(2) gives nothing to anybody; prctl(2).
         pub no_new_privs: u8,
-        /// 1 where the payload's system calls are filtered.
+        /// 1 where its system calls are filtered.
         pub seccomp: u8,
         /// `NAME|UID[:GROUP|GID]`, resolved in the container's own files; empty for root.
         pub user: &'a CStr,
@@ -177,13 +208,13 @@ wire_structs! {
         pub rlimits: List<'a, Rlimit>,
         /// umask(2).
         pub umask: u32,
-        /// The payload's working directory, in the container.
+        /// Its working directory, in the container.
         pub cwd: &'a CStr,
-        /// The payload's arguments, its name first; never empty.
+        /// Its arguments, its name first; never empty.
         pub argv: List<'a, &'a CStr>,
-        /// The payload's environment, `KEY=VALUE`. HOME is added from /etc/passwd where it is not in here.
+        /// Its environment, `KEY=VALUE`. HOME is added from /etc/passwd where it is not in here.
         pub env: List<'a, &'a CStr>,
-        /// The signal mask the launcher was started with, which the payload gets back; bit n-1 is signal n.
+        /// The signal mask the launcher was started with, which it gets back; bit n-1 is signal n.
         pub signal_mask: u64,
     }
 
@@ -277,23 +308,31 @@ pub mod overlay {
     pub const ALWAYS: u8 = 1;
 }
 
+/// The init's message that a terminal has been made, whose master comes with it; SCM_RIGHTS of unix(7).
+pub const TERMINAL: u8 = 2;
+
 /// Opens the launcher's message that the network is ready; what follows is added to /etc/hosts.
 pub const READY: u8 = 1;
 
 impl<'a> Plan<'a> {
-    /// Appends the whole Plan to `out`.
-    pub fn encode(&self, out: &mut impl Extend<u8>) {
-        MAGIC.put(out);
-        self.put(out);
+    /// All mounts, as a [`Report`] counts them.
+    pub fn all_mounts(&self) -> impl Iterator<Item = Mount<'a>> + Clone + use<'a> {
+        self.mounts.iter().chain(self.proc.iter()).chain(self.volumes.iter())
     }
+}
 
-    /// Reads a Plan in place; `None` where the block is not a whole Plan of this version.
-    pub fn decode(mut block: &'a [u8]) -> Option<Self> {
-        if u32::get(&mut block)? != MAGIC {
-            return None;
-        }
-        Self::get(&mut block)
+/// Appends a whole Plan, or Joining, to `out`.
+pub fn encode<'a>(plan: &impl Wire<'a>, out: &mut impl Extend<u8>) {
+    MAGIC.put(out);
+    plan.put(out);
+}
+
+/// Reads one in place; `None` where the block is not a whole one of this version.
+pub fn decode<'a, T: Wire<'a>>(mut block: &'a [u8]) -> Option<T> {
+    if u32::get(&mut block)? != MAGIC {
+        return None;
     }
+    T::get(&mut block)
 }
 
 macro_rules! steps {
@@ -319,7 +358,7 @@ steps! {
     ExecInit = "exec kontena-init",
     /// prctl(2) PR_SET_PDEATHSIG and PR_SET_DUMPABLE.
     Guard = "guard the init",
-    /// mmap(2) and [`Plan::decode`].
+    /// mmap(2) and [`decode`].
     ReadPlan = "read the Plan",
     /// mount_setattr(2) MS_PRIVATE on every mount.
     MakePrivate = "make the mounts private",
@@ -359,6 +398,12 @@ steps! {
     Handshake = "start the payload's process",
     /// setsid(2).
     Session = "start a session",
+    /// setns(2).
+    Join = "join the container",
+    /// ptmx(4), TIOCSCTTY.
+    Terminal = "make the terminal",
+    /// dup2(2) of the fd that it inherits.
+    Notify = "hand on the fd of --notify-fd",
     /// The user is not in the container's /etc/passwd.
     UserUnknown = "find the user",
     /// The group is not in the container's /etc/group.
@@ -446,34 +491,44 @@ mod tests {
             devices: List::Items(&[device]),
             files: List::Items(&[File { target: c"/etc/hosts", content: c"::1 localhost\n" }]),
             settings: List::Items(&[c"sys/net/ipv4/ip_forward=1", c"self/oom_score_adj=-17"]),
-            capabilities: 0xa800_25fb,
-            ambient: 1 << 10,
-            no_new_privs: 1,
-            seccomp: 1,
-            user: c"nginx",
-            groups: List::Items(&[c"video"]),
-            rlimits: List::Items(&[Rlimit { resource: 7, soft: 10, hard: u64::MAX }]),
-            umask: 0o27,
-            cwd: c"/",
-            argv: List::Items(&[c"/bin/nginx", c"", c"-g"]),
-            env: List::Items(&[c"A=b"]),
-            signal_mask: 1 << 63,
+            process: Process {
+                terminal: 1,
+                rows: 24,
+                columns: 80,
+                notify: c"9",
+                notify_as: 3,
+                capabilities: 0xa800_25fb,
+                ambient: 1 << 10,
+                no_new_privs: 1,
+                seccomp: 1,
+                user: c"nginx",
+                groups: List::Items(&[c"video"]),
+                rlimits: List::Items(&[Rlimit { resource: 7, soft: 10, hard: u64::MAX }]),
+                umask: 0o27,
+                cwd: c"/",
+                argv: List::Items(&[c"/bin/nginx", c"", c"-g"]),
+                env: List::Items(&[c"A=b"]),
+                signal_mask: 1 << 63,
+            },
         };
-        plan.encode(out);
+        encode(&plan, out);
     }
 
     #[test]
     fn a_plan_reads_back_as_it_was_written() {
         let mut block = Vec::new();
         sample(&mut block);
-        let plan = Plan::decode(&block).unwrap();
-        assert_eq!(plan.argv.iter().collect::<Vec<_>>(), [c"/bin/nginx", c"", c"-g"]);
+        let plan: Plan<'_> = decode(&block).unwrap();
+        assert_eq!(plan.process.argv.iter().collect::<Vec<_>>(), [c"/bin/nginx", c"", c"-g"]);
         let masked: Vec<_> = plan.proc.iter().chain(plan.volumes.iter()).map(|m| m.masked.iter().count()).collect();
         assert_eq!(masked, [2, 2]);
-        assert_eq!((plan.root_readonly, plan.capabilities, plan.signal_mask), (1, 0xa800_25fb, 1 << 63));
-        assert_eq!(plan.rlimits.iter().next(), Some(Rlimit { resource: 7, soft: 10, hard: u64::MAX }));
+        assert_eq!(
+            (plan.root_readonly, plan.process.capabilities, plan.process.signal_mask),
+            (1, 0xa800_25fb, 1 << 63)
+        );
+        assert_eq!(plan.process.rlimits.iter().next(), Some(Rlimit { resource: 7, soft: 10, hard: u64::MAX }));
         let mut again = Vec::new();
-        plan.encode(&mut again);
+        encode(&plan, &mut again);
         assert_eq!(block, again, "a decoded Plan encodes to the same bytes");
     }
 
@@ -482,14 +537,14 @@ mod tests {
         let mut block = Vec::new();
         sample(&mut block);
         for cut in 0..block.len() {
-            assert!(Plan::decode(&block[..cut]).is_none(), "cut at {cut}");
+            assert!(decode::<Plan<'_>>(&block[..cut]).is_none(), "cut at {cut}");
         }
         for at in 0..block.len() {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut bent = block.clone();
                 bent[at] = value;
                 // Whatever it says, walking it must end.
-                if let Some(plan) = Plan::decode(&bent) {
+                if let Some(plan) = decode::<Plan<'_>>(&bent) {
                     let options: usize = plan.volumes.iter().map(|mount| mount.options.iter().count()).sum();
                     assert!(options <= bent.len());
                 }

@@ -7,7 +7,7 @@ use core::ffi::{CStr, c_int};
 use linux_raw_sys::general::{SIGCHLD, SIGKILL, SIGTTIN, SIGTTOU};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
 
 use crate::sys;
 
@@ -18,7 +18,12 @@ pub enum Target {
     Process,
     /// Its whole process group (`-g`).
     Group,
+    /// The payload alone, which has joined a container, and ends with its launcher: see [`END`].
+    Joined,
 }
+
+/// Ends a process that has joined a container, and its process group.
+pub const END: Signal = Signal::POWER;
 
 /// Waits until `payload` has ended, and gives its exit status; 128+n where signal n ended it.
 pub fn supervise(payload: Pid, target: Target) -> i32 {
@@ -30,11 +35,15 @@ pub fn supervise(payload: Pid, target: Target) -> i32 {
                     return status;
                 }
             }
+            // The launcher is gone, or has given up.
+            Ok(signal) if matches!(target, Target::Joined) && signal == END.as_raw() => {
+                let _ = sys::kill(-payload_number, SIGKILL as c_int);
+            }
             // A background process that touches the terminal; not meant for the payload.
             Ok(signal) if signal == SIGTTIN as c_int || signal == SIGTTOU as c_int => {}
             Ok(signal) => {
                 let to = match target {
-                    Target::Process => payload_number,
+                    Target::Process | Target::Joined => payload_number,
                     Target::Group => -payload_number,
                 };
                 // ESRCH: it has just ended, and SIGCHLD is on its way.

@@ -142,15 +142,39 @@ pub fn inherited_fd(argument: &CStr) -> Option<OwnedFd> {
     Some(unsafe { rustix::fd::FromRawFd::from_raw_fd(number) })
 }
 
-/// `int close_range(unsigned int first, unsigned int last, unsigned int flags)`: closes all but stdio and `keep`.
-pub fn close_all_but(keep: &OwnedFd) -> Result<()> {
+/// `int close_range(unsigned int first, unsigned int last, unsigned int flags)`: closes all but stdio and `keep`; and makes
+/// the inherited fd whose number is `given`, where there is one, the number `wanted`, which is below `keep`.
+pub fn close_all_but(keep: &OwnedFd, given: &CStr, wanted: u32) -> Result<()> {
     let keep = keep.as_raw_fd() as usize;
-    for (first, last) in [(3, keep - 1), (keep + 1, u32::MAX as usize)] {
-        if first <= last {
-            // SAFETY: in the process that becomes the payload. Owners of these fds that drop them on the way to a
-            // failed start's exit just get EBADF: nothing is opened and kept from here on.
-            check(unsafe { sc::syscall3(uapi::__NR_close_range as usize, first, last, 0) })?;
+    let mut first = 3;
+    if let Some(given) = inherited_fd(given) {
+        let wanted = wanted as usize;
+        if wanted < 3 || wanted >= keep {
+            return Err(Errno::BADF);
         }
+        // SAFETY: in the process that becomes the payload. Whoever owned the number before needs it no more: see below.
+        check(unsafe { syscall!(DUP3, given.as_raw_fd(), wanted, 0) })?;
+        close_range(first, wanted - 1)?;
+        first = wanted + 1;
+    }
+    close_range(first, keep - 1)?;
+    close_range(keep + 1, u32::MAX as usize)
+}
+
+fn close_range(first: usize, last: usize) -> Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: in the process that becomes the payload. Owners of these fds that drop them on the way to a failed start's
+    // exit just get EBADF: nothing is opened and kept from here on.
+    check(unsafe { sc::syscall3(uapi::__NR_close_range as usize, first, last, 0) }).map(drop)
+}
+
+/// `int dup2(int oldfd, int newfd)` for standard input, output and error.
+pub fn become_stdio(fd: &OwnedFd) -> Result<()> {
+    for stdio in 0..3 {
+        // SAFETY: stdio is nobody's in particular; what it was is closed.
+        check(unsafe { syscall!(DUP3, fd.as_raw_fd(), stdio, 0) })?;
     }
     Ok(())
 }

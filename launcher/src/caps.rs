@@ -96,6 +96,18 @@ pub fn parse(add: &[String], drop: &[String]) -> Result<Capabilities> {
     Ok(Capabilities { bounding: (bounding | added) & !dropped, ambient: added & !dropped })
 }
 
+/// The same for a process that joins a container: what it adds, the container need not have.
+pub fn change((bounding, ambient): (u64, u64), add: &[String], drop: &[String]) -> Result<(u64, u64)> {
+    let sets = |option, names: &[String]| names.iter().try_fold(0, |all, name| Ok(all | set(option, name)?));
+    let (added, dropped) = (sets("--cap-add", add)?, sets("--cap-drop", drop)?);
+    Ok(((bounding | added) & !dropped, (ambient | added) & !dropped))
+}
+
+/// The names of a set.
+pub fn names(set: u64) -> impl Iterator<Item = &'static str> {
+    NAMES.iter().enumerate().filter(move |(number, _)| set & 1 << number != 0).map(|(_, name)| *name)
+}
+
 /// `CAP_NAME`, `NAME` or `ALL`, in whatever case.
 fn set(option: &str, text: &str) -> Result<u64> {
     let name = text.to_ascii_uppercase();

@@ -97,10 +97,18 @@ impl Leaf {
         };
         made.context(format_args!("mkdir {path}"), hint)?;
         let leaf = file::open(CWD, path, OFlags::DIRECTORY).context(format_args!("open {path}"), "")?;
-        for limit in &config.limits {
-            self.set_limit(&leaf, limit, record)?;
-        }
+        self.set_limits(&leaf, &config.limits, record)?;
         Ok(leaf)
+    }
+
+    /// That of a container that runs, whose leaf is the cgroup `path`.
+    pub fn of(path: &str) -> Result<Self> {
+        Ok(Self { mount_point: hierarchy()?, path: path.into(), left: RefCell::new(None) })
+    }
+
+    /// Writes limits to the leaf, whose directory is open.
+    pub fn set_limits(&self, leaf: &OwnedFd, limits: &[Limit], record: Record<'_>) -> Result<()> {
+        limits.iter().try_for_each(|limit| self.set_limit(leaf, limit, record))
     }
 
     fn set_limit(&self, leaf: &OwnedFd, limit: &Limit, record: Record<'_>) -> Result<()> {
@@ -361,10 +369,90 @@ fn why_refused(cgroup: &str, controller: &str, errno: Errno) -> String {
     }
 }
 
-/// Whether the kernel killed a process of the cgroup `path` because it was at its memory limit; memory.events.
-pub fn oom_killed(path: &str) -> bool {
-    let events = file::read_text(CWD, &format!("{path}/memory.events"));
-    events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count != "0")
+/// The cgroup of a process, by its path.
+pub fn of_process(pid: u32) -> Option<String> {
+    let text = file::read_text(CWD, &format!("/proc/{pid}/cgroup"));
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    hierarchy().ok().map(|mount_point| format!("{mount_point}{}", path.trim_end_matches('/')))
+}
+
+/// All processes in a cgroup and those below it.
+pub fn all_processes(path: &str) -> Vec<u32> {
+    let mut all: Vec<u32> = processes(path).iter().filter_map(|pid| pid.parse().ok()).collect();
+    let names = file::open(CWD, path, OFlags::DIRECTORY).and_then(file::names).unwrap_or_default();
+    for name in names {
+        let below = format!("{path}/{name}");
+        if file::open(CWD, &format!("{below}/cgroup.procs"), OFlags::PATH).is_ok() {
+            all.extend(all_processes(&below));
+        }
+    }
+    all
+}
+
+/// The limits that a cgroup has: file and value.
+pub fn limits(path: &str) -> Vec<(&'static str, String)> {
+    const FILES: [&str; 9] = [
+        "memory.max",
+        "memory.swap.max",
+        "memory.high",
+        "memory.low",
+        "pids.max",
+        "cpu.max",
+        "cpu.weight",
+        "cpuset.cpus",
+        "io.max",
+    ];
+    let value = |file| file::read(CWD, &format!("{path}/{file}")).ok().and_then(|value| String::from_utf8(value).ok());
+    FILES.iter().filter_map(|file| Some((*file, value(*file)?.trim_ascii_end().into()))).collect()
+}
+
+/// Waits until all processes of a cgroup are frozen, or are not; cgroup.events tells.
+pub fn wait_until_frozen(path: &str, frozen: bool) {
+    wait_for_event(path, if frozen { "frozen 1" } else { "frozen 0" });
+}
+
+/// How often the processes of a cgroup have hit its limits.
+#[derive(Clone, Copy, Default)]
+pub struct Hits([u64; 3]);
+
+impl Hits {
+    /// File, key and limit; of memory, `max` would count what was reclaimed in time, too.
+    const EVENTS: [(&str, &str, &str); 3] = [
+        ("memory.events", "oom_kill ", ""),
+        ("memory.events", "oom ", "memory.max"),
+        ("pids.events", "max ", "pids.max"),
+    ];
+
+    /// Of the cgroup `path`, so far.
+    pub fn read(path: &str) -> Self {
+        Self(Self::EVENTS.map(|(file, key, _)| {
+            let events = file::read_text(CWD, &format!("{path}/{file}"));
+            events.lines().find_map(|line| line.strip_prefix(key)?.parse().ok()).unwrap_or(0)
+        }))
+    }
+
+    /// Those that have come since.
+    pub fn since(&self, path: &str) -> Self {
+        let now = Self::read(path);
+        Self(std::array::from_fn(|place| now.0[place].saturating_sub(self.0[place])))
+    }
+
+    /// Whether the kernel killed a process because of the limit of memory.
+    pub fn is_oom_killed(&self) -> bool {
+        self.0[0] > 0
+    }
+
+    /// The limits: `FILE=VALUE`.
+    pub fn limits(&self, path: &str) -> Vec<String> {
+        let hit = Self::EVENTS.iter().zip(self.0).filter(|((.., limit), count)| *count > 0 && !limit.is_empty());
+        let value = |limit| file::read_text(CWD, &format!("{path}/{limit}"));
+        hit.map(|((.., limit), _)| format!("{limit}={}", value(limit).trim_ascii_end())).collect()
+    }
+}
+
+/// The limit of memory of the cgroup `path`, in bytes, where it has one.
+pub fn memory_max(path: &str) -> Option<u64> {
+    file::read_text(CWD, &format!("{path}/memory.max")).trim_ascii_end().parse().ok()
 }
 
 /// Kills what still runs in the cgroup `path`, and removes it. One that is gone is no error.
@@ -383,11 +471,16 @@ pub fn remove(path: &str) -> Result<()> {
 /// Sends SIGKILL to all of the cgroup, and waits until it has no process left.
 fn kill_and_wait(path: &str) {
     let _ = file::write(CWD, &format!("{path}/cgroup.kill"), "1");
+    wait_for_event(path, "populated 0");
+}
+
+/// Waits until a line is in cgroup.events, for some time.
+fn wait_for_event(path: &str, wanted: &str) {
     for _ in 0..KILL_SECONDS * 100 {
-        // cgroup.events is polled for POLLPRI; the file is opened again, since a poll counts from the last read.
+        // It is polled for POLLPRI, and opened again, since a poll counts from the last read.
         let Ok(events) = file::open(CWD, &format!("{path}/cgroup.events"), OFlags::RDONLY) else { return };
         let text = file::read_open(&events).unwrap_or_default();
-        if String::from_utf8_lossy(&text).lines().any(|line| line == "populated 0") {
+        if String::from_utf8_lossy(&text).lines().any(|line| line == wanted) {
             return;
         }
         let wait = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };

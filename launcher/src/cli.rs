@@ -3,10 +3,13 @@
 //! argh does the parsing and the help; this file gives it what it does not know: `--option=value`, `-p8080:80`, bytes
 //! that are not UTF-8, and one line for each mistake. Must not act on anything.
 
-use crate::config::{self, Config, Format, c_string};
+use crate::config::{self, Config, Format, Protocol, c_string};
+use crate::deeds::Deed;
 use crate::error::{Error, Result};
+use crate::options::{Exec, Kontena, Prune, Run, Verb};
+use crate::time::Moment;
 use crate::volumes::{self, Volume};
-use crate::{caps, devices, limits, names, process, userns};
+use crate::{caps, devices, exec, life, limits, log, names, process, sys, userns};
 use argh::FromArgs;
 use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -16,224 +19,102 @@ const STATE_ROOT: &str = "/run/kontena";
 /// The size of /dev/shm in bytes unless `--shm-size` says otherwise: docker's.
 const SHM_SIZE: u64 = 64 << 20;
 /// What runs where no COMMAND is given.
-const DEFAULT_COMMAND: &CStr = c"/bin/sh";
+pub const DEFAULT_COMMAND: &CStr = c"/bin/sh";
 /// Where it is looked for.
 const DEFAULT_PATH: &CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Options without a value; every other one takes the next argument.
-const SWITCHES: [&str; 6] = ["--help", "--version", "--read-only", "--stats", "--overlay", "-h"];
+/// A verb: its name and the other one that it goes by; which options have no value; and whether what follows the first
+/// positional argument is the command's.
+struct Syntax {
+    name: &'static str,
+    alias: &'static str,
+    switches: &'static [&'static str],
+    takes_command: bool,
+}
+
+const fn verb(name: &'static str, alias: &'static str, switches: &'static [&'static str]) -> Syntax {
+    Syntax { name, alias, switches, takes_command: false }
+}
+
+const VERBS: [Syntax; 16] = [
+    Syntax {
+        name: "run",
+        alias: "run",
+        switches: &[
+            "-d",
+            "--detach",
+            "-t",
+            "--tty",
+            "-i",
+            "--interactive",
+            "--rm",
+            "--read-only",
+            "--stats",
+            "--overlay",
+            "--wait-ready",
+            "--sdnotify",
+        ],
+        takes_command: true,
+    },
+    Syntax {
+        name: "exec",
+        alias: "exec",
+        switches: &["-d", "--detach", "-t", "--tty", "-i", "--interactive"],
+        takes_command: true,
+    },
+    verb("attach", "attach", &["--no-stdin"]),
+    verb("list", "ls", &["-q", "--quiet"]),
+    verb("ps", "ps", &[]),
+    verb("logs", "logs", &["-f", "--follow", "-t", "--timestamps"]),
+    verb("stats", "stats", &["--stream"]),
+    verb("inspect", "inspect", &[]),
+    verb("stop", "stop", &[]),
+    verb("kill", "kill", &["-a", "--all"]),
+    verb("wait", "wait", &[]),
+    verb("pause", "pause", &[]),
+    verb("resume", "resume", &[]),
+    verb("update", "update", &[]),
+    verb("delete", "rm", &["-f", "--force"]),
+    verb("prune", "prune", &[]),
+];
 
 /// What is to be done.
 pub enum Command {
     /// Print this and exit with 0.
     Print(String),
     /// `kontena run`.
-    Run(String, Box<Config>),
+    Run(Box<Config>),
+    /// `kontena exec`.
+    Exec(Box<exec::Request>),
+    /// `kontena attach`: the name, the detach keys, and whether what is typed is passed on.
+    Attach(String, Vec<u8>, bool),
+    /// `kontena list`: how it is printed; `None` for the names alone.
+    List(Option<Format>),
+    /// `kontena ps`.
+    Ps(Vec<String>, Format),
+    /// `kontena logs`: the name, what of it, and whether to go on.
+    Logs(String, log::Wanted, bool),
+    /// `kontena stats`: the names, how they are printed, and whether again and again.
+    Stats(Vec<String>, Format, bool),
+    /// `kontena inspect`.
+    Inspect(Vec<String>),
+    /// What is done to containers one by one.
+    Each(Vec<String>, Deed),
+    /// `kontena wait`.
+    Wait(Vec<String>),
     /// `kontena prune`.
-    Prune(String),
+    Prune,
 }
-
-/// A container runtime: this launcher, and a PID 1 beside it.
-#[derive(FromArgs)]
-#[argh(note = "Example: kontena run -p 8080:80 ./rootfs /usr/sbin/nginx")]
-struct Kontena {
-    /// directory of the state (/run/kontena, or a user's own)
-    #[argh(option, arg_name = "dir")]
-    root: Option<String>,
-    /// print the version
-    #[argh(switch)]
-    version: bool,
-    #[argh(subcommand)]
-    verb: Option<Verb>,
-}
-
-#[derive(FromArgs)]
-#[argh(subcommand)]
-enum Verb {
-    Run(Box<Run>),
-    Prune(Prune),
-}
-
-/// Run a command in a new container, in the foreground.
-#[derive(FromArgs)]
-#[argh(
-    subcommand,
-    name = "run",
-    note = "The exit status is the command's; 128+n where signal n ended it; 127 where it was not found, 126 where it \
-            could not be executed, 125 where kontena failed.",
-    example = "kontena run -p 8080:80 -m 64m ./rootfs /usr/sbin/nginx"
-)]
-struct Run {
-    /// name of the container (twelve random digits)
-    #[argh(option)]
-    name: Option<String>,
-    /// host name in it (its name)
-    #[argh(option, arg_name = "name")]
-    hostname: Option<String>,
-    /// network: bridge, none or host (bridge; none for who is not root)
-    #[argh(option, arg_name = "mode")]
-    net: Option<String>,
-    /// server that names are asked of, instead of the host's
-    #[argh(option, arg_name = "address")]
-    dns: Vec<String>,
-    /// domain that names are looked up in
-    #[argh(option, arg_name = "domain")]
-    dns_search: Vec<String>,
-    /// add a line to /etc/hosts: NAME:ADDRESS, or NAME:host-gateway
-    #[argh(option, arg_name = "host")]
-    add_host: Vec<String>,
-    /// publish a port, or a range of them: [IP:]HOST:CONTAINER[/tcp|udp]
-    #[argh(option, short = 'p', arg_name = "ports")]
-    publish: Vec<String>,
-    /// limit of memory, as 64m
-    #[argh(option, short = 'm', arg_name = "bytes")]
-    memory: Option<String>,
-    /// limit of memory and swap together; -1: no limit of swap (twice --memory)
-    #[argh(option, arg_name = "bytes")]
-    memory_swap: Option<String>,
-    /// memory that is reclaimed from others first
-    #[argh(option, arg_name = "bytes")]
-    memory_reservation: Option<String>,
-    /// limit of processes and threads (-1: none)
-    #[argh(option, arg_name = "n")]
-    pids_limit: Option<String>,
-    /// limit of CPU time, in CPUs, as 1.5
-    #[argh(option, arg_name = "n")]
-    cpus: Option<String>,
-    /// the same in microseconds of each period (-1: none)
-    #[argh(option, arg_name = "us")]
-    cpu_quota: Option<String>,
-    /// the period of --cpu-quota in microseconds (100000)
-    #[argh(option, arg_name = "us")]
-    cpu_period: Option<String>,
-    /// share of CPU time beside others (1024)
-    #[argh(option, arg_name = "n")]
-    cpu_shares: Option<String>,
-    /// CPUs to run on, as 0-2,7
-    #[argh(option, arg_name = "list")]
-    cpuset_cpus: Option<String>,
-    /// memory nodes to allocate from
-    #[argh(option, arg_name = "list")]
-    cpuset_mems: Option<String>,
-    /// share of disk time beside others, 10 to 1000 (100)
-    #[argh(option, arg_name = "n")]
-    blkio_weight: Option<String>,
-    /// the same on one disk: DEVICE:WEIGHT
-    #[argh(option, arg_name = "weight")]
-    blkio_weight_device: Vec<String>,
-    /// limit of bytes read each second from a disk: DEVICE:RATE, as /dev/sda:1m
-    #[argh(option, arg_name = "rate")]
-    device_read_bps: Vec<String>,
-    /// limit of bytes written each second
-    #[argh(option, arg_name = "rate")]
-    device_write_bps: Vec<String>,
-    /// limit of reads each second
-    #[argh(option, arg_name = "rate")]
-    device_read_iops: Vec<String>,
-    /// limit of writes each second
-    #[argh(option, arg_name = "rate")]
-    device_write_iops: Vec<String>,
-    /// write any other file of the container's cgroup: FILE=VALUE, as memory.high=48m
-    #[argh(option, arg_name = "limit")]
-    cgroup_conf: Vec<String>,
-    /// mount the root read-only
-    #[argh(switch)]
-    read_only: bool,
-    /// lay a writable layer over the root, in memory; with =DIR in a directory, where it stays
-    #[argh(option, arg_name = "dir")]
-    overlay: Option<String>,
-    /// mount a file or directory: SOURCE:TARGET[:ro,nosuid,nodev,noexec,rslave,idmap]
-    #[argh(option, short = 'v', arg_name = "volume")]
-    volume: Vec<String>,
-    /// mount an empty tmpfs: TARGET[:size=64m,mode=1777,ro,exec]
-    #[argh(option, arg_name = "target")]
-    tmpfs: Vec<String>,
-    /// the same in docker's words: type=bind|tmpfs,source=…,target=…
-    #[argh(option, arg_name = "mount")]
-    mount: Vec<String>,
-    /// size of /dev/shm (64m)
-    #[argh(option, arg_name = "bytes")]
-    shm_size: Option<String>,
-    /// give it a device of the host: SOURCE[:TARGET][:rwm]
-    #[argh(option, arg_name = "device")]
-    device: Vec<String>,
-    /// user namespace: host, auto or map=CONTAINER:HOST:SIZE (host; auto for who is not root)
-    #[argh(option, arg_name = "mode")]
-    userns: Option<String>,
-    /// add a capability, or ALL
-    #[argh(option, arg_name = "name")]
-    cap_add: Vec<String>,
-    /// drop a capability, or ALL
-    #[argh(option, arg_name = "name")]
-    cap_drop: Vec<String>,
-    /// no-new-privileges=false lets setuid programs give privileges
-    #[argh(option, arg_name = "option")]
-    security_opt: Vec<String>,
-    /// filter of system calls: default or unconfined (default)
-    #[argh(option, arg_name = "filter")]
-    seccomp: Option<String>,
-    /// limit of getrlimit(2): NAME=SOFT[:HARD]
-    #[argh(option, arg_name = "limit")]
-    ulimit: Vec<String>,
-    /// who is killed first when memory is short, -1000 to 1000
-    #[argh(option, arg_name = "n")]
-    oom_score_adj: Option<String>,
-    /// mask of new files' permissions (0022)
-    #[argh(option, arg_name = "mask")]
-    umask: Option<String>,
-    /// set a sysctl of the container's own: KEY=VALUE
-    #[argh(option, arg_name = "sysctl")]
-    sysctl: Vec<String>,
-    /// set the environment variables of a file
-    #[argh(option, arg_name = "file")]
-    env_file: Vec<String>,
-    /// set an environment variable: KEY=VALUE, or KEY to pass it on
-    #[argh(option, short = 'e', arg_name = "variable")]
-    env: Vec<String>,
-    /// working directory of the command (/)
-    #[argh(option, short = 'w', arg_name = "dir")]
-    workdir: Option<String>,
-    /// user of the command: NAME|UID[:GROUP|GID] (root)
-    #[argh(option, short = 'u', arg_name = "user")]
-    user: Option<String>,
-    /// add a group to the user's own: NAME|GID
-    #[argh(option, arg_name = "group")]
-    group_add: Vec<String>,
-    /// cgroup under which the container gets its own; . is kontena's own cgroup (/kontena)
-    #[argh(option, arg_name = "path")]
-    cgroup_parent: Option<String>,
-    /// where cgroup2 is mounted; it is mounted there where it is not
-    #[argh(option, arg_name = "dir")]
-    cgroup_mount: Option<String>,
-    /// print what the container has used when it has ended
-    #[argh(switch)]
-    stats: bool,
-    /// how that is printed: table or json (table)
-    #[argh(option, arg_name = "format")]
-    format: Option<String>,
-    /// directory, or squashfs or erofs image, that becomes the container's /
-    #[argh(positional)]
-    #[allow(dead_code, reason = "for the help and for what is missing; the bytes are in `positionals`")]
-    rootfs: String,
-    /// command and its arguments (/bin/sh)
-    #[argh(positional, greedy)]
-    #[allow(dead_code, reason = "as above")]
-    command: Vec<String>,
-}
-
-/// Clean up after containers whose launcher was killed; where no container is left, remove the bridge, the nftables
-/// table and the parent cgroup too.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "prune")]
-struct Prune {}
 
 /// Reads the command line; `args` begins with the program's name.
-pub fn parse(args: &[OsString]) -> Result<Command> {
+///
+/// Gives the directory of the state, too.
+pub fn parse(args: &[OsString]) -> Result<(String, Command)> {
     let (texts, positionals) = normalise(args.get(1..).unwrap_or_default())?;
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let kontena = match Kontena::from_args(&["kontena"], &texts) {
         Ok(kontena) => kontena,
-        Err(exit) if exit.status.is_ok() => return Ok(Command::Print(exit.output)),
+        Err(exit) if exit.status.is_ok() => return Ok((String::new(), Command::Print(exit.output))),
         // "Unrecognized argument: --foo\n\nRun kontena --help for more information."
         Err(exit) => {
             let mut line = String::new();
@@ -241,19 +122,142 @@ pub fn parse(args: &[OsString]) -> Result<Command> {
                 line.push_str(part.trim_ascii());
                 line.push(' ');
             }
-            return Err(Error::usage(format_args!("{}", line.trim_ascii()), "see kontena run --help"));
+            let verb = texts.iter().find(|text| VERBS.iter().any(|verb| verb.name == **text));
+            let hint = verb.map_or("see kontena --help".into(), |verb| format!("see kontena {verb} --help"));
+            return Err(Error::usage(format_args!("{}", line.trim_ascii()), &hint));
         }
     };
     let root = kontena.root.unwrap_or_else(state_root);
-    match kontena.verb {
-        _ if kontena.version => Ok(Command::Print(concat!("kontena ", env!("CARGO_PKG_VERSION"), "\n").into())),
-        Some(_) if root.is_empty() => Err(Error::usage(format_args!("--root \"\""), "give a directory")),
-        Some(Verb::Run(run)) => Ok(Command::Run(root, Box::new(config_of(&run, positionals)?))),
-        Some(Verb::Prune(Prune {})) => Ok(Command::Prune(root)),
-        None => {
-            let hint = "begin with kontena run ROOTFS; see kontena --help";
-            Err(Error::usage(format_args!("no command was given"), hint))
+    if kontena.version {
+        return Ok((root, Command::Print(concat!("kontena ", env!("CARGO_PKG_VERSION"), "\n").into())));
+    }
+    if root.is_empty() {
+        return Err(Error::usage(format_args!("--root \"\""), "give a directory"));
+    }
+    let Some(verb) = kontena.verb else {
+        let hint = "begin with kontena run ROOTFS; see kontena --help";
+        return Err(Error::usage(format_args!("no command was given"), hint));
+    };
+    command(verb, positionals).map(|command| (root, command))
+}
+
+fn command(verb: Verb, positionals: &[OsString]) -> Result<Command> {
+    let format = |text: &Option<String>| text.as_deref().map_or(Ok(Format::Table), config::format);
+    let each = |names, deed| some(names).map(|names| Command::Each(names, deed));
+    Ok(match verb {
+        Verb::Run(run) => Command::Run(Box::new(config_of(&run, positionals)?)),
+        Verb::Exec(options) => Command::Exec(Box::new(exec_of(&options, positionals)?)),
+        Verb::Attach(attach) => {
+            let keys = life::detach_keys(attach.detach_keys.as_deref().unwrap_or(life::DETACH_KEYS))?;
+            Command::Attach(attach.name, keys, !attach.no_stdin)
         }
+        Verb::List(list) if list.quiet => Command::List(None),
+        Verb::List(list) => Command::List(Some(format(&list.format)?)),
+        Verb::Ps(ps) => Command::Ps(some(ps.names)?, format(&ps.format)?),
+        Verb::Logs(logs) => {
+            let tail = logs.tail.as_deref().filter(|tail| *tail != "all").map(|text| {
+                let hint = "not a number of lines: give one, or all";
+                config::number(text).map(|tail| tail as usize).ok_or_else(|| config::wrong("--tail", text, hint))
+            });
+            let since = logs.since.as_deref().map(since).transpose()?;
+            let wanted = log::Wanted { since, tail: tail.transpose()?, timestamps: logs.timestamps };
+            Command::Logs(logs.name, wanted, logs.follow)
+        }
+        Verb::Stats(stats) => Command::Stats(stats.names, format(&stats.format)?, stats.stream),
+        Verb::Inspect(inspect) => Command::Inspect(some(inspect.names)?),
+        Verb::Stop(stop) => {
+            let time = stop.time.as_deref().map(|text| life::seconds("--time", text)).transpose()?;
+            each(stop.names, Deed::Stop(time))?
+        }
+        Verb::Kill(kill) => {
+            let mut names = kill.names;
+            let signal = match kill.signal {
+                Some(signal) => Some(signal),
+                // In runc's words: kill NAME SIGNAL. A container that is called so is meant by -s.
+                None if names.len() > 1 => names.pop_if(|last| life::signal("", last).is_ok()),
+                None => None,
+            };
+            let signal = life::signal("--signal", signal.as_deref().unwrap_or("KILL"))?;
+            each(names, Deed::Kill { signal, all: kill.all })?
+        }
+        Verb::Wait(wait) => Command::Wait(some(wait.names)?),
+        Verb::Pause(pause) => each(pause.names, Deed::Freeze(true))?,
+        Verb::Resume(resume) => each(resume.names, Deed::Freeze(false))?,
+        Verb::Update(update) => {
+            let limits = limits::parse(&update.limits())?;
+            if limits.is_empty() {
+                return Err(Error::usage(format_args!("no limit was given"), "see kontena update --help"));
+            }
+            each(update.names, Deed::Update(limits))?
+        }
+        Verb::Delete(delete) => each(delete.names, Deed::Delete { force: delete.force })?,
+        Verb::Prune(Prune {}) => Command::Prune,
+    })
+}
+
+/// Names, of which there must be one.
+fn some(names: Vec<String>) -> Result<Vec<String>> {
+    match names.is_empty() {
+        true => Err(Error::usage(format_args!("no container was named"), "see kontena list for those that there are")),
+        false => Ok(names),
+    }
+}
+
+/// A moment, or how long ago it was.
+fn since(text: &str) -> Result<Moment> {
+    if let Some(moment) = Moment::parse(text) {
+        return Ok(moment);
+    }
+    let hint = "not a time: give one as 2026-01-31T13:00:00Z, in UTC, or how long ago it was, as 10m";
+    let ago = life::duration("", text).map_err(|_| config::wrong("--since", text, hint))?;
+    Ok(Moment(sys::realtime_seconds().saturating_sub(ago.as_secs()), 0))
+}
+
+fn exec_of(options: &Exec, positionals: &[OsString]) -> Result<exec::Request> {
+    let Some((name, [first, rest @ ..])) = positionals.split_first() else {
+        return Err(Error::usage(format_args!("no NAME and COMMAND were given"), "see kontena exec --help"));
+    };
+    if options.detach && options.tty {
+        return Err(Error::usage(
+            format_args!("--detach and --tty"),
+            "a terminal is for who stays: leave one of them out",
+        ));
+    }
+    Ok(exec::Request {
+        name: utf8(name)?.into(),
+        command: arguments([first].into_iter().chain(rest))?,
+        detach: options.detach,
+        tty: options.tty,
+        interactive: options.interactive,
+        env: environment(&options.env_file, &options.env)?,
+        workdir: options.workdir.as_deref().map(config::workdir).transpose()?,
+        user: options.user.as_deref().map(|user| config::user(Some(user))).transpose()?,
+        cap_add: options.cap_add.clone(),
+        cap_drop: options.cap_drop.clone(),
+    })
+}
+
+/// The variables of files, and then those that are given one by one.
+fn environment(files: &[String], variables: &[String]) -> Result<Vec<CString>> {
+    let mut given = Vec::new();
+    for path in files {
+        given.extend(process::env_file(path)?);
+    }
+    for text in variables {
+        given.extend(config::env(text)?);
+    }
+    Ok(given)
+}
+
+fn arguments<'a>(texts: impl Iterator<Item = &'a OsString>) -> Result<Vec<CString>> {
+    texts.map(|text| c_string(text.clone().into_vec())).collect()
+}
+
+/// Sets variables that replace those of the same name.
+pub fn set_environment(env: &mut Vec<CString>, given: Vec<CString>) {
+    for variable in given {
+        env.retain(|other: &CString| key(other) != key(&variable));
+        env.push(variable);
     }
 }
 
@@ -269,16 +273,18 @@ fn state_root() -> String {
 }
 
 /// Splits argv as argh wants it: options one by one, then `--`, then the positional arguments, of which argh only
-/// needs to see that they are there: they are bytes, not text, and the second result has them.
+/// needs to see that they are there: they are bytes, not text, and the second result has them. Where they are names, options
+/// may stand among them.
 fn normalise(args: &[OsString]) -> Result<(Vec<String>, &[OsString])> {
-    let mut texts = Vec::new();
-    let mut verb_seen = false;
+    let (mut texts, mut names) = (Vec::new(), Vec::new());
+    let mut verb: Option<&Syntax> = None;
     let mut rest = args;
     while let Some((arg, behind)) = rest.split_first() {
         let is_option = arg.as_encoded_bytes().starts_with(b"-") && arg != "-";
-        if arg == "--" || verb_seen && !is_option {
+        if arg == "--" || verb.is_some_and(|verb| verb.takes_command) && !is_option {
             let positionals = if arg == "--" { behind } else { rest };
             texts.push("--".into());
+            texts.append(&mut names);
             for arg in positionals {
                 texts.push(arg.to_string_lossy().into_owned());
             }
@@ -287,10 +293,24 @@ fn normalise(args: &[OsString]) -> Result<(Vec<String>, &[OsString])> {
         rest = behind;
         let text = utf8(arg)?;
         if !is_option {
-            verb_seen = true;
-            texts.push(text.into());
+            match verb {
+                None => {
+                    verb = VERBS.iter().find(|verb| verb.name == text || verb.alias == text);
+                    texts.push(verb.map_or(text, |verb| verb.name).into());
+                }
+                Some(_) => names.push(text.into()),
+            }
             continue;
         }
+        let switches = verb.map_or(&["--version"][..], |verb| verb.switches);
+        let is_switch = |name: &str| switches.contains(&name) || matches!(name, "--help" | "-h");
+        // Several of one letter may stand together: -it, or -p8080:80.
+        let mut text = text.to_owned();
+        while !text.starts_with("--") && text.len() > 2 && text.is_char_boundary(2) && is_switch(&text[..2]) {
+            texts.push(if &text[..2] == "-h" { "--help".into() } else { text[..2].into() });
+            text.remove(1);
+        }
+        let text = &*text;
         let (name, value) = match text.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(value)),
             _ if !text.starts_with("--") && text.len() > 2 && text.is_char_boundary(2) => {
@@ -298,19 +318,24 @@ fn normalise(args: &[OsString]) -> Result<(Vec<String>, &[OsString])> {
             }
             _ => (text, None),
         };
-        let is_switch = SWITCHES.contains(&name);
         texts.push(if name == "-h" { "--help".into() } else { name.into() });
         if name == "--overlay" {
             texts.push(value.unwrap_or_default().into());
         } else if let Some(value) = value {
-            if is_switch {
+            if is_switch(name) {
                 return Err(Error::usage(format_args!("{text}"), &format!("{name} takes no value")));
             }
             texts.push(value.into());
-        } else if !is_switch && let Some((value, behind)) = rest.split_first() {
+        } else if !is_switch(name)
+            && let Some((value, behind)) = rest.split_first()
+        {
             texts.push(utf8(value)?.into());
             rest = behind;
         }
+    }
+    if !names.is_empty() {
+        texts.push("--".into());
+        texts.append(&mut names);
     }
     Ok((texts, &[]))
 }
@@ -338,26 +363,6 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
     for text in &run.publish {
         publish.extend(config::publish(text)?);
     }
-    // In the order of limits::OPTIONS.
-    let limits = [
-        run.memory.as_slice(),
-        run.memory_swap.as_slice(),
-        run.memory_reservation.as_slice(),
-        run.pids_limit.as_slice(),
-        run.cpus.as_slice(),
-        run.cpu_quota.as_slice(),
-        run.cpu_period.as_slice(),
-        run.cpu_shares.as_slice(),
-        run.cpuset_cpus.as_slice(),
-        run.cpuset_mems.as_slice(),
-        run.blkio_weight.as_slice(),
-        run.blkio_weight_device.as_slice(),
-        run.device_read_bps.as_slice(),
-        run.device_write_bps.as_slice(),
-        run.device_read_iops.as_slice(),
-        run.device_write_iops.as_slice(),
-        run.cgroup_conf.as_slice(),
-    ];
     let format = run.format.as_deref().map(config::format).transpose()?;
     if format.is_some() && !run.stats {
         return Err(Error::usage(format_args!("--format"), "it is for what --stats prints: give that too"));
@@ -367,18 +372,11 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
     volumes.extend(all(&run.tmpfs, volumes::tmpfs)?);
     // What is mounted on comes before what is mounted in it, whatever the order of the options.
     volumes.sort_by_key(Volume::depth);
-    let mut given = Vec::new();
-    for path in &run.env_file {
-        given.extend(process::env_file(path)?);
-    }
-    for text in &run.env {
-        given.extend(config::env(text)?);
-    }
     let mut env = vec![DEFAULT_PATH.into(), c_string(format!("HOSTNAME={hostname}"))?];
-    for variable in given {
-        env.retain(|other: &CString| key(other) != key(&variable));
-        env.push(variable);
+    if run.tty {
+        env.push(exec::term()?);
     }
+    set_environment(&mut env, environment(&run.env_file, &run.env)?);
     let shm_size = match run.shm_size.as_deref() {
         Some(text) => config::bytes(text).filter(|size| *size > 0).ok_or_else(|| {
             config::wrong("--shm-size", text, "not a size: give bytes, or a number with k, m or g behind it, as 64m")
@@ -390,16 +388,12 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         Some(directory) => Some(Some(c_string(directory)?)),
         None => None,
     };
-    let mut argv = Vec::new();
-    for argument in command {
-        argv.push(c_string(argument.clone().into_vec())?);
-    }
+    let mut argv = arguments(command.iter())?;
     if command.is_empty() {
         argv.push(DEFAULT_COMMAND.into());
     }
     Ok(Config {
         rootfs: c_string(rootfs.clone().into_vec())?,
-        command_is_default: command.is_empty(),
         command: argv,
         env,
         workdir: config::workdir(run.workdir.as_deref().unwrap_or("/"))?,
@@ -419,10 +413,11 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         oom_score_adj: run.oom_score_adj.as_deref().map(process::oom_score_adj).transpose()?,
         umask: run.umask.as_deref().map(process::umask).transpose()?.unwrap_or(0o022),
         sysctls: all(&run.sysctl, |text| process::sysctl(text, net))?,
-        limits: limits::parse(&limits)?,
+        limits: limits::parse(&run.limits())?,
         cgroup_mount: run.cgroup_mount.as_deref().map(config::cgroup_mount).transpose()?,
         stats: run.stats.then_some(format.unwrap_or(Format::Table)),
         cgroup_parent: run.cgroup_parent.as_deref().map(config::cgroup_parent).transpose()?,
+        life: life::parse(run, publish.iter().any(|port| port.protocol == Protocol::Tcp))?,
         name,
         hostname: c_string(hostname)?,
         net,

@@ -6,6 +6,7 @@
 use crate::caps::Capabilities;
 use crate::devices::Device;
 use crate::error::{Error, Result};
+use crate::life::Life;
 use crate::limits::Limit;
 use crate::names::Names;
 use crate::userns::Userns;
@@ -26,8 +27,6 @@ pub struct Config {
     pub rootfs: CString,
     /// The payload and its arguments; `/bin/sh` where none was given.
     pub command: Vec<CString>,
-    /// Whether none was given.
-    pub command_is_default: bool,
     /// `KEY=VALUE`.
     pub env: Vec<CString>,
     /// `-w`.
@@ -76,6 +75,8 @@ pub struct Config {
     pub cgroup_mount: Option<String>,
     /// `--stats`.
     pub stats: Option<Format>,
+    /// `-d`, `-t`, `--restart` and all that is not of the start alone.
+    pub life: Life,
 }
 
 /// How something is printed.

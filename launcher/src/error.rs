@@ -37,6 +37,11 @@ impl Error {
         Self(Box::new(Told { what: what.to_string(), errno: None, hint: hint.into(), status: OWN_FAILURE }))
     }
 
+    /// What another process has told already, in its words.
+    pub fn told(text: &str) -> Self {
+        Self(Box::new(Told { what: text.into(), errno: None, hint: String::new(), status: OWN_FAILURE }))
+    }
+
     /// Adds to what the person can do.
     #[cold]
     #[inline(never)]

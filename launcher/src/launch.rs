@@ -4,27 +4,77 @@
 //! clone; after it, init makes the mounts while the network is wired here. What is taken is in the journal first, so
 //! that an error, the end of the payload and a SIGKILL of this process all end the same way.
 
-use crate::config::{Config, Net, c_string};
+use crate::attach::Attached;
+use crate::background::{self, Side};
+use crate::cgroup::Hits;
+use crate::config::{Config, Net};
+use crate::ended::Ended;
 use crate::error::{Context, Error, Result};
-use crate::plan::{self, Tree};
-use crate::state::{Entry, Root};
+use crate::explain::explain;
+use crate::health::Checks;
+use crate::life::{Ready, Restart};
+use crate::log::Writer;
+use crate::output::{self, Output};
+use crate::plan::{self, Extras, Tree};
+use crate::ready::{self, Readiness};
+use crate::start::{Started, inherited, seal_init, start};
+use crate::state::{Entry, Journal, Root};
 use crate::stats::{self, Stats};
-use crate::supervise::{Signals, supervise};
+use crate::supervise::{Duties, News, Signals, Told, listen, pause, supervise};
 use crate::userns::{self, Maps};
-use crate::{cgroup, devices, file, names, net, process, root, sys};
-use kontena_init::plan::{PLAN_ARGUMENT, READY, Report, Step};
+use crate::{cgroup, devices, names, net, root, sys, terminal};
+use kontena_init::plan::{PLAN_ARGUMENT, Plan, READY, Step, decode};
 use linux_raw_sys::general::*;
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open, readlinkat_raw, sendfile,
-};
-use rustix::io::{Errno, FdFlags};
-use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, recv, shutdown, socketpair};
-use rustix::process::Pid;
-use std::ffi::{CStr, CString};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::ffi::CStr;
+use std::net::SocketAddrV4;
 
-/// Runs the container, and gives the payload's exit status.
+/// The exit status that stands for SIGKILL.
+pub const KILLED: u8 = 128 + SIGKILL as u8;
+/// Between the end of a container and its next start, in microseconds: twice as much each time, and from the first again
+/// when it has lived for so long.
+const FIRST_DELAY: u64 = 100_000;
+const LONGEST_DELAY: u64 = 60_000_000;
+const GOOD_LIFE: u64 = 10_000_000;
+
+/// Runs the container, and gives the payload's exit status; in the background, that of its start.
 pub fn run(state: &str, config: &Config) -> Result<u8> {
+    let life = &config.life;
+    let size = if life.tty { terminal::size() } else { None };
+    let (mut duties, mut attached) =
+        (Duties { stop_signal: life.stop_signal, ..Duties::default() }, Attached::default());
+    if !life.detach && !life.tty {
+        return run_container(state, config, size, &mut duties, attached);
+    }
+    match background::fork()? {
+        Side::Front(launcher) => return background::attend(launcher, config),
+        Side::Back(starter) => {
+            if !life.detach {
+                attached.add_owner(rustix::io::dup(&starter).context(format_args!("dup"), "")?);
+            }
+            duties.starter = Some(starter);
+        }
+    }
+    let status = run_container(state, config, size, &mut duties, attached);
+    // What went wrong is told to the person by who has started this, while there is somebody who waits for it; later, by the
+    // journal.
+    Ok(status.unwrap_or_else(|error| {
+        duties.tell_failure(&error);
+        error.status()
+    }))
+}
+
+fn run_container(
+    state: &str,
+    config: &Config,
+    size: Option<(u16, u16)>,
+    duties: &mut Duties,
+    mut attached: Attached,
+) -> Result<u8> {
+    let life = &config.life;
     // An ordinary user, or uid 0 without privileges, is root in a user namespace alone.
     let is_root = crate::is_privileged();
     let net = choose_net(config, is_root)?;
@@ -33,16 +83,24 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     plan::check(config)?;
     let rootfs = root::find(config)?;
     let leaf = cgroup::Leaf::find(config, is_root)?;
-    let init_program = seal_init()?;
+    let init = seal_init()?;
     let reservations = net::reserve(&config.publish)?;
 
     let mut root = Root::open(state)?;
     root.starting()?;
     let mut journal = root.create(&config.name)?;
     let record = |what: &str| root.record_shared(&format!("cgroup {what}"));
-    let (mut unmeasured, mut start) = (Vec::new(), None);
-    let started = Maps::find(config.userns.as_ref(), is_root, &mut journal).and_then(|maps| {
-        let mut directory = None;
+    let (mut unmeasured, mut begun) = (Vec::new(), None);
+    let made = record_life(config, &mut journal).and_then(|()| {
+        let directory = journal.directory()?;
+        if duties.starter.is_some() {
+            attached.listen(&directory)?;
+            let log =
+                life.log.filter(|_| life.detach).map(|log| Writer::open(journal.directory()?, log)).transpose()?;
+            duties.output = Some(Output::new(log, attached));
+        }
+        let maps = Maps::find(config.userns.as_ref(), is_root, &mut journal)?;
+        let mut cgroup = None;
         if let Some(leaf) = &leaf {
             journal.record(Entry::Cgroup(leaf.path.clone()))?;
             let made = leaf.create(config, &record)?;
@@ -50,41 +108,28 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
                 devices::confine(&made, &config.devices, config.capabilities)?;
             }
             if config.stats.is_some() {
-                (unmeasured, start) = (stats::prepare(leaf, &record), Some(sys::monotonic_microseconds()));
+                (unmeasured, begun) = (stats::prepare(leaf, &record), Some(sys::monotonic_microseconds()));
             }
-            directory = Some(made);
+            cgroup = Some(made);
         }
-        clone(config, net, rootfs, maps, &signals, directory.as_ref(), &init_program)
+        Ok((directory, maps, cgroup))
     });
-    drop(init_program);
     let path = leaf.as_ref().map(|leaf| &*leaf.path);
     let (mut table, mut swept) = (None, false);
-    let status = started.and_then(|container| {
-        let mut ready = vec![READY];
-        if net == Net::Bridge {
-            for publish in &config.publish {
-                journal.record(Entry::Publish(*publish))?;
-            }
-            let connected = net::connect(config, &root, &mut journal, container.pid, &container.pidfd)
-                .map_err(|error| first_cause(error, &container.status, path, config))?;
-            ready.extend(names::hosts_line(config, connected.address).bytes());
-            table = connected.table;
-        }
-        root.started();
-        let _ = rustix::io::write(&container.status, &ready);
-        let ended = supervise(container, &signals, || swept = root.sweep().is_ok())?;
-        if let (Some(format), Some(start), Some(path)) = (config.stats, start, path) {
-            let stats = Stats::read(path);
-            let elapsed = sys::monotonic_microseconds() - start;
-            crate::print(2, &stats.print(format, &config.name, elapsed, &unmeasured));
-        }
-        match (ended.report, path) {
-            (Some(report), _) => Err(explain(report, config)),
-            (None, Some(path)) if ended.status == KILLED && cgroup::oom_killed(path) => Err(out_of_memory(path)),
-            (None, _) => Ok(ended.status),
-        }
+    let status = made.and_then(|(directory, maps, cgroup)| {
+        let host =
+            Host { config, net, signals: &signals, init: &init, root: &root, directory, maps, cgroup, path, size };
+        host.live(rootfs, &mut journal, duties, &mut table, &mut swept)
     });
+    if let (Some(format), Some(begun), Some(path)) = (config.stats, begun, path) {
+        let elapsed = sys::monotonic_microseconds() - begun;
+        crate::print(2, &Stats::read(path).print(format, &config.name, elapsed, &unmeasured));
+    }
     // On failure too: by now the container's processes are dead or dying.
+    if status.is_err() && duties.starter.is_some() {
+        // It has never run: nothing of it stays.
+        journal.forget();
+    }
     let released = journal.release(table);
     if let Some(leaf) = &leaf {
         leaf.return_launcher();
@@ -96,8 +141,26 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     } else if !swept {
         let _ = root.sweep();
     }
+    if let (Some(output), Ok(status)) = (&mut duties.output, &status) {
+        output.attached.end(*status);
+    }
     let status = status?;
     released.map(|()| status)
+}
+
+/// Writes down what other commands must know of the container, and is not in its plan.
+fn record_life(config: &Config, journal: &mut Journal<'_>) -> Result<()> {
+    let life = &config.life;
+    if life.detach && !life.rm {
+        journal.record(Entry::Kept)?;
+    }
+    if (life.stop_signal, life.stop_timeout) != (SIGTERM, crate::life::STOP_TIMEOUT) {
+        journal.record(Entry::Stop(life.stop_signal, life.stop_timeout))?;
+    }
+    if life.restart.0 != Restart::No {
+        journal.record(Entry::Restart(life.restart.1.clone()))?;
+    }
+    Ok(())
 }
 
 /// The network that the container gets: an ordinary user's has nothing but loopback, unless it is told otherwise.
@@ -116,267 +179,250 @@ fn choose_net(config: &Config, is_root: bool) -> Result<Net> {
     Ok(net)
 }
 
-/// The exit status that stands for SIGKILL.
-const KILLED: u8 = 128 + SIGKILL as u8;
+/// What all lives of a container have in common.
+struct Host<'a> {
+    config: &'a Config,
+    net: Net,
+    signals: &'a Signals,
+    /// The init's program, which PID 1 and this process share.
+    init: &'a OwnedFd,
+    root: &'a Root,
+    /// That of the container's files.
+    directory: OwnedFd,
+    maps: Option<Maps>,
+    /// The leaf cgroup, and its path.
+    cgroup: Option<OwnedFd>,
+    path: Option<&'a str>,
+    /// Rows and columns of the terminal that it gets.
+    size: Option<(u16, u16)>,
+}
+
+impl Host<'_> {
+    /// Lets the container live, again and again where it is to be so; gives its last exit status.
+    fn live(
+        &self,
+        rootfs: (root::Root, u32),
+        journal: &mut Journal<'_>,
+        duties: &mut Duties,
+        table: &mut Option<net::Table>,
+        swept: &mut bool,
+    ) -> Result<u8> {
+        let (mut rootfs, mut restarts, mut delay, mut hits) = (Some(rootfs), 0, FIRST_DELAY, Hits::default());
+        loop {
+            let begun = sys::monotonic_microseconds();
+            let rootfs = rootfs.take().map_or_else(|| root::find(self.config), Ok);
+            let ended = rootfs.and_then(|rootfs| self.live_once(rootfs, journal, duties, table, swept, &hits));
+            if ended.is_err() && duties.starter.is_some() {
+                return ended;
+            }
+            let (status, reason) = match &ended {
+                Ok(status) => (*status, String::new()),
+                Err(error) => (error.status(), error.to_string()),
+            };
+            let limits = self.path.filter(|_| journal.is_kept()).map(|path| (path, &hits));
+            journal.set(Entry::Ended(Ended::of(status, limits, reason)))?;
+            if !self.is_to_live_again(status, restarts, duties) {
+                return ended;
+            }
+            if sys::monotonic_microseconds() - begun >= GOOD_LIFE {
+                delay = FIRST_DELAY;
+            }
+            journal.release_network(table.take())?;
+            restarts += 1;
+            journal.set(Entry::Restarts(restarts))?;
+            hits = self.path.map(Hits::read).unwrap_or_default();
+            if !pause(self.signals, duties, delay)? {
+                return ended;
+            }
+            delay = (delay * 2).min(LONGEST_DELAY);
+            self.root.starting_again()?;
+        }
+    }
+
+    fn is_to_live_again(&self, status: u8, restarts: u32, duties: &mut Duties) -> bool {
+        let by_policy = match self.config.life.restart.0 {
+            Restart::No => false,
+            Restart::OnFailure(times) => status != 0 && times.is_none_or(|times| restarts < times),
+            Restart::Always => true,
+        };
+        let is_wanted = by_policy || std::mem::take(&mut duties.is_to_restart);
+        is_wanted && !duties.is_stopped && !Journal::is_stop_asked(&self.directory)
+    }
+
+    /// From the clone of a container's init to its end.
+    fn live_once(
+        &self,
+        rootfs: (root::Root, u32),
+        journal: &mut Journal<'_>,
+        duties: &mut Duties,
+        table: &mut Option<net::Table>,
+        swept: &mut bool,
+        hits: &Hits,
+    ) -> Result<u8> {
+        let config = self.config;
+        let (mut container, plan) = self.clone(rootfs, duties)?;
+        let plan_read: Plan<'_> =
+            decode(&plan).ok_or_else(|| Error::usage(format_args!("read the container's plan"), ""))?;
+        journal.set(Entry::Init(container.pid.as_raw_pid() as u32, sys::realtime_seconds()))?;
+        let mut ready = vec![READY];
+        if self.net == Net::Bridge {
+            for publish in &config.publish {
+                journal.record(Entry::Publish(*publish))?;
+            }
+            let connected = net::connect(config, self.root, journal, container.pid, &container.pidfd)
+                .map_err(|error| self.first_cause(error, &container.status, &plan_read, hits))?;
+            ready.extend(names::hosts_line(config, connected.address).bytes());
+            *table = connected.table;
+            let port = config.publish.iter().find(|port| port.protocol == crate::config::Protocol::Tcp);
+            if let (Some(Ready::Port), Some(port), Some(_)) = (config.life.wait_ready, port, &duties.starter) {
+                duties.readiness = Some(Readiness::port(SocketAddrV4::new(connected.address, port.container_port)));
+            }
+        }
+        self.root.started();
+        let _ = send(&container.status, &ready, SendFlags::NOSIGNAL);
+        let mut checks = config.life.health.as_ref().map(|health| Checks::new(health, &plan, self.init, self.path));
+        let ended = supervise(&mut container, self.signals, duties, checks.as_mut(), &mut |news| match news {
+            News::Quiet => *swept = self.root.sweep().is_ok(),
+            News::Health(is_well) => drop(journal.set(Entry::Health(is_well))),
+            News::LeftAlone if config.life.rm => {}
+            News::LeftAlone => drop(journal.set(Entry::Kept)),
+        })?;
+        duties.readiness = None;
+        match (ended.report, self.path) {
+            (Some(report), _) => Err(explain(report, &plan_read)),
+            (None, Some(path)) if ended.status == KILLED && hits.since(path).is_oom_killed() => {
+                Err(out_of_memory(path))
+            }
+            (None, _) if duties.starter.is_some() => {
+                let what = format_args!("{} ended with {} before it was ready", config.name, ended.status);
+                Err(Error::usage(what, "its log is gone with it: run it in the foreground to see why"))
+            }
+            (None, _) => Ok(ended.status),
+        }
+    }
+
+    /// The network could not be set up: because init had failed before, which it reports, or was killed, or for `error`.
+    fn first_cause(&self, error: Error, status: &OwnedFd, plan: &Plan<'_>, hits: &Hits) -> Error {
+        // Init sees the end of file instead of the byte that it waits for, and ends, so this does, too.
+        let _ = shutdown(status, Shutdown::Write);
+        let report = loop {
+            match listen(status) {
+                Told::Failure(report) => break Some(report),
+                Told::End => break None,
+                Told::Terminal(_) | Told::Nothing => {}
+            }
+        };
+        match (report, self.path) {
+            (Some(report), _) if report.step != Step::Launcher => explain(report, plan),
+            (_, Some(path)) if hits.since(path).is_oom_killed() => out_of_memory(path),
+            _ => error,
+        }
+    }
+
+    /// Clones init into its namespaces and its leaf cgroup, and gives it the ids and the trees that only the host's root can.
+    /// Gives its plan, too.
+    fn clone(&self, (rootfs, owner): (root::Root, u32), duties: &mut Duties) -> Result<(Started, Vec<u8>)> {
+        let (config, maps) = (self.config, self.maps.as_ref());
+        let (mut trees, mut fds) = (Vec::new(), Vec::new());
+        let mut inherit = |volume: Option<usize>, tree: OwnedFd, idmap| -> Result<()> {
+            trees.push(Tree { volume, fd: inherited(&tree)? });
+            fds.push((volume, tree, idmap));
+            Ok(())
+        };
+        let copy = |path: &CStr| {
+            root::copy_tree(path)
+                .context(format_args!("open_tree {}", path.to_string_lossy()), "it takes CAP_SYS_ADMIN")
+        };
+        // A root whose files are the container's already is shown as it is.
+        let idmap = maps.is_some_and(|maps| !maps.has_owner(owner));
+        match rootfs {
+            root::Root::Image(mounted) => inherit(None, mounted, idmap)?,
+            root::Root::Directory if idmap => inherit(None, copy(&config.rootfs)?, true)?,
+            root::Root::Directory => {}
+        }
+        for (index, volume) in config.volumes.iter().enumerate().filter(|(_, volume)| volume.idmap) {
+            if !crate::is_privileged() || maps.is_none() {
+                let hint = "idmap is for root and a user namespace: give --userns auto, or leave it out";
+                return Err(Error::usage(format_args!("--volume …:{}:idmap", volume.target.to_string_lossy()), hint));
+            }
+            inherit(Some(index), copy(volume.source.as_deref().unwrap_or_default())?, true)?;
+        }
+        let (extras, _notify) = self.extras(duties)?;
+        let (net, mask) = (self.net, self.signals.original_mask());
+        let plan = plan::encode(config, net, &trees, maps, mask, &extras)?;
+        plan::save(&plan, &self.directory).context(format_args!("write {}/plan", self.root.path(&config.name)), "")?;
+        let plan_read: Plan<'_> =
+            decode(&plan).ok_or_else(|| Error::usage(format_args!("read the container's plan"), ""))?;
+
+        let flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP;
+        let flags = flags | if net == Net::Host { 0 } else { CLONE_NEWNET };
+        let flags = flags | maps.map_or(0, |_| CLONE_NEWUSER);
+        if let Some(output) = duties.output.as_mut().filter(|_| !config.life.tty) {
+            output.open_pipes(config.life.interactive)?;
+        }
+        let (way_in, process) = ((PLAN_ARGUMENT, &*plan), &plan_read.process);
+        let started = start(self.init, way_in, process, flags, self.cgroup.as_ref(), maps.is_some());
+        if duties.output.is_some() {
+            output::leave_stdio()?;
+        }
+        let container = started?.map_err(|errno| {
+            let hint = match errno {
+                Errno::PERM | Errno::NOSPC | Errno::INVAL if maps.is_some() => &*userns::why_refused(errno),
+                Errno::PERM => "kontena needs CAP_SYS_ADMIN: run it as root of the host, or of a container that may",
+                Errno::NOSPC => "a limit of namespaces is reached: see /proc/sys/user/max_*_namespaces",
+                Errno::AGAIN => "a limit of processes is reached: raise --pids-limit or the caller's own",
+                Errno::BUSY => "the cgroup cannot hold processes: choose another with --cgroup-parent",
+                _ => "kontena needs Linux 5.15 or newer with all namespaces built in",
+            };
+            Error::new(format_args!("clone3 of the container"), errno, hint)
+        })?;
+        if let Some(maps) = maps {
+            maps.own_pipes();
+            maps.write(container.pid)?;
+            for (volume, tree, _) in fds.iter().filter(|(_, _, idmap)| *idmap) {
+                let source = volume.and_then(|index| config.volumes[index].source.as_deref());
+                userns::show_to(container.pid, tree, &source.unwrap_or(&config.rootfs).to_string_lossy())?;
+            }
+            let _ = send(&container.status, &[READY], SendFlags::NOSIGNAL);
+        }
+        Ok((container, plan))
+    }
+
+    /// What the plan has beside what was asked for; with what only the clone must still hold open.
+    fn extras(&self, duties: &mut Duties) -> Result<(Extras, Option<OwnedFd>)> {
+        let life = &self.config.life;
+        let mut extras = Extras { size: self.size, ..Extras::default() };
+        let (mut theirs, waits) = (None, duties.starter.is_some());
+        if let Some(number) = life.notify_fd {
+            extras.notify = Some(if duties.output.is_some() {
+                let (ours, pipe) = pipe_with(PipeFlags::CLOEXEC).context(format_args!("pipe"), "")?;
+                duties.readiness = Some(Readiness::newline(ours, waits && life.wait_ready == Some(Ready::Fd)));
+                let inherited = inherited(&pipe)?;
+                theirs = Some(pipe);
+                (inherited, number)
+            } else {
+                let hint = "in the foreground the command inherits the caller's own: open it, as in 3>&1";
+                sys::inherit(number).context(format_args!("--notify-fd {number}"), hint)?;
+                (crate::config::c_string(number.to_string())?, number)
+            });
+        }
+        if life.sdnotify {
+            let waits = waits && life.wait_ready == Some(Ready::Notify);
+            duties.readiness = Some(Readiness::datagrams(&self.directory, waits)?);
+            let socket = format!("{}/{}", self.root.path(&self.config.name), ready::SOCKET);
+            extras.notify_socket = Some(crate::config::c_string(socket)?);
+        }
+        Ok((extras, theirs))
+    }
+}
 
 /// Told to the person too, since neither a payload that was killed nor an init that was, while it made the container,
 /// can say why.
 fn out_of_memory(leaf: &str) -> Error {
     let hint = "the kernel killed a process of it (oom_kill in memory.events): raise --memory";
-    let max = file::read_text(file::CWD, &format!("{leaf}/memory.max"));
-    let error = match max.trim_ascii_end() {
-        "" | "max" => Error::usage(format_args!("the container hit the memory limit of a cgroup above its own"), hint),
-        bytes => Error::usage(format_args!("the container hit its memory limit, {bytes} bytes"), hint),
+    let error = match cgroup::memory_max(leaf) {
+        None => Error::usage(format_args!("the container hit the memory limit of a cgroup above its own"), hint),
+        Some(bytes) => Error::usage(format_args!("the container hit its memory limit, {bytes} bytes"), hint),
     };
     error.with_status(KILLED)
-}
-
-/// The network could not be set up: because init had failed before, which it reports, or was killed, or for `error`.
-fn first_cause(error: Error, status: &OwnedFd, leaf: Option<&str>, config: &Config) -> Error {
-    let mut bytes = [0; 8];
-    // Init sees the end of file instead of the byte that it waits for, and ends, so this does, too.
-    let _ = shutdown(status, Shutdown::Write);
-    let report = match recv(status, &mut bytes, RecvFlags::WAITALL) {
-        Ok((_, 8)) => Report::from_bytes(bytes),
-        _ => None,
-    };
-    match (report, leaf) {
-        (Some(report), _) if report.step != Step::Launcher => explain(report, config),
-        (_, Some(leaf)) if cgroup::oom_killed(leaf) => out_of_memory(leaf),
-        _ => error,
-    }
-}
-
-/// A cloned container.
-pub struct Container {
-    /// Its PID 1.
-    pub pid: Pid,
-    /// The same, for poll, signals and waiting.
-    pub pidfd: OwnedFd,
-    /// Our end of the status socket.
-    pub status: OwnedFd,
-}
-
-/// Clones init into its namespaces and its leaf cgroup, and gives it the ids and the trees that only the host's root can.
-fn clone(
-    config: &Config,
-    net: Net,
-    (rootfs, owner): (root::Root, u32),
-    maps: Option<Maps>,
-    signals: &Signals,
-    leaf: Option<&OwnedFd>,
-    init: &OwnedFd,
-) -> Result<Container> {
-    let (mut trees, mut fds) = (Vec::new(), Vec::new());
-    let mut inherit = |volume: Option<usize>, tree: OwnedFd, idmap| -> Result<()> {
-        trees.push(Tree { volume, fd: inherited(&tree)? });
-        fds.push((volume, tree, idmap));
-        Ok(())
-    };
-    let copy = |path: &CStr| {
-        root::copy_tree(path).context(format_args!("open_tree {}", path.to_string_lossy()), "it takes CAP_SYS_ADMIN")
-    };
-    // A root whose files are the container's already is shown as it is.
-    let idmap = maps.as_ref().is_some_and(|maps| !maps.has_owner(owner));
-    match rootfs {
-        root::Root::Image(mounted) => inherit(None, mounted, idmap)?,
-        root::Root::Directory if idmap => inherit(None, copy(&config.rootfs)?, true)?,
-        root::Root::Directory => {}
-    }
-    for (index, volume) in config.volumes.iter().enumerate().filter(|(_, volume)| volume.idmap) {
-        if !crate::is_privileged() || maps.is_none() {
-            let hint = "idmap is for root and a user namespace: give --userns auto, or leave it out";
-            return Err(Error::usage(format_args!("--volume …:{}:idmap", volume.target.to_string_lossy()), hint));
-        }
-        inherit(Some(index), copy(volume.source.as_deref().unwrap_or_default())?, true)?;
-    }
-    let plan = seal_plan(&plan::encode(config, net, &trees, maps.as_ref(), signals.original_mask())?)?;
-
-    let flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP;
-    let flags = flags | if net == Net::Host { 0 } else { CLONE_NEWNET };
-    let flags = flags | maps.as_ref().map_or(0, |_| CLONE_NEWUSER);
-    let (status, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .context(format_args!("socketpair"), "")?;
-    let arguments = [inherited(&plan)?, inherited(&theirs)?];
-    let exec = sys::Exec {
-        program: init.as_fd(),
-        arguments: &[c"kontena-init", PLAN_ARGUMENT, &arguments[0], &arguments[1]],
-        status: theirs.as_fd(),
-        failure: Report { step: Step::ExecInit, index: 0, errno: 0 }.to_bytes(),
-        waits: maps.as_ref().map(|_| status.as_fd()),
-    };
-    let (pid, pidfd) = sys::clone3_exec(u64::from(flags), leaf.map(AsFd::as_fd), &exec).map_err(|errno| {
-        let hint = match errno {
-            Errno::PERM | Errno::NOSPC | Errno::INVAL if maps.is_some() => &*userns::why_refused(errno),
-            Errno::PERM => "kontena needs CAP_SYS_ADMIN: run it as root of the host, or of a container that may",
-            Errno::NOSPC => "a limit of namespaces is reached: see /proc/sys/user/max_*_namespaces",
-            Errno::AGAIN => "a limit of processes is reached: raise --pids-limit or the caller's own",
-            Errno::BUSY => "the cgroup cannot hold processes: choose another with --cgroup-parent",
-            _ => "kontena needs Linux 5.15 or newer with all namespaces built in",
-        };
-        Error::new(format_args!("clone3 of the container"), errno, hint)
-    })?;
-    if let Some(maps) = maps {
-        maps.own_pipes();
-        maps.write(pid)?;
-        for (volume, tree, _) in fds.iter().filter(|(_, _, idmap)| *idmap) {
-            let source = volume.and_then(|index| config.volumes[index].source.as_deref());
-            userns::show_to(pid, tree, &source.unwrap_or(&config.rootfs).to_string_lossy())?;
-        }
-        let _ = rustix::io::write(&status, &[READY]);
-    }
-    Ok(Container { pid, pidfd, status })
-}
-
-/// Leaves the fd open across the exec, and says its number: one of the two that init is to have.
-fn inherited(fd: &OwnedFd) -> Result<CString> {
-    rustix::io::fcntl_setfd(fd, FdFlags::empty()).context(format_args!("fcntl"), "")?;
-    c_string(fd.as_raw_fd().to_string())
-}
-
-/// The init's program, which is the file `kontena-init` beside this one, in a memfd that nobody can change any more.
-///
-/// What a container could see of the host's programs is this copy, through /proc/1/exe: CVE-2019-5736.
-fn seal_init() -> Result<OwnedFd> {
-    let mut path = [0; PATH_MAX as usize];
-    let length = readlinkat_raw(CWD, c"/proc/self/exe", &mut path)
-        .context(format_args!("find kontena's own path"), "mount /proc")?;
-    let mut directory = &path[..length];
-    while let [rest @ .., last] = directory
-        && *last != b'/'
-    {
-        directory = rest;
-    }
-    let path = c_string([directory, b"kontena-init"].concat())?;
-    let init = open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .context(format_args!("open {}", path.to_string_lossy()), "install kontena and kontena-init side by side")?;
-    seal(c"kontena-init", MemfdFlags::EXEC, &|memfd| {
-        while sendfile(memfd, &init, None, 1 << 30)? > 0 {}
-        Ok(())
-    })
-}
-
-/// The Plan, in a memfd that nobody can change any more.
-fn seal_plan(plan: &[u8]) -> Result<OwnedFd> {
-    seal(c"kontena-plan", MemfdFlags::NOEXEC_SEAL, &|memfd| {
-        let mut rest = plan;
-        while !rest.is_empty() {
-            rest = &rest[rustix::io::write(memfd, rest)?..];
-        }
-        Ok(())
-    })
-}
-
-fn seal(name: &CStr, kind: MemfdFlags, write: &dyn Fn(&OwnedFd) -> rustix::io::Result<()>) -> Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memfd = match memfd_create(name, flags | kind) {
-        // Linux before 6.3 does not know the difference.
-        Err(Errno::INVAL) => memfd_create(name, flags),
-        made => made,
-    };
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    memfd
-        .and_then(|memfd| write(&memfd).map(|()| memfd))
-        .and_then(|memfd| fcntl_add_seals(&memfd, seals).map(|()| memfd))
-        .context(format_args!("memfd {}", name.to_string_lossy()), "kontena needs memory for it")
-}
-
-/// What init reported, in words.
-fn explain(report: Report, config: &Config) -> Error {
-    let errno = Errno::from_raw_os_error(report.errno.clamp(1, 4095));
-    let target = plan::mount_target(config, report.index);
-    let (rlimit, userns_hint);
-    let (object, hint) = match report.step {
-        Step::AttachRoot => (&*config.rootfs, "is it a directory that kontena may read?"),
-        Step::Mount if errno == Errno::NODEV => (target, "the kernel lacks this file system"),
-        Step::MountTarget => match errno {
-            Errno::LOOP => (target, "the rootfs has a symbolic link in its way: put a directory there"),
-            Errno::ROFS => (target, "the rootfs lacks this path, and is read-only: make it there"),
-            Errno::NOTDIR | Errno::INVAL => {
-                (target, "a directory goes on a directory, and a file on a file: look at what the rootfs has there")
-            }
-            _ => (target, ""),
-        },
-        Step::Mount | Step::Devices | Step::Mask | Step::Readonly => (target, ""),
-        Step::Fork if errno == Errno::AGAIN => {
-            (c"the payload", "the limit of processes was hit while starting: raise --pids-limit")
-        }
-        Step::Device => (
-            config.devices.get(usize::from(report.index)).map_or(c"", |device| &*device.target),
-            if errno == Errno::EXIST {
-                "the rootfs, or another option, has something there: give another target"
-            } else {
-                ""
-            },
-        ),
-        Step::File => (c"over /etc/hosts, /etc/hostname or /etc/resolv.conf", ""),
-        Step::Overlay if errno == Errno::NODEV => (
-            &*config.rootfs,
-            "the kernel lacks overlayfs, which --overlay and a read-only rootfs without all mountpoints need",
-        ),
-        Step::Overlay => {
-            (&*config.rootfs, "the layer must be on a file system that overlayfs can write to: not on another overlay")
-        }
-        Step::Setting => {
-            let sysctl = config.sysctls.get(usize::from(report.index));
-            let is_next = usize::from(report.index) == config.sysctls.len();
-            return match (sysctl, config.oom_score_adj.filter(|_| is_next)) {
-                (Some(sysctl), _) => {
-                    let hint = "the kernel has no such sysctl for a container, or takes no such value";
-                    Error::new(format_args!("--sysctl {sysctl}"), errno, hint)
-                }
-                (None, Some(score)) => {
-                    let hint = "lowering it takes CAP_SYS_RESOURCE: run kontena as root";
-                    Error::new(format_args!("--oom-score-adj {score}"), errno, hint)
-                }
-                (None, None) => Error::new(format_args!("set the sysctl net.ipv4.ping_group_range"), errno, ""),
-            };
-        }
-        Step::Rlimit => {
-            rlimit = process::rlimit_name(
-                config.rlimits.get(usize::from(report.index)).map_or(u32::MAX, |limit| limit.resource),
-            );
-            return Error::new(format_args!("set the ulimit {rlimit}"), errno, "more than the caller itself may have");
-        }
-        Step::SetUser if errno == Errno::INVAL || errno == Errno::PERM => (
-            &*config.user,
-            "the user or one of its groups is not in the container's user namespace: give --userns more ids",
-        ),
-        Step::MakePrivate if config.userns.is_some() || !crate::is_privileged() => {
-            userns_hint = userns::why_refused(errno);
-            (c"", &*userns_hint)
-        }
-        Step::GroupUnknown if report.index > 0 => (
-            config.groups.get(usize::from(report.index) - 1).map_or(c"", |group| group),
-            "give --group-add a name of the rootfs's /etc/group or a number",
-        ),
-        Step::UserUnknown => {
-            (&*config.user, "give -u NAME|UID[:GROUP|GID], a name of the rootfs's /etc/passwd or a number")
-        }
-        Step::GroupUnknown => {
-            (&*config.user, "give -u NAME|UID[:GROUP|GID], a name of the rootfs's /etc/group or a number")
-        }
-        Step::WorkingDirectory => (&*config.workdir, "give -w a directory of the rootfs that the user may enter"),
-        Step::Exec => (
-            config.command.first().map_or(c"", |command| command),
-            match errno {
-                Errno::NOENT if config.command_is_default => {
-                    "no COMMAND was given, and the rootfs has no /bin/sh: name one"
-                }
-                Errno::NOENT => "not in the rootfs, or its interpreter is not: give a program of the rootfs",
-                Errno::ACCESS => "not a program, or not one that the user may execute",
-                Errno::NOEXEC => "not a program for this machine",
-                _ => "",
-            },
-        ),
-        _ => (c"", ""),
-    };
-    let separator = if object.is_empty() { "" } else { " " };
-    let what = format_args!("{}{separator}{}", report.step.text(), object.to_string_lossy());
-    let error = Error::new(what, errno, hint);
-    match (report.step, errno) {
-        (Step::Exec, Errno::NOENT | Errno::NOTDIR) => error.with_status(127),
-        (Step::Exec, _) => error.with_status(126),
-        _ => error,
-    }
 }

@@ -4,11 +4,12 @@
 
 use crate::config::{Config, Net, c_string};
 use crate::error::{Context, Error, Result};
-use crate::names;
 use crate::userns::Maps;
-use kontena_init::plan::{Device, File, List, Mount, Plan, mount_kind, overlay};
+use crate::{file, names, ready, start};
+use kontena_init::plan::{Device, File, List, Mount, Plan, Process, mount_kind, overlay};
 use linux_raw_sys::general::*;
-use rustix::fs::{FileType, stat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, OFlags, stat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 
@@ -89,8 +90,26 @@ fn bind<'a>(source: &'a CStr, target: &'a CStr, attributes: u64) -> Mount<'a> {
     Mount { kind: mount_kind::BIND, attributes, propagation, ..filesystem(source, target, &[]) }
 }
 
+/// What the Plan has of this launcher, and not of the Config.
+#[derive(Default)]
+pub struct Extras {
+    /// Rows and columns of the caller's terminal.
+    pub size: Option<(u16, u16)>,
+    /// The number of an fd that the payload inherits, and under which.
+    pub notify: Option<(CString, u32)>,
+    /// A socket of the host's for `--sdnotify`.
+    pub notify_socket: Option<CString>,
+}
+
 /// Writes the Plan down.
-pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, signal_mask: u64) -> Result<Vec<u8>> {
+pub fn encode(
+    config: &Config,
+    net: Net,
+    trees: &[Tree],
+    maps: Option<&Maps>,
+    signal_mask: u64,
+    extras: &Extras,
+) -> Result<Vec<u8>> {
     // What follows the last slash makes init follow a symbolic link there, as stat(2) did.
     let root = c_string([config.rootfs.to_bytes(), b"/."].concat())?;
     let tree = |volume| trees.iter().find(|tree| tree.volume == volume).map(|tree| &*tree.fd);
@@ -123,7 +142,8 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
             None => Mount { attributes, options: List::Items(options), ..filesystem(c"tmpfs", &volume.target, &[]) },
         }
     });
-    let volumes: Vec<Mount<'_>> = volumes.collect();
+    let notify_socket = extras.notify_socket.as_ref().map(|path| bind(path, ready::SOCKET_INSIDE, 0));
+    let volumes: Vec<Mount<'_>> = volumes.chain(notify_socket).collect();
     let follows = config.volumes.iter().any(|volume| volume.propagation == MS_SLAVE);
 
     let mut devices = Vec::new();
@@ -154,6 +174,8 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
     let names = names::files(config, net);
     let files: Vec<_> = names.iter().map(|(target, content)| File { target, content }).collect();
 
+    let mut env = borrow(&config.env);
+    env.extend(extras.notify_socket.as_ref().map(|_| NOTIFY_SOCKET));
     // What the launcher itself may not do, in a container say, it cannot pass on, but in a namespace where it is root.
     let permitted = || rustix::thread::capabilities(None).map(|sets| sets.permitted.bits()).unwrap_or(0);
     let permitted = if maps.is_some() { u64::MAX } else { permitted() };
@@ -175,23 +197,51 @@ pub fn encode(config: &Config, net: Net, trees: &[Tree], maps: Option<&Maps>, si
         devices: List::Items(&devices),
         files: List::Items(&files),
         settings: List::Items(&borrow(&settings)),
-        capabilities: config.capabilities.bounding & permitted,
-        ambient: config.capabilities.ambient & permitted,
-        no_new_privs: config.no_new_privileges.into(),
-        seccomp: config.seccomp.into(),
-        user: &config.user,
-        groups: List::Items(&borrow(&config.groups)),
-        rlimits: List::Items(&config.rlimits),
-        umask: config.umask,
-        cwd: &config.workdir,
-        argv: List::Items(&borrow(&config.command)),
-        env: List::Items(&borrow(&config.env)),
-        signal_mask,
+        process: Process {
+            terminal: config.life.tty.into(),
+            rows: extras.size.map_or(0, |(rows, _)| rows.into()),
+            columns: extras.size.map_or(0, |(_, columns)| columns.into()),
+            notify: extras.notify.as_ref().map_or(c"", |(number, _)| number),
+            notify_as: extras.notify.as_ref().map_or(0, |(_, number)| *number),
+            capabilities: config.capabilities.bounding & permitted,
+            ambient: config.capabilities.ambient & permitted,
+            no_new_privs: config.no_new_privileges.into(),
+            seccomp: config.seccomp.into(),
+            user: &config.user,
+            groups: List::Items(&borrow(&config.groups)),
+            rlimits: List::Items(&config.rlimits),
+            umask: config.umask,
+            cwd: &config.workdir,
+            argv: List::Items(&borrow(&config.command)),
+            env: List::Items(&env),
+            signal_mask,
+        },
     };
-    let mut bytes = Vec::with_capacity(4096);
-    plan.encode(&mut bytes);
-    Ok(bytes)
+    Ok(start::encode(&plan))
 }
+
+/// Keeps the Plan, for those who join the container.
+pub fn save(plan: &[u8], directory: &OwnedFd) -> rustix::io::Result<()> {
+    let file = file::open(directory, FILE, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
+    let written = rustix::io::write(&file, plan)?;
+    if written == plan.len() { Ok(()) } else { Err(Errno::NOSPC) }
+}
+
+/// The Plan of a container, by the directory of its files.
+pub fn read(directory: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
+    file::read(directory, FILE)
+}
+
+/// Whether the container of these files has a terminal.
+pub fn has_terminal(directory: &OwnedFd) -> bool {
+    let bytes = read(directory).unwrap_or_default();
+    kontena_init::plan::decode::<Plan<'_>>(&bytes).is_some_and(|plan| plan.process.terminal == 1)
+}
+
+/// The file that it is kept in.
+const FILE: &str = "plan";
+/// What --sdnotify tells the payload.
+const NOTIFY_SOCKET: &CStr = c"NOTIFY_SOCKET=/dev/notify";
 
 /// Whether the volumes that the container takes from the host are there; init finds them by the same paths, in the same
 /// directory.
@@ -213,12 +263,6 @@ pub fn check(config: &Config) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where the `index`th mount of the Plan goes, as a report counts them.
-pub fn mount_target(config: &Config, index: u16) -> &CStr {
-    let ours = MOUNTS.iter().chain(&PROC).map(|mount| mount.target);
-    ours.chain(config.volumes.iter().map(|volume| &*volume.target)).nth(index.into()).unwrap_or_default()
 }
 
 fn borrow(strings: &[CString]) -> Vec<&CStr> {

@@ -1,8 +1,13 @@
 //! What a container holds on the host, written down before it is taken, so that whoever comes next can give it back.
 //!
-//! `ROOT/NAME/journal`, one line for each thing taken, appended before it is. Its flock(2) is held by the launcher for
-//! the container's life: a journal that can be locked belongs to a container that is gone, and is undone. The ordinary
-//! end and the repair after a SIGKILL are the same code. A line without its newline was never acted on.
+//! `ROOT/NAME/journal`, one line for each thing taken, appended before it is. It is locked by the launcher for the
+//! container's life: a journal that can be locked belongs to a container that is gone, and is undone. The ordinary
+//! end and the repair after a SIGKILL are the same code. A line without its newline was never acted on. What other
+//! commands must know of a container is in the same lines: its PID 1, and how it ended. The journal of a container that
+//! was started in the background stays when it has ended, with that alone in it, until it is deleted.
+//!
+//! Beside it, and gone with it: `plan`, as the init has it; `args`, the command line; `log` and those it was rotated to;
+//! `attach`, a socket; `stop`, which somebody makes who does not want it started again.
 //!
 //! `ROOT/.leases/ADDRESS` is a symbolic link to the name that holds the address: symlink(2) is exclusive and atomic.
 //! `ROOT/.host` is the journal of what all containers share.
@@ -10,10 +15,14 @@
 //! Must not know what the things are for: each is undone by the file that takes it.
 
 use crate::config::{Protocol, Publish, port};
+use crate::ended::Ended;
 use crate::error::{Context, Error, Result};
+use crate::sys::{self, Lock};
 use crate::{cgroup, file, net};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, readlinkat_raw, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, readlinkat_raw, renameat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::cell::Cell;
@@ -23,6 +32,8 @@ use std::net::Ipv4Addr;
 const HINT: &str = "the state cannot be written: make room, or give --root DIR";
 const HOST: &str = ".host";
 const LEASES: &str = ".leases";
+const JOURNAL: &str = "journal";
+const STOP: &str = "stop";
 
 /// The state of all containers.
 pub struct Root {
@@ -51,6 +62,29 @@ pub enum Entry {
     Ids(u32),
     /// An element of the nftables map.
     Publish(Publish),
+    /// It was started in the background: what is known of it stays when it has ended.
+    Kept,
+    /// The signal that asks it to end, and the seconds that it has then.
+    Stop(u32, u64),
+    /// `--restart`.
+    Restart(String),
+    /// Its PID 1, by the pid that the host's own processes see, and since when; seconds since 1970.
+    Init(u32, u64),
+    /// How often it was started again.
+    Restarts(u32),
+    /// What its health command has said last.
+    Health(bool),
+    /// It has ended.
+    Ended(Ended),
+}
+
+/// A container, as its journal tells.
+pub struct Seen {
+    /// Its name.
+    pub name: String,
+    /// Whether its launcher lives.
+    pub is_running: bool,
+    entries: Vec<Entry>,
 }
 
 impl Root {
@@ -85,6 +119,11 @@ impl Root {
         }
     }
 
+    /// The same, for one that has been started before.
+    pub fn starting_again(&self) -> Result<()> {
+        flock(&self.directory, FlockOperation::LockShared).context(format_args!("lock {}", self.path), "")
+    }
+
     /// The container has all that it holds in common with others.
     pub fn started(&self) {
         let _ = flock(&self.directory, FlockOperation::Unlock);
@@ -102,16 +141,25 @@ impl Root {
                 Err(Errno::NOENT) => continue,
                 file => file.context(format_args!("open {}/{name}/journal", self.path), HINT)?,
             };
-            let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            let locked = take_life(&file);
             match fstat(&file).context(format_args!("fstat"), "")? {
                 // Its last holder removed it while it was being opened here.
                 stat if stat.st_nlink == 0 => {}
                 stat if stat.st_size == 0 && locked => {
                     return Ok(Journal { root: self, name: name.into(), file, entries: Vec::new() });
                 }
-                // A sweep looks at it, or another launcher is about to write its first line.
+                // Another launcher is about to write its first line.
                 stat if stat.st_size == 0 => {}
-                _ if locked => Journal::abandoned(self, name, file)?.release(None)?,
+                _ if locked => {
+                    let journal = Journal::abandoned(self, name, file)?;
+                    if journal.is_kept() {
+                        journal.release(None)?;
+                        let hint =
+                            format!("a container of this name has ended: kontena delete {name}, or choose another");
+                        return Err(Error::usage(format_args!("--name {name}"), &hint));
+                    }
+                    journal.release(None)?;
+                }
                 _ => {
                     let hint = "a container of this name is running: stop it, or choose another name";
                     return Err(Error::usage(format_args!("--name {name}"), hint));
@@ -126,20 +174,109 @@ impl Root {
         let names = file::open(self, ".", OFlags::DIRECTORY).and_then(file::names);
         let names = names.context(format_args!("read {}", self.path), "")?;
         for name in names.iter().filter(|name| !name.starts_with('.')) {
-            match file::open(self, &journal(name), OFlags::RDONLY) {
-                Ok(file) if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() => {
-                    // Otherwise its last holder has removed it meanwhile, and the name may be another's by now.
-                    if fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
+            match file::open(self, &journal(name), OFlags::RDWR) {
+                Ok(file) if sys::is_locked(&file, Lock::Life) => any_running = true,
+                Ok(file) => {
+                    // Somebody else does it, or has done it, or has the name by now.
+                    if sys::try_lock(&file, Lock::Repair).is_ok()
+                        && !sys::is_locked(&file, Lock::Life)
+                        && fstat(&file).is_ok_and(|stat| stat.st_nlink > 0)
+                    {
                         let released = Journal::abandoned(self, name, file).and_then(|journal| journal.release(None));
                         swept = released.and(swept);
                     }
                 }
-                Ok(_) => any_running = true,
                 // Killed between mkdir and open, or about to open; rmdir takes only what is empty.
                 Err(_) => self.remove(name, AtFlags::REMOVEDIR),
             }
         }
         swept.map(|()| any_running)
+    }
+
+    /// The container of this name.
+    pub fn look(&self, name: &str) -> Result<Option<Seen>> {
+        loop {
+            let file = match file::open(self, &journal(name), OFlags::RDONLY) {
+                Ok(file) => file,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(errno) => return Err(Error::new(format_args!("open {}/{name}/journal", self.path), errno, "")),
+            };
+            let is_running = sys::is_locked(&file, Lock::Life);
+            // Otherwise it has been removed, or another one is in its place.
+            if fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
+                let journal = Journal::abandoned(self, name, file)?;
+                return Ok(Some(Seen { name: journal.name, is_running, entries: journal.entries }));
+            }
+        }
+    }
+
+    /// The container of this name, or an error for who asked for it.
+    pub fn find(&self, name: &str) -> Result<Seen> {
+        self.look(name)?.filter(Seen::is_one).ok_or_else(|| {
+            Error::usage(format_args!("there is no container {name:?}"), "see kontena list for those that there are")
+        })
+    }
+
+    /// All containers, by their names.
+    pub fn all(&self) -> Result<Vec<Seen>> {
+        let names = file::open(self, ".", OFlags::DIRECTORY).and_then(file::names);
+        let mut names = names.context(format_args!("read {}", self.path), "")?;
+        names.sort_unstable();
+        let mut all = Vec::new();
+        for name in names.iter().filter(|name| !name.starts_with('.')) {
+            all.extend(self.look(name)?.filter(Seen::is_one));
+        }
+        Ok(all)
+    }
+
+    /// Waits for the end of a container, and gives how it ended.
+    pub fn wait(&self, name: &str) -> Result<Ended> {
+        let open = || file::open(self, &journal(name), OFlags::RDONLY);
+        let mut seen = self.find(name)?;
+        while seen.is_running {
+            // Its own file has the end, even when it is gone.
+            let file = open().context(format_args!("open {}/{name}/journal", self.path), "")?;
+            sys::lock(&file, Lock::End, true).context(format_args!("wait for the end of {name}"), "")?;
+            let journal = Journal::abandoned(self, name, file)?;
+            let last = Seen { name: name.into(), is_running: false, entries: journal.entries };
+            match self.look(name)?.filter(|now| now.is_running) {
+                // Started again.
+                Some(now) => seen = now,
+                None => seen = last,
+            }
+        }
+        Ok(seen.ended().cloned().unwrap_or_else(Ended::unknown))
+    }
+
+    /// Forgets a container that has ended.
+    pub fn delete(&self, name: &str) -> Result<()> {
+        let file = file::open(self, &journal(name), OFlags::RDWR);
+        let file = file.context(format_args!("open {}/{name}/journal", self.path), "")?;
+        if !take_life(&file) {
+            return Err(Error::usage(format_args!("{name} is running"), "stop it first, or give --force"));
+        }
+        // Otherwise somebody else has just deleted it.
+        if fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
+            let mut journal = Journal::abandoned(self, name, file)?;
+            journal.entries.retain(|entry| *entry != Entry::Kept);
+            journal.release(None)?;
+        }
+        Ok(())
+    }
+
+    /// Where the files of a container are.
+    pub fn directory(&self, name: &str) -> Result<OwnedFd> {
+        file::open(self, name, OFlags::DIRECTORY).context(format_args!("open {}/{name}", self.path), "")
+    }
+
+    /// The path of that, as it was given.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
+    }
+
+    /// Sees to it that the container is not started again.
+    pub fn ask_to_stop(&self, name: &str) {
+        let _ = file::open(self, &format!("{name}/{STOP}"), OFlags::WRONLY | OFlags::CREATE);
     }
 
     /// Removes what containers share, where none is left to need it. Waits for those that are starting.
@@ -241,38 +378,158 @@ impl<'a> Journal<'a> {
 
     /// Gives back what turned out not to be free.
     pub fn end_lease(&self, entry: &Entry) {
-        let (link, mut owner) = (lease(entry), [0; 256]);
-        let length = readlinkat_raw(self.root, link.as_str(), &mut owner).unwrap_or(0);
-        if owner[..length] == *self.name.as_bytes() {
-            self.root.remove(&link, AtFlags::empty());
-        }
+        end_lease(self.root, &self.name, entry);
     }
 
-    /// Gives everything back, the last thing taken first, and the name at the very end; what is in the nftables table
-    /// by `table`, where the container has it open.
-    pub fn release(self, table: Option<net::Table>) -> Result<()> {
+    /// Whether what is known of it stays.
+    pub fn is_kept(&self) -> bool {
+        self.entries.contains(&Entry::Kept)
+    }
+
+    /// The directory of the container's files.
+    pub fn directory(&self) -> Result<OwnedFd> {
+        self.root.directory(&self.name)
+    }
+
+    /// Gives back what the container has of the network, for it to be started again; what is in the nftables table by
+    /// `table`, where the container has it open.
+    pub fn release_network(&mut self, table: Option<net::Table>) -> Result<()> {
+        self.give_network_back(table)?;
+        self.rewrite()
+    }
+
+    fn give_network_back(&mut self, table: Option<net::Table>) -> Result<()> {
         let (mut ports, mut last_address) = (Vec::new(), None);
         for entry in &self.entries {
             match entry {
                 Entry::Publish(publish) => ports.push(*publish),
                 Entry::Address(address) => last_address = Some(*address),
-                Entry::Cgroup(_) | Entry::Ids(_) => {}
+                _ => {}
             }
         }
         // What cannot be given back does not keep the rest from it; then the journal stays, for the next one to try.
-        let mut released = net::unpublish(&ports, last_address, table);
+        net::unpublish(&ports, last_address, table)?;
+        for entry in self.entries.extract_if(.., |entry| matches!(entry, Entry::Address(_) | Entry::Publish(_))) {
+            // The link goes by itself, with the container's network namespace.
+            end_lease(self.root, &self.name, &entry);
+        }
+        Ok(())
+    }
+
+    /// Gives everything back, the last thing taken first, and the name at the very end, unless the container is kept.
+    pub fn release(mut self, table: Option<net::Table>) -> Result<()> {
+        let mut released = self.give_network_back(table);
         for entry in self.entries.iter().rev() {
             match entry {
                 Entry::Cgroup(path) => released = cgroup::remove(path).and(released),
-                // The link goes by itself, with the container's network namespace.
-                Entry::Address(_) | Entry::Ids(_) => self.end_lease(entry),
-                Entry::Publish(_) => {}
+                Entry::Ids(_) => end_lease(self.root, &self.name, entry),
+                _ => {}
             }
         }
         released?;
+        if self.is_kept() {
+            let last = self.entries.iter().rev().find(|entry| matches!(entry, Entry::Ended(_) | Entry::Init(..)));
+            let has_ended = matches!(last, Some(Entry::Ended(_)));
+            let of_its_life = |entry: &Entry| matches!(entry, Entry::Cgroup(_) | Entry::Ids(_) | Entry::Init(..));
+            if has_ended && !self.entries.iter().any(of_its_life) {
+                return Ok(());
+            }
+            if !has_ended {
+                self.entries.push(Entry::Ended(Ended::unknown()));
+            }
+            self.entries.retain(|entry| !of_its_life(entry));
+            return self.rewrite();
+        }
+        let names = self.directory().and_then(|directory| {
+            file::names(directory).context(format_args!("read {}/{}", self.root.path, self.name), "")
+        });
+        for name in names?.iter().filter(|name| *name != JOURNAL) {
+            self.root.remove(&format!("{}/{name}", self.name), AtFlags::empty());
+        }
         self.root.remove(&journal(&self.name), AtFlags::empty());
         self.root.remove(&self.name, AtFlags::REMOVEDIR);
         Ok(())
+    }
+
+    /// What is known of the container does not stay.
+    pub fn forget(&mut self) {
+        self.entries.retain(|entry| *entry != Entry::Kept);
+    }
+
+    /// Writes down what replaces what was written of its kind before.
+    pub fn set(&mut self, entry: Entry) -> Result<()> {
+        let is_other = |other: &Entry| std::mem::discriminant(other) != std::mem::discriminant(&entry);
+        let replaces = !self.entries.iter().all(is_other);
+        if replaces {
+            self.entries.retain(is_other);
+            self.entries.push(entry);
+            return self.rewrite();
+        }
+        self.record(entry)
+    }
+
+    /// Whether somebody does not want the container of these files to be started again.
+    pub fn is_stop_asked(directory: &OwnedFd) -> bool {
+        file::open(directory, STOP, OFlags::PATH).is_ok()
+    }
+
+    /// Writes what the journal has now over what it had: another file, locked before it takes the name.
+    pub fn rewrite(&mut self) -> Result<()> {
+        let new = format!("{}/journal.new", self.name);
+        let text: String = self.entries.iter().map(Entry::to_line).collect();
+        let write = || {
+            let file = file::open(self.root, &new, OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC)?;
+            sys::try_lock(&file, Lock::Life)?;
+            sys::try_lock(&file, Lock::End)?;
+            file::write_open(&file, &text)?;
+            renameat(self.root, new.as_str(), self.root, journal(&self.name).as_str())?;
+            Ok(file)
+        };
+        self.file = write().context(format_args!("write {}/{new}", self.root.path), HINT)?;
+        Ok(())
+    }
+}
+
+/// Gives back what is another's by now, or was not free, only where it is still this container's.
+fn end_lease(root: &Root, name: &str, entry: &Entry) {
+    let (link, mut owner) = (lease(entry), [0; 256]);
+    let length = readlinkat_raw(root, link.as_str(), &mut owner).unwrap_or(0);
+    if owner[..length] == *name.as_bytes() {
+        root.remove(&link, AtFlags::empty());
+    }
+}
+
+impl Seen {
+    /// Whether it is more than a name that somebody is about to take.
+    fn is_one(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    /// Its PID 1, while it runs, and since when.
+    pub fn init(&self) -> Option<(u32, u64)> {
+        let init = |entry: &Entry| if let Entry::Init(pid, since) = entry { Some((*pid, *since)) } else { None };
+        self.entries.iter().rev().find_map(init).filter(|_| self.is_running && self.ended().is_none())
+    }
+
+    /// How it ended, the last time.
+    pub fn ended(&self) -> Option<&Ended> {
+        let last = self.entries.iter().rev().find(|entry| matches!(entry, Entry::Ended(_) | Entry::Init(..)));
+        if let Some(Entry::Ended(ended)) = last { Some(ended) } else { None }
+    }
+
+    /// Whether what is known of it stays when it has ended.
+    pub fn is_kept(&self) -> bool {
+        self.entries.contains(&Entry::Kept)
+    }
+
+    /// Its leaf cgroup.
+    pub fn cgroup(&self) -> Option<&str> {
+        self.entries.iter().find_map(|entry| if let Entry::Cgroup(path) = entry { Some(&**path) } else { None })
+    }
+
+    /// Everything in the journal.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 }
 
@@ -285,13 +542,30 @@ impl Entry {
             Self::Publish(Publish { protocol, address, host_port, container_port }) => {
                 format!("publish {} {address} {host_port} {container_port}\n", *protocol as u8)
             }
+            Self::Kept => "kept\n".into(),
+            Self::Stop(signal, seconds) => format!("stop {signal} {seconds}\n"),
+            Self::Restart(policy) => format!("restart {policy}\n"),
+            Self::Init(pid, since) => format!("init {pid} {since}\n"),
+            Self::Restarts(count) => format!("restarts {count}\n"),
+            Self::Health(is_well) => format!("health {}\n", u8::from(*is_well)),
+            Self::Ended(ended) => format!("ended {}\n", ended.to_line()),
         }
     }
 
     /// `None` for a line that this version does not write.
     fn from_line(line: &str) -> Option<Self> {
-        let (kind, rest) = line.split_once(' ')?;
+        let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
         match kind {
+            "kept" => Some(Self::Kept),
+            "init" | "stop" => {
+                let (first, second) = rest.split_once(' ')?;
+                let (first, second) = (first.parse().ok()?, second.parse().ok()?);
+                Some(if kind == "init" { Self::Init(first, second) } else { Self::Stop(first, second) })
+            }
+            "restart" => Some(Self::Restart(rest.into())),
+            "restarts" => rest.parse().ok().map(Self::Restarts),
+            "health" => Some(Self::Health(rest == "1")),
+            "ended" => Ended::from_line(rest).map(Self::Ended),
             "cgroup" => Some(Self::Cgroup(rest.into())),
             "address" => rest.parse().ok().map(Self::Address),
             "ids" => rest.parse().ok().map(Self::Ids),
@@ -314,9 +588,17 @@ impl Entry {
     }
 }
 
+/// Becomes the one launcher of the journal; `false` where it has one. Waits for those who repair it, and for those who were
+/// waiting for its last one's end, and will not be long.
+fn take_life(journal: &OwnedFd) -> bool {
+    sys::try_lock(journal, Lock::Life).is_ok()
+        && sys::lock(journal, Lock::Repair, false).is_ok()
+        && sys::lock(journal, Lock::End, false).is_ok()
+}
+
 /// A container's journal, below the root.
 fn journal(name: &str) -> String {
-    format!("{name}/journal")
+    format!("{name}/{JOURNAL}")
 }
 
 /// The link that says whose an address or a block of ids is, below the root.
@@ -324,7 +606,7 @@ fn lease(entry: &Entry) -> String {
     match entry {
         Entry::Address(address) => format!("{LEASES}/{address}"),
         Entry::Ids(first) => format!("{LEASES}/ids-{first}"),
-        Entry::Cgroup(_) | Entry::Publish(_) => LEASES.into(),
+        _ => LEASES.into(),
     }
 }
 

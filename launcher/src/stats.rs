@@ -13,9 +13,11 @@ const CONTROLLERS: [&str; 3] = ["memory", "io", "pids"];
 
 /// The files that are read. An older kernel lacks some: memory.peak is of Linux 5.19, memory.swap.peak of 6.5, and
 /// pids.peak of 6.6.
-const FILES: [&str; 11] = [
+const FILES: [&str; 14] = [
     "cpu.stat",
     "cpu.pressure",
+    "memory.current",
+    "memory.max",
     "memory.peak",
     "memory.swap.peak",
     "memory.stat",
@@ -23,6 +25,7 @@ const FILES: [&str; 11] = [
     "memory.pressure",
     "io.stat",
     "io.pressure",
+    "pids.current",
     "pids.peak",
     "cgroup.stat",
 ];
@@ -55,6 +58,9 @@ const ROWS: [(&str, &str, &str, Unit); 18] = [
     ("processes, peak", "pids.peak", "", Unit::Count),
 ];
 
+/// The columns of `kontena stats`.
+pub const COLUMNS: [&str; 8] = ["NAME", "CPU", "MEMORY", "LIMIT", "PEAK", "READ", "WRITTEN", "PROCESSES"];
+
 /// Sees to it that there will be figures; gives the reasons why there will not.
 pub fn prepare(leaf: &Leaf, record: Record<'_>) -> Vec<String> {
     let mut reasons = Vec::new();
@@ -85,7 +91,7 @@ impl Stats {
     pub fn print(&self, format: Format, name: &str, elapsed: u64, missing: &[String]) -> String {
         match format {
             Format::Table => self.table(elapsed, missing),
-            Format::Json => self.json(name, elapsed),
+            Format::Json => self.as_json(name, Some(elapsed)) + "\n",
         }
     }
 
@@ -118,8 +124,33 @@ impl Stats {
         Some(values.sum())
     }
 
-    fn json(&self, name: &str, elapsed: u64) -> String {
-        let mut json = format!("{{\"name\":\"{name}\",\"elapsed_usec\":{}", elapsed);
+    /// A row of `kontena stats`, under [`COLUMNS`]; with the figures of a moment before, and how many microseconds that was.
+    pub fn row(&self, name: &str, before: Option<(&Self, u64)>) -> [String; 8] {
+        let value = |file, key| self.value(file, key);
+        let bytes = |file, key| value(file, key).map_or_else(|| "-".into(), |value| Unit::Bytes.display(value));
+        let used = |stats: &Self| stats.value("cpu.stat", "usage_usec").unwrap_or(0);
+        let share = before.filter(|(_, elapsed)| *elapsed > 0).map(|(before, elapsed)| {
+            let permille = used(self).saturating_sub(used(before)) * 1000 / elapsed;
+            format!("{}.{} %", permille / 10, permille % 10)
+        });
+        [
+            name.into(),
+            share.unwrap_or_else(|| "-".into()),
+            bytes("memory.current", ""),
+            bytes("memory.max", ""),
+            bytes("memory.peak", ""),
+            bytes("io.stat", "*.rbytes"),
+            bytes("io.stat", "*.wbytes"),
+            value("pids.current", "").map_or_else(|| "-".into(), |count| count.to_string()),
+        ]
+    }
+
+    /// Everything, under the kernel's names; with the time it took, where that is known.
+    pub fn as_json(&self, name: &str, elapsed: Option<u64>) -> String {
+        let mut json = format!("{{\"name\":\"{name}\"");
+        if let Some(elapsed) = elapsed {
+            let _ = write!(json, ",\"elapsed_usec\":{elapsed}");
+        }
         for (file, text) in &self.files {
             let _ = write!(json, ",\"{file}\":");
             // The three shapes that cgroup-v2.rst calls single, flat keyed and nested keyed.
@@ -137,7 +168,7 @@ impl Stats {
                 }
             });
         }
-        json.push_str("}\n");
+        json.push('}');
         json
     }
 }

@@ -1,17 +1,22 @@
-//! While the container runs: forwards signals to its init, and waits for its end.
+//! While a process of the init's runs: forwards signals to it, does what there is to be done meanwhile, and waits for its end.
 //!
-//! One poll(2) on three fds. Must not allocate or wake up without a cause.
+//! One poll(2). Must not wake up without a cause.
 
+use crate::attach::{self, FAILED, RUNNING, Request};
 use crate::error::{Context, Error, Result};
-use crate::launch::Container;
+use crate::health::Checks;
+use crate::output::Output;
+use crate::ready::Readiness;
+use crate::start::Started;
 use crate::sys;
 use kontena_init::plan::Report;
-use linux_raw_sys::general::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use linux_raw_sys::general::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, IoSliceMut};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::mem::MaybeUninit;
 
 /// What init is told of, and through it the payload.
 const FORWARDED: [u32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
@@ -20,14 +25,6 @@ const FORWARDED: [u32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2,
 pub struct Signals {
     fd: OwnedFd,
     original_mask: u64,
-}
-
-/// How a container ended.
-pub struct Ended {
-    /// Its init's exit status, which is the payload's.
-    pub status: u8,
-    /// Why the payload never ran, if so.
-    pub report: Option<Report>,
 }
 
 impl Signals {
@@ -47,50 +44,270 @@ impl Signals {
     }
 
     /// The next one that has arrived; struct signalfd_siginfo begins with its number.
-    fn next(&self) -> Option<u32> {
+    pub fn next(&self) -> Option<u32> {
         let mut info = [0u8; 128];
         let length = rustix::io::read(&self.fd, &mut info).ok()?;
         info.get(..length)?.first_chunk().map(|number| u32::from_ne_bytes(*number))
     }
 }
 
-/// How long nothing happens in a container that has started well.
-const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
 
-/// Waits for the end of the container; calls `quiet` once, when the payload runs and leaves the time for it.
-pub fn supervise(container: Container, signals: &Signals, quiet: impl FnOnce()) -> Result<Ended> {
-    let Container { pidfd, status, .. } = container;
-    let (mut status, mut quiet, mut report) = (Some(status), Some(quiet), None);
+/// What the init tells through the status socket.
+pub enum Told {
+    /// Its exec has closed the socket: the command runs; or the init has ended without a word.
+    End,
+    /// What failed.
+    Failure(Report),
+    /// The master of the terminal that it has made.
+    Terminal(OwnedFd),
+    /// Something else.
+    Nothing,
+}
+
+/// Takes the next message of the init's, and waits for it.
+pub fn listen(status: &OwnedFd) -> Told {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let (mut ancillary, mut bytes) = (RecvAncillaryBuffer::new(&mut space), [0; 8]);
+    let length = attach::receive(|| {
+        recvmsg(status, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+            .map(|received| received.bytes)
+    });
+    let length = length.unwrap_or(0);
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message
+            && let Some(fd) = fds.next()
+        {
+            return Told::Terminal(fd);
+        }
+    }
+    match length {
+        0 => Told::End,
+        8 => Report::from_bytes(bytes).map_or(Told::Nothing, Told::Failure),
+        _ => Told::Nothing,
+    }
+}
+
+/// How a process of the init's has ended.
+pub struct Ended {
+    /// Its exit status, which is the command's.
+    pub status: u8,
+    /// Why the command never ran, if so.
+    pub report: Option<Report>,
+}
+
+/// What there is to do while a container runs, beside waiting; for a process that joins one there is nothing.
+#[derive(Default)]
+pub struct Duties {
+    /// Its stdio, where it is in the background.
+    pub output: Option<Output>,
+    /// Who waits for the start of it.
+    pub starter: Option<OwnedFd>,
+    /// What makes it ready, where that is waited for, or is to be passed on.
+    pub readiness: Option<Readiness>,
+    /// The signal that asks it to end.
+    pub stop_signal: u32,
+    /// Whether somebody has asked it to end: then it is not started again.
+    pub is_stopped: bool,
+    /// Whether it is to be started again whatever else is said.
+    pub is_to_restart: bool,
+}
+
+/// How long nothing happens in a container that has started well, in microseconds.
+const QUIET: u64 = 10_000;
+
+/// What is told while a process runs.
+pub enum News {
+    /// Once: the command runs, and leaves the time for something else.
+    Quiet,
+    /// The container is, or is no more, well.
+    Health(bool),
+    /// Who has started it has left it alone: it is in the background from now on.
+    LeftAlone,
+}
+
+/// Waits for the end of `process`, and looks after its health by `checks`; calls `tell` with what happens meanwhile.
+pub fn supervise(
+    process: &mut Started,
+    signals: &Signals,
+    duties: &mut Duties,
+    mut checks: Option<&mut Checks<'_>>,
+    tell: &mut dyn FnMut(News),
+) -> Result<Ended> {
+    let (mut runs, mut was_quiet, mut report) = (false, false, None);
     loop {
-        let timeout = if status.is_none() && quiet.is_some() { Some(&QUIET) } else { None };
-        let watched = [&pidfd, &signals.fd, status.as_ref().unwrap_or(&pidfd)];
-        let mut fds = watched.map(|fd| PollFd::new(fd, PollFlags::IN));
-        let ready = poll(&mut fds, timeout);
-        let [ended, signalled, told] = fds.map(|fd| !fd.revents().is_empty());
-        match ready {
-            Ok(0) => quiet.take().into_iter().for_each(|quiet| quiet()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::new(format_args!("poll"), errno, "")),
+        let mut timeout = duties.timeout();
+        if let Some(checks) = checks.as_ref().filter(|_| runs) {
+            let left = checks.deadline().saturating_sub(sys::monotonic_microseconds());
+            timeout = Some(timeout.unwrap_or(left).min(left));
         }
-        if signalled {
-            while let Some(signal) = signals.next() {
-                // ESRCH: it has just ended.
-                let _ = sys::pidfd_send_signal(&pidfd, signal);
+        if runs && !was_quiet {
+            timeout = Some(timeout.unwrap_or(QUIET).min(QUIET));
+        }
+        let mut fds = vec![PollFd::new(&process.pidfd, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        if !runs {
+            fds.push(PollFd::new(&process.status, PollFlags::IN));
+        }
+        let check = checks.as_ref().and_then(|checks| checks.watch());
+        let is_checked = check.is_some();
+        fds.extend(check);
+        duties.watch(&mut fds);
+        let ready = wait(&mut fds, timeout)?;
+        let came: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        let mut came = came.iter();
+        let (has_ended, _) = (came.next().is_some_and(|came| !came.is_empty()), came.next());
+        if ready == 0 && runs && !std::mem::replace(&mut was_quiet, true) {
+            tell(News::Quiet);
+        }
+        while let Some(signal) = signals.next() {
+            duties.signal(signal, process);
+        }
+        if !runs && came.next().is_some_and(|came| !came.is_empty()) {
+            match listen(&process.status) {
+                Told::Terminal(master) => {
+                    if let Some(output) = &mut duties.output {
+                        output.set_terminal(master);
+                    }
+                }
+                Told::Failure(failure) => report = Some(failure),
+                Told::Nothing => {}
+                Told::End => {
+                    runs = true;
+                    if report.is_none() && !is_over(&process.pidfd) {
+                        duties.started();
+                    }
+                }
             }
         }
-        if told && let Some(socket) = status.take() {
-            let mut bytes = [0; 8];
-            // Nothing but the end of file: exec closed the last copy of init's end.
-            if let Ok((_, 8)) = rustix::net::recv(&socket, &mut bytes, RecvFlags::WAITALL) {
-                report = Report::from_bytes(bytes);
+        let check_ended = is_checked && came.next().is_some_and(|came| !came.is_empty());
+        if let Some(checks) = checks.as_mut().filter(|_| runs && !has_ended) {
+            let is_sick = checks.work(check_ended, process);
+            checks.news().into_iter().for_each(|is_well| tell(News::Health(is_well)));
+            if is_sick {
+                duties.is_to_restart = checks.restarts();
+                let _ = sys::pidfd_send_signal(&process.pidfd, SIGKILL);
             }
         }
-        if ended {
+        for request in duties.work(came.as_slice()) {
+            match request {
+                Request::Detach => tell(News::LeftAlone),
+                Request::Signal(signal) => duties.signal(signal, process),
+                Request::OwnerIsGone => duties.signal(SIGKILL, process),
+                // Those are for the stdio.
+                Request::Input(_) | Request::EndOfInput | Request::Size(..) => {}
+            }
+        }
+        if has_ended {
             break;
         }
     }
-    let ended = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).context(format_args!("waitid"), "")?;
+    if let Some(output) = &mut duties.output {
+        output.drain();
+    }
+    Ok(Ended { status: reap(&process.pidfd)?, report })
+}
+
+/// Waits for a moment in which there is no container; `false` when it is to be the last.
+pub fn pause(signals: &Signals, duties: &mut Duties, microseconds: u64) -> Result<bool> {
+    let end = sys::monotonic_microseconds() + microseconds;
+    loop {
+        let left = end.saturating_sub(sys::monotonic_microseconds());
+        if left == 0 || duties.is_stopped {
+            return Ok(!duties.is_stopped);
+        }
+        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        duties.output.iter().for_each(|output| output.watch(&mut fds));
+        wait(&mut fds, Some(left))?;
+        let came: Vec<PollFlags> = fds.iter().skip(1).map(PollFd::revents).collect();
+        while let Some(signal) = signals.next() {
+            duties.is_stopped |= signal == SIGTERM || signal == SIGINT || signal == duties.stop_signal;
+        }
+        let requests = duties.output.as_mut().map(|output| output.work(&came)).unwrap_or_default();
+        duties.is_stopped |=
+            requests.iter().any(|request| matches!(request, Request::OwnerIsGone | Request::Signal(_)));
+    }
+}
+
+/// The exit status of a process that has ended, or is about to.
+pub fn reap(pidfd: &OwnedFd) -> Result<u8> {
+    let ended = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+    let ended = ended.context(format_args!("waitid"), "")?;
     let status =
         ended.and_then(|ended| ended.exit_status().or_else(|| ended.terminating_signal().map(|signal| 128 + signal)));
-    Ok(Ended { status: status.unwrap_or(0) as u8, report })
+    Ok(status.unwrap_or(0) as u8)
+}
+
+/// Whether a process has ended.
+pub fn is_over(pidfd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// poll(2) with a timeout in microseconds; how many are ready.
+fn wait(fds: &mut [PollFd<'_>], timeout: Option<u64>) -> Result<usize> {
+    let timeout = timeout.map(|microseconds| Timespec {
+        tv_sec: (microseconds / 1_000_000) as i64,
+        tv_nsec: (microseconds % 1_000_000 * 1_000) as i64,
+    });
+    match poll(fds, timeout.as_ref()) {
+        Err(Errno::INTR) => Ok(1),
+        ready => ready.context(format_args!("poll"), ""),
+    }
+}
+
+impl Duties {
+    fn timeout(&self) -> Option<u64> {
+        let output = self.output.as_ref().and_then(|output| output.attached.patience());
+        let readiness = self.readiness.as_ref().and_then(|readiness| readiness.timeout());
+        [output, readiness].into_iter().flatten().min()
+    }
+
+    fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+        fds.extend(self.readiness.iter().flat_map(Readiness::watch));
+        self.output.iter().for_each(|output| output.watch(fds));
+    }
+
+    /// Does what has come, in the order of [`Self::watch`].
+    fn work(&mut self, came: &[PollFlags]) -> Vec<Request> {
+        let mut came = came.iter();
+        if let Some(readiness) = &mut self.readiness {
+            let has_come = readiness.watch().is_some() && came.next().is_some_and(|came| !came.is_empty());
+            if readiness.work(has_come) && self.starter.is_some() {
+                self.tell_starter(&[RUNNING]);
+            }
+        }
+        self.output.as_mut().map(|output| output.work(came.as_slice())).unwrap_or_default()
+    }
+
+    /// Passes a signal on; one that asks for the end asks for no other life, too.
+    fn signal(&mut self, signal: u32, process: &Started) {
+        self.is_stopped |= [SIGTERM, SIGINT, SIGKILL, self.stop_signal].contains(&signal);
+        // ESRCH: it has just ended.
+        let _ = sys::pidfd_send_signal(&process.pidfd, signal);
+    }
+
+    /// The command runs.
+    fn started(&mut self) {
+        if self.readiness.as_ref().is_none_or(|readiness| !readiness.is_waited_for()) {
+            self.tell_starter(&[RUNNING]);
+        }
+    }
+
+    /// Tells who has started the container, and who has waited for that alone is gone then.
+    fn tell_starter(&mut self, message: &[u8]) {
+        if let Some(starter) = self.starter.take() {
+            let _ = send(&starter, message, SendFlags::NOSIGNAL);
+        }
+    }
+
+    /// Tells who has started the container that it could not be; `false` where nobody waits for that.
+    pub fn tell_failure(&mut self, error: &Error) -> bool {
+        let message = [&[FAILED, error.status()], error.to_string().as_bytes()].concat();
+        let is_waited_for = self.starter.is_some();
+        self.tell_starter(&message);
+        is_waited_for
+    }
 }

@@ -104,17 +104,13 @@ pub fn run(program: &CStr, arguments: &[CString]) -> Result<u32> {
     let mut pointers: Vec<*const c_char> = arguments.iter().map(|argument| argument.as_ptr()).collect();
     pointers.push(ptr::null());
     let environment = [ptr::null::<c_char>()];
-    // SAFETY: without CLONE_VM the child has its own copy of everything, and it touches only this function's locals
-    // before exec or exit; no other thread could hold a lock of libc's.
-    let pid = unsafe { syscall!(CLONE, uapi::SIGCHLD, 0, 0, 0, 0) };
-    if pid == 0 {
+    let Some(pid) = fork()? else {
         // SAFETY: a path and two NULL-terminated arrays of strings, all alive across the call.
         unsafe { syscall!(EXECVE, program.as_ptr(), pointers.as_ptr(), environment.as_ptr()) };
         exit(127);
-    }
-    let pid = Pid::from_raw(check(pid)? as i32);
+    };
     let (_, status) =
-        rustix::io::retry_on_intr(|| rustix::process::waitpid(pid, WaitOptions::empty()))?.ok_or(Errno::CHILD)?;
+        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()))?.ok_or(Errno::CHILD)?;
     let status = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
     Ok(status.unwrap_or(127) as u32)
 }
@@ -334,12 +330,114 @@ pub fn monotonic_microseconds() -> u64 {
     seconds * 1_000_000 + nanoseconds / 1_000
 }
 
+/// `int clock_gettime(CLOCK_REALTIME, struct timespec *tp)`: seconds since 1970, and nanoseconds.
+pub fn realtime() -> (u64, u32) {
+    let mut time = [0u64; 2];
+    // SAFETY: as above.
+    unsafe { syscall!(CLOCK_GETTIME, uapi::CLOCK_REALTIME, time.as_mut_ptr()) };
+    (time[0], time[1] as u32)
+}
+
+/// `int nanosleep(const struct timespec *duration, NULL)`, until a signal comes.
+pub fn sleep(microseconds: u64) {
+    let time = [microseconds / 1_000_000, microseconds % 1_000_000 * 1_000];
+    // SAFETY: the kernel's struct timespec is two 64-bit numbers on 64-bit machines; it is alive across the call.
+    unsafe { syscall!(NANOSLEEP, time.as_ptr(), 0) };
+}
+
+/// Leaves an fd of the caller's open across the exec; EBADF where there is none of this number.
+pub fn inherit(number: u32) -> Result<()> {
+    // SAFETY: only clears the close-on-exec flag; no fd is opened or closed.
+    check(unsafe { syscall!(FCNTL, number, uapi::F_SETFD, 0) }).map(drop)
+}
+
+/// `int close_range(unsigned int first, unsigned int last, unsigned int flags)`: closes all but stdio and `keep`.
+pub fn close_all_but(keep: &OwnedFd) {
+    let keep = keep.as_raw_fd() as usize;
+    for (first, last) in [(3, keep - 1), (keep + 1, u32::MAX as usize)] {
+        if first <= last {
+            // SAFETY: in a process that does nothing from here on but wait for `keep` and exit, without dropping anything.
+            unsafe { sc::syscall3(uapi::__NR_close_range as usize, first, last, 0) };
+        }
+    }
+}
+
+/// `int pidfd_open(pid_t pid, 0)`; `None` where the process has ended.
+pub fn pidfd(pid: u32) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(Pid::from_raw(pid as i32)?, rustix::process::PidfdFlags::empty()).ok()
+}
+
+/// Seconds since 1970.
+pub fn realtime_seconds() -> u64 {
+    realtime().0
+}
+
+/// A byte of a file that locks are about; F_OFD_SETLK, fcntl(2). They belong to the open file, as flock(2)'s do, and can be
+/// asked for without being taken.
+#[derive(Clone, Copy)]
+#[repr(i64)]
+pub enum Lock {
+    /// Held by a container's launcher for its life.
+    Life,
+    /// Held by who gives back what a container's launcher left that was killed.
+    Repair,
+    /// Held for life, too, for those who wait for its end.
+    End,
+}
+
+/// struct flock on 64-bit machines.
+#[repr(C)]
+struct FileLock {
+    kind: i16,
+    whence: i16,
+    start: i64,
+    length: i64,
+    pid: i32,
+}
+
+fn lock_command(file: &OwnedFd, command: u32, kind: u32, byte: Lock) -> Result<FileLock> {
+    let mut lock = FileLock { kind: kind as i16, whence: 0, start: byte as i64, length: 1, pid: 0 };
+    // SAFETY: the kernel reads and writes one struct flock, which is alive across the call.
+    check(unsafe { syscall!(FCNTL, file.as_raw_fd(), command, &raw mut lock) }).map(|_| lock)
+}
+
+/// Takes a lock that nobody else has; EAGAIN where somebody has it.
+pub fn try_lock(file: &OwnedFd, byte: Lock) -> Result<()> {
+    lock_command(file, uapi::F_OFD_SETLK, uapi::F_WRLCK, byte).map(drop)
+}
+
+/// Waits until it can be had, and takes it; with others who wait where it is `shared`, for which the file need not be open
+/// for writing.
+pub fn lock(file: &OwnedFd, byte: Lock, shared: bool) -> Result<()> {
+    let kind = if shared { uapi::F_RDLCK } else { uapi::F_WRLCK };
+    rustix::io::retry_on_intr(|| lock_command(file, uapi::F_OFD_SETLKW, kind, byte)).map(drop)
+}
+
+/// Whether somebody else has it.
+pub fn is_locked(file: &OwnedFd, byte: Lock) -> bool {
+    lock_command(file, uapi::F_OFD_GETLK, uapi::F_RDLCK, byte).is_ok_and(|lock| lock.kind != uapi::F_UNLCK as i16)
+}
+
 /// `void exit_group(int status)`: nothing here is buffered, and nothing left to be undone.
 pub fn exit(status: u8) -> ! {
     loop {
         // SAFETY: ends the process; no destructor or exit function of it is relied on.
         unsafe { syscall!(EXIT_GROUP, status) };
     }
+}
+
+/// `int dup3(int oldfd, int newfd, 0)` to standard input, output or error.
+pub fn become_standard(fd: &OwnedFd, number: RawFd) -> Result<()> {
+    // SAFETY: takes two fds; what the standard one was is closed, and nothing here owns that.
+    check(unsafe { syscall!(DUP3, fd.as_raw_fd(), number, 0) }).map(drop)
+}
+
+/// `pid_t fork(void)`, by clone(2): `None` in the child.
+pub fn fork() -> Result<Option<Pid>> {
+    // SAFETY: without CLONE_VM the child has its own copy of everything, and there is no other thread that could hold a lock
+    // of it.
+    let pid = check(unsafe { syscall!(CLONE, uapi::SIGCHLD, 0, 0, 0, 0) })?;
+    Ok(Pid::from_raw(pid as i32))
 }
 
 /// The fd of the standard output or, with 2, of the standard error.

@@ -1,0 +1,168 @@
+//! `kontena exec`: a command in a container that runs, with what the container was given unless told otherwise.
+//!
+//! What that is stands in the container's plan. Must not do anything in the container: join.rs hands over to the init.
+
+use crate::caps;
+use crate::cli::set_environment;
+use crate::config::c_string;
+use crate::error::{Context, Error, Result};
+use crate::explain::explain_process;
+use crate::file::{self, CWD};
+use crate::join::Container;
+use crate::plan;
+use crate::start::{Started, seal_init};
+use crate::state::{Root, Seen};
+use crate::supervise::{Duties, Signals, Told, listen, supervise};
+use crate::sys;
+use crate::terminal::{self, Left, Options, Peer};
+use kontena_init::plan::{List, Plan, Process, decode};
+use rustix::fd::OwnedFd;
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::env;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+
+/// What is to be run, and in what it differs from the container's payload.
+pub struct Request {
+    /// The container's name.
+    pub name: String,
+    /// The command and its arguments.
+    pub command: Vec<CString>,
+    /// `-d`.
+    pub detach: bool,
+    /// `-t`.
+    pub tty: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `-e` and `--env-file`.
+    pub env: Vec<CString>,
+    /// `-w`.
+    pub workdir: Option<CString>,
+    /// `-u`.
+    pub user: Option<CString>,
+    /// `--cap-add`.
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`.
+    pub cap_drop: Vec<String>,
+}
+
+/// Runs it, and gives its exit status.
+pub fn run(root: &Root, request: &Request) -> Result<u8> {
+    sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
+    let name = &request.name;
+    let seen = root.find(name)?;
+    let init = open_init(root, &seen)?;
+    if seen.cgroup().is_some_and(|leaf| file::read_text(CWD, &format!("{leaf}/cgroup.freeze")).starts_with('1')) {
+        return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
+    }
+    let bytes = root.directory(name).and_then(|directory| {
+        plan::read(&directory).context(format_args!("read {}/plan", root.path(name)), "it has just ended")
+    })?;
+    let plan: Plan<'_> = decode(&bytes).ok_or_else(|| {
+        Error::usage(format_args!("{name} was started by another version of kontena"), "start it anew to enter it")
+    })?;
+    let signals = Signals::block()?;
+
+    let mut env: Vec<CString> = plan.process.env.iter().map(CString::from).collect();
+    if request.tty {
+        set_environment(&mut env, vec![term()?]);
+    }
+    set_environment(&mut env, request.env.clone());
+    let env: Vec<&CStr> = env.iter().map(|variable| &**variable).collect();
+    let command: Vec<&CStr> = request.command.iter().map(|word| &**word).collect();
+    let (capabilities, ambient) =
+        caps::change((plan.process.capabilities, plan.process.ambient), &request.cap_add, &request.cap_drop)?;
+    let size = if request.tty { terminal::size() } else { None };
+    let process = Process {
+        terminal: request.tty.into(),
+        rows: size.map_or(0, |(rows, _)| rows.into()),
+        columns: size.map_or(0, |(_, columns)| columns.into()),
+        notify: c"",
+        notify_as: 0,
+        capabilities,
+        ambient,
+        user: request.user.as_deref().unwrap_or(plan.process.user),
+        cwd: request.workdir.as_deref().unwrap_or(plan.process.cwd),
+        argv: List::Items(&command),
+        env: List::Items(&env),
+        signal_mask: signals.original_mask(),
+        ..plan.process
+    };
+    if !request.interactive && !request.tty {
+        // As docker has it: what a script reads from is not for a command that did not ask for it.
+        let null = file::open(CWD, "/dev/null", OFlags::RDONLY).context(format_args!("open /dev/null"), "")?;
+        sys::become_standard(&null, 0).context(format_args!("dup2"), "")?;
+    }
+    let pid = seen.init().map_or(0, |(pid, _)| pid);
+    let container = Container { pid, init: &init, leaf: seen.cgroup() };
+    let mut started = container.start(&seal_init()?, process, request.detach)?;
+    set_oom_score(&plan, &started);
+
+    if !request.detach && !request.tty {
+        let mut duties = Duties::default();
+        let ended = supervise(&mut started, &signals, &mut duties, None, &mut |_| ())?;
+        return ended.report.map_or(Ok(ended.status), |report| Err(explain_process(report, &process)));
+    }
+    let mut master = None;
+    loop {
+        match listen(&started.status) {
+            Told::Terminal(fd) => {
+                master = Some(fd);
+                // The rest comes while it is attended.
+                break;
+            }
+            Told::Failure(report) => return Err(explain_process(report, &process)),
+            Told::End if request.detach => return Ok(0),
+            Told::End => break,
+            Told::Nothing => {}
+        }
+    }
+    if let Some(master) = master {
+        attend(master, &started, &signals, request.interactive)?;
+    }
+    let mut duties = Duties::default();
+    let ended = supervise(&mut started, &signals, &mut duties, None, &mut |_| ())?;
+    ended.report.map_or(Ok(ended.status), |report| Err(explain_process(report, &process)))
+}
+
+/// Lends the command this terminal until it ends.
+fn attend(master: OwnedFd, started: &Started, signals: &Signals, takes_input: bool) -> Result<()> {
+    fcntl_setfl(&master, OFlags::NONBLOCK).context(format_args!("fcntl"), "")?;
+    let pidfd = rustix::io::dup(&started.pidfd).context(format_args!("dup"), "")?;
+    let options = Options { detach_keys: &[], takes_input, is_terminal: true, until_it_runs: false };
+    match terminal::attend(&Peer::Terminal(master, pidfd), signals, &options)? {
+        Left::Ended(_) | Left::Detached | Left::Lost | Left::Runs => Ok(()),
+    }
+}
+
+/// The container's PID 1. Its pid may be another's when its launcher is gone; while it lives, it has not reaped it.
+pub fn open_init(root: &Root, seen: &Seen) -> Result<OwnedFd> {
+    let name = &seen.name;
+    let is_over = || {
+        let hint = "see kontena list for those that run";
+        Error::usage(format_args!("{name} does not run"), hint)
+    };
+    let (pid, _) = seen.init().ok_or_else(is_over)?;
+    let pid = Pid::from_raw(pid as i32).ok_or_else(is_over)?;
+    let init = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| is_over())?;
+    match root.look(name)? {
+        Some(now) if now.init() == seen.init() => Ok(init),
+        _ => Err(is_over()),
+    }
+}
+
+/// What the payload has, the kernel would not hand on to a process that joins.
+fn set_oom_score(plan: &Plan<'_>, started: &Started) {
+    let score = plan.settings.iter().find_map(|setting| setting.to_bytes().strip_prefix(b"self/oom_score_adj="));
+    if let Some(score) = score {
+        let path = format!("/proc/{}/oom_score_adj", started.pid.as_raw_pid());
+        let _ = file::write(CWD, &path, &String::from_utf8_lossy(score));
+    }
+}
+
+/// What a program is told of the terminal that it gets: it is the caller's.
+pub fn term() -> Result<CString> {
+    let term = env::var_os("TERM").filter(|term| !term.is_empty());
+    c_string([&b"TERM="[..], term.as_deref().map_or(b"xterm", OsStrExt::as_bytes)].concat())
+}

@@ -1,0 +1,94 @@
+//! A process that joins a container which runs: `exec`, and health commands.
+//!
+//! The init is cloned into the container's leaf cgroup, outside of its namespaces, joins those itself by the pidfd of the
+//! container's PID 1, and forks the process there: nothing of kontena but the sealed init is ever seen inside
+//! (CVE-2019-5736, CVE-2016-9962). Must not enter a namespace itself.
+
+use crate::cgroup;
+use crate::error::{Context, Error, Result};
+use crate::file::{self, CWD};
+use crate::start::{self, Started};
+use kontena_init::plan::{JOIN_ARGUMENT, Joining, Process};
+use linux_raw_sys::general::{
+    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS,
+};
+use rustix::fd::OwnedFd;
+use rustix::fs::{OFlags, stat};
+use rustix::io::Errno;
+
+/// A container that can be joined.
+pub struct Container<'a> {
+    /// Its PID 1, by the host's number; `init` is the same.
+    pub pid: u32,
+    /// Its PID 1.
+    pub init: &'a OwnedFd,
+    /// Its leaf cgroup, where it has one.
+    pub leaf: Option<&'a str>,
+}
+
+const NAMESPACES: [(&str, u32); 7] = [
+    ("user", CLONE_NEWUSER),
+    ("mnt", CLONE_NEWNS),
+    ("pid", CLONE_NEWPID),
+    ("uts", CLONE_NEWUTS),
+    ("ipc", CLONE_NEWIPC),
+    ("cgroup", CLONE_NEWCGROUP),
+    ("net", CLONE_NEWNET),
+];
+
+impl Container<'_> {
+    /// Starts `process` in it, by the init's sealed program; `detached` from this launcher's life or not.
+    pub fn start(&self, init_program: &OwnedFd, process: Process<'_>, detached: bool) -> Result<Started> {
+        // A copy, that it alone inherits.
+        let inherited = rustix::io::dup(self.init).context(format_args!("dup"), "")?;
+        let number = start::inherited(&inherited)?;
+        let joining =
+            Joining { init: &number, namespaces: self.namespaces()?.into(), detached: detached.into(), process };
+        let joining = start::encode(&joining);
+        let mut leaf = self.leaf.map(open_cgroup).transpose()?;
+        loop {
+            let plan = (JOIN_ARGUMENT, &*joining);
+            match start::start(init_program, plan, &process, 0, leaf.as_ref(), false)? {
+                // The container has made cgroups of its own below its leaf, which cannot hold processes any more: then where
+                // its PID 1 is.
+                Err(Errno::BUSY) if leaf.is_some() => {
+                    let other = cgroup::of_process(self.pid).filter(|path| Some(&**path) != self.leaf);
+                    let Some(other) = other else { return Err(refused(Errno::BUSY)) };
+                    leaf = Some(open_cgroup(&other)?);
+                }
+                started => return started.map_err(refused),
+            }
+        }
+    }
+
+    /// CLONE_NEW* of the namespaces that are not this launcher's own: setns(2) refuses one's own user namespace.
+    fn namespaces(&self) -> Result<u32> {
+        let mut flags = 0;
+        for (name, flag) in NAMESPACES {
+            let number = |process: &str| -> Result<(u64, u64)> {
+                let path = format!("/proc/{process}/ns/{name}");
+                let stat = file::c_path(&path).and_then(|path| stat(&*path));
+                let stat =
+                    stat.context(format_args!("look at {path}"), "the container has just ended, or is another user's")?;
+                Ok((stat.st_dev, stat.st_ino))
+            };
+            if number(&self.pid.to_string())? != number("self")? {
+                flags |= flag;
+            }
+        }
+        Ok(flags)
+    }
+}
+
+fn open_cgroup(path: &str) -> Result<OwnedFd> {
+    file::open(CWD, path, OFlags::DIRECTORY).context(format_args!("open {path}"), "the container has just ended")
+}
+
+fn refused(errno: Errno) -> Error {
+    let hint = match errno {
+        Errno::AGAIN => "a limit of processes is reached: that of the container, or the caller's own",
+        Errno::NODEV | Errno::NOENT => "the container has just ended",
+        _ => "",
+    };
+    Error::new(format_args!("clone3 into the container's cgroup"), errno, hint)
+}
