@@ -1,8 +1,8 @@
 //! kontena-init: PID 1 of a container. All of kontena that runs inside one, and the only thing of it that is ever seen
 //! there.
 //!
-//! Four ways in, one binary: with a Plan from the launcher it makes the container, starts the payload in it and
-//! supervises; with a Joining it starts a process in a container that runs; as any image's ENTRYPOINT, `kontena-init [-g] [--] CMD [ARG…]`, it starts CMD and supervises; as the
+//! Five ways in, one binary: with a Plan from the launcher it makes the container, starts the payload in it and
+//! supervises; with a Joining it starts a process in a container that runs, or makes sockets of its network; as any image's ENTRYPOINT, `kontena-init [-g] [--] CMD [ARG…]`, it starts CMD and supervises; as the
 //! PID 1 of a machine, `kontena-init --boot CMD [ARG…]`, it makes the machine a host first.
 //!
 //! Must not touch the host, allocate, or panic.
@@ -11,7 +11,9 @@
 #![deny(unsafe_code)]
 
 use core::ffi::CStr;
-use kontena_init::plan::{self, JOIN_ARGUMENT, Joining, List, PLAN_ARGUMENT, Plan, READY, Report, Step, Wire};
+use kontena_init::plan::{
+    self, JOIN_ARGUMENT, Joining, List, PLAN_ARGUMENT, Plan, READY, Report, SOCKETS_ARGUMENT, Step, Wire,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -50,6 +52,10 @@ fn start(mut arguments: Strings, environment: Strings) -> i32 {
     match rest.next() {
         Some(first) if first == PLAN_ARGUMENT => match (rest.next(), rest.next()) {
             (Some(plan), Some(status)) => run_plan(plan, status, contain, Target::Process),
+            _ => usage(),
+        },
+        Some(first) if first == SOCKETS_ARGUMENT => match (rest.next(), rest.next()) {
+            (Some(joining), Some(status)) => make_sockets(joining, status),
             _ => usage(),
         },
         Some(first) if first == JOIN_ARGUMENT => match (rest.next(), rest.next()) {
@@ -151,7 +157,7 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     };
     // Where it has failed meanwhile, it has told the launcher why: there is nothing to add.
     let _ = match &terminal {
-        Some(slave) => terminal::send(&ours, READY, slave),
+        Some(slave) => terminal::send(&ours, &[READY], slave),
         None => send(&ours, &[READY], SendFlags::NOSIGNAL).map(drop),
     };
 
@@ -184,6 +190,25 @@ fn join(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         return Err(payload::become_payload(&joining.process, &root, None, status));
     };
     Ok(process)
+}
+
+/// Makes sockets in the network of a container, as long as the launcher asks for them.
+fn make_sockets(plan: &CStr, launcher: &CStr) -> i32 {
+    let (Some(plan), Some(launcher)) = (sys::inherited_fd(plan), sys::inherited_fd(launcher)) else { return usage() };
+    let enter = || -> Result<(), Report> {
+        guard(&launcher, Some(Signal::KILL)).map_err(fail(Step::Guard, 0))?;
+        let joining: Joining<'_> = read_plan(plan)?;
+        let init = sys::inherited_fd(joining.init).ok_or(Errno::BADF).map_err(fail(Step::Join, 0))?;
+        let namespaces = ThreadNameSpaceType::from_bits_retain(joining.namespaces as u32);
+        move_into_thread_name_spaces(init.as_fd(), namespaces).map_err(fail(Step::Join, 0))?;
+        caps::limit(0).map_err(fail(Step::Capabilities, 0))
+    };
+    if let Err(report) = enter() {
+        let _ = send(&launcher, &report.to_bytes(), SendFlags::NOSIGNAL);
+        return INIT_FAILED;
+    }
+    net::make_sockets(&launcher);
+    0
 }
 
 /// What the launcher wants, in place for the life of this process.

@@ -2,6 +2,7 @@
 //!
 //! What is linked to the host is the launcher's. Must not wait for anybody but the kernel.
 
+use crate::terminal;
 use core::net::Ipv4Addr;
 use linux_raw_sys::net::net_device_flags::IFF_UP;
 use linux_raw_sys::netlink as uapi;
@@ -19,6 +20,23 @@ const LOOPBACK: u32 = 1;
 /// Sets `lo` up.
 pub fn bring_up_loopback() -> Result<()> {
     set_link_up(&netlink_socket()?, LOOPBACK)
+}
+
+/// Makes the sockets that the launcher asks for, until it is gone. They bind and connect from this network, whoever has them.
+pub fn make_sockets(launcher: &OwnedFd) {
+    let mut request = [0; 2];
+    while let Ok((2, _)) = recv(launcher, &mut request, RecvFlags::empty()) {
+        let [family, kind] = request;
+        let (family, kind) = (AddressFamily::from_raw(family.into()), SocketType::from_raw(kind.into()));
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let told = match socket_with(family, kind, flags, None) {
+            Ok(socket) => terminal::send(launcher, &[0; 4], &socket),
+            Err(errno) => send(launcher, &errno.raw_os_error().to_ne_bytes(), SendFlags::NOSIGNAL).map(drop),
+        };
+        if told.is_err() {
+            return;
+        }
+    }
 }
 
 /// `ip=ADDRESS::GATEWAY:NETMASK::LINK:off`, as the kernel's Documentation/admin-guide/nfs/nfsroot.rst has it. A kernel

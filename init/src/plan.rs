@@ -17,6 +17,10 @@ pub const PLAN_ARGUMENT: &CStr = c"--plan";
 /// The argument that makes it join a container: `kontena-init --join JOINING_FD STATUS_FD`.
 pub const JOIN_ARGUMENT: &CStr = c"--join";
 
+/// The argument that makes it make sockets of a container's network, for the launcher: `kontena-init --sockets JOINING_FD
+/// STATUS_FD`. Asked by a packet of a family and a type, it answers with an errno and, where that is 0, the socket.
+pub const SOCKETS_ARGUMENT: &CStr = c"--sockets";
+
 /// Something that can stand in a Plan. Integers are little-endian, strings end with NUL.
 pub trait Wire<'a>: Copy {
     /// Appends this to `out`.

@@ -30,7 +30,7 @@ pub fn open(root: &OwnedFd, launcher: &OwnedFd) -> Result<OwnedFd> {
     }
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    send(launcher, TERMINAL, &master)?;
+    send(launcher, &[TERMINAL], &master)?;
     Ok(slave)
 }
 
@@ -52,12 +52,12 @@ pub fn control(slave: &OwnedFd, process: &Process<'_>, uid: u32) -> Result<()> {
     sys::become_stdio(slave)
 }
 
-/// Sends an fd, with a byte that says what it is.
-pub fn send(to: &OwnedFd, what: u8, fd: &OwnedFd) -> Result<()> {
+/// Sends an fd, with bytes that say what it is.
+pub fn send(to: &OwnedFd, what: &[u8], fd: &OwnedFd) -> Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [fd.as_fd()]);
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(to, &[IoSlice::new(&[what])], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    sendmsg(to, &[IoSlice::new(what)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }
 
 /// Waits for a byte, and takes the fd that comes with it; `None` for the end of file.

@@ -422,6 +422,7 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         hostname: c_string(hostname)?,
         net,
         publish,
+        publish_via: run.publish_via.as_deref().map(config::publish_via).transpose()?,
     })
 }
 

@@ -67,6 +67,8 @@ pub struct Config {
     pub net: Option<Net>,
     /// `-p`.
     pub publish: Vec<Publish>,
+    /// `--publish-via`, where it is given.
+    pub publish_via: Option<Via>,
     /// `-m` and all that is written to files of the leaf cgroup.
     pub limits: Vec<Limit>,
     /// `--cgroup-parent`, where it is given.
@@ -110,6 +112,15 @@ pub struct Publish {
     pub container_port: u16,
     /// TCP or UDP.
     pub protocol: Protocol,
+}
+
+/// How what comes to a published port gets to the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The kernel sends it there, as nf_tables says.
+    Nft,
+    /// Through the launcher.
+    Relay,
 }
 
 /// As it stands in messages.
@@ -175,6 +186,15 @@ pub fn net(text: &str) -> Result<Net> {
         "none" => Ok(Net::None),
         "host" => Ok(Net::Host),
         _ => Err(wrong("--net", text, "not a network: give bridge, none or host")),
+    }
+}
+
+/// `nft` or `relay`.
+pub fn publish_via(text: &str) -> Result<Via> {
+    match text {
+        "nft" => Ok(Via::Nft),
+        "relay" => Ok(Via::Relay),
+        _ => Err(wrong("--publish-via", text, "not a way: give nft or relay")),
     }
 }
 

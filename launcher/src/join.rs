@@ -8,7 +8,7 @@ use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::start::{self, Started};
-use kontena_init::plan::{JOIN_ARGUMENT, Joining, Process};
+use kontena_init::plan::{JOIN_ARGUMENT, Joining, Plan, Process, SOCKETS_ARGUMENT, decode};
 use linux_raw_sys::general::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS,
 };
@@ -59,6 +59,19 @@ impl Container<'_> {
                 started => return started.map_err(refused),
             }
         }
+    }
+
+    /// Starts the process that makes sockets of the container's network: in no namespace but that and the one that owns it, and
+    /// not in its cgroup.
+    pub fn start_socket_maker(&self, init_program: &OwnedFd, plan: &[u8]) -> Result<Started> {
+        let plan: Option<Plan<'_>> = decode(plan);
+        let process = plan.ok_or_else(|| Error::usage(format_args!("read the container's plan"), ""))?.process;
+        let inherited = rustix::io::dup(self.init).context(format_args!("dup"), "")?;
+        let number = start::inherited(&inherited)?;
+        let namespaces = self.namespaces()? & (CLONE_NEWUSER | CLONE_NEWNET);
+        let joining = Joining { init: &number, namespaces: namespaces.into(), detached: 0, process };
+        let joining = start::encode(&joining);
+        start::start(init_program, (SOCKETS_ARGUMENT, &joining), &process, 0, None, false)?.map_err(refused)
     }
 
     /// CLONE_NEW* of the namespaces that are not this launcher's own: setns(2) refuses one's own user namespace.

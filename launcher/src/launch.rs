@@ -7,13 +7,14 @@
 use crate::attach::Attached;
 use crate::background::{self, Side};
 use crate::cgroup::Hits;
-use crate::config::{Config, Net};
+use crate::config::{Config, Net, Publish, Via};
 use crate::ended::Ended;
 use crate::error::{Context, Error, Result};
 use crate::explain::explain;
 use crate::health::Checks;
 use crate::life::{Ready, Restart};
 use crate::log::Writer;
+use crate::net::{Relay, Sockets, Way};
 use crate::output::{self, Output};
 use crate::plan::{self, Extras, Tree};
 use crate::ready::{self, Readiness};
@@ -22,7 +23,7 @@ use crate::state::{Entry, Journal, Root};
 use crate::stats::{self, Stats};
 use crate::supervise::{Duties, News, Signals, Told, listen, pause, supervise};
 use crate::userns::{self, Maps};
-use crate::{cgroup, devices, names, net, root, sys, terminal};
+use crate::{cgroup, devices, join, names, net, root, sys, terminal};
 use kontena_init::plan::{PLAN_ARGUMENT, Plan, READY, Step, decode};
 use linux_raw_sys::general::*;
 use rustix::fd::OwnedFd;
@@ -30,7 +31,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::CStr;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The exit status that stands for SIGKILL.
 pub const KILLED: u8 = 128 + SIGKILL as u8;
@@ -117,8 +118,8 @@ fn run_container(
     let path = leaf.as_ref().map(|leaf| &*leaf.path);
     let (mut table, mut swept) = (None, false);
     let status = made.and_then(|(directory, maps, cgroup)| {
-        let host =
-            Host { config, net, signals: &signals, init: &init, root: &root, directory, maps, cgroup, path, size };
+        let (signals, init, root, reservations) = (&signals, &init, &root, &*reservations);
+        let host = Host { config, net, signals, init, root, reservations, directory, maps, cgroup, path, size };
         host.live(rootfs, &mut journal, duties, &mut table, &mut swept)
     });
     if let (Some(format), Some(begun), Some(path)) = (config.stats, begun, path) {
@@ -170,11 +171,13 @@ fn choose_net(config: &Config, is_root: bool) -> Result<Net> {
         let hint = "linking it to the host takes root: give --net none or host, or run kontena with sudo";
         return Err(Error::usage(format_args!("--net bridge"), hint));
     }
-    if net != Net::Bridge && !config.publish.is_empty() {
-        return Err(Error::usage(
-            format_args!("--publish"),
-            "a port can be published with --net bridge alone, as root",
-        ));
+    if net == Net::Host && !config.publish.is_empty() {
+        let hint = "with --net host the container has the host's own ports: leave one of them out";
+        return Err(Error::usage(format_args!("--publish"), hint));
+    }
+    if net == Net::None && config.publish_via == Some(Via::Nft) {
+        let hint = "with --net none there is no link that the kernel could send it by: give --publish-via relay";
+        return Err(Error::usage(format_args!("--publish-via nft"), hint));
     }
     Ok(net)
 }
@@ -187,6 +190,8 @@ struct Host<'a> {
     /// The init's program, which PID 1 and this process share.
     init: &'a OwnedFd,
     root: &'a Root,
+    /// The published ports, in their order.
+    reservations: &'a [net::Reservation],
     /// That of the container's files.
     directory: OwnedFd,
     maps: Option<Maps>,
@@ -265,18 +270,24 @@ impl Host<'_> {
             decode(&plan).ok_or_else(|| Error::usage(format_args!("read the container's plan"), ""))?;
         journal.set(Entry::Init(container.pid.as_raw_pid() as u32, sys::realtime_seconds()))?;
         let mut ready = vec![READY];
+        let mut address = Ipv4Addr::LOCALHOST;
+        for publish in &config.publish {
+            journal.record(if self.is_relayed() { Entry::Relay(*publish) } else { Entry::Publish(*publish) })?;
+        }
         if self.net == Net::Bridge {
-            for publish in &config.publish {
-                journal.record(Entry::Publish(*publish))?;
-            }
-            let connected = net::connect(config, self.root, journal, container.pid, &container.pidfd)
+            let ports = if self.is_relayed() { &[] } else { &*config.publish };
+            let connected = net::connect(ports, self.root, journal, container.pid, &container.pidfd)
                 .map_err(|error| self.first_cause(error, &container.status, &plan_read, hits))?;
             ready.extend(names::hosts_line(config, connected.address).bytes());
-            *table = connected.table;
+            (*table, address) = (connected.table, connected.address);
+        }
+        if self.is_relayed() && !config.publish.is_empty() {
+            duties.relay = Some(self.relay(address.into(), &container, &plan)?);
+        }
+        if let (Some(Ready::Port), Some(_)) = (config.life.wait_ready, &duties.starter) {
             let port = config.publish.iter().find(|port| port.protocol == crate::config::Protocol::Tcp);
-            if let (Some(Ready::Port), Some(port), Some(_)) = (config.life.wait_ready, port, &duties.starter) {
-                duties.readiness = Some(Readiness::port(SocketAddrV4::new(connected.address, port.container_port)));
-            }
+            let to = |port: &Publish| (address, port.container_port).into();
+            duties.readiness = port.map(|port| Readiness::port(to(port)));
         }
         self.root.started();
         let _ = send(&container.status, &ready, SendFlags::NOSIGNAL);
@@ -287,7 +298,7 @@ impl Host<'_> {
             News::LeftAlone if config.life.rm => {}
             News::LeftAlone => drop(journal.set(Entry::Kept)),
         })?;
-        duties.readiness = None;
+        (duties.readiness, duties.relay) = (None, None);
         match (ended.report, self.path) {
             (Some(report), _) => Err(explain(report, &plan_read)),
             (None, Some(path)) if ended.status == KILLED && hits.since(path).is_oom_killed() => {
@@ -299,6 +310,27 @@ impl Host<'_> {
             }
             (None, _) => Ok(ended.status),
         }
+    }
+
+    /// Whether the ports are published by the relay: where they are to be, or the host has no other way to the container.
+    fn is_relayed(&self) -> bool {
+        self.net != Net::Bridge || self.config.publish_via == Some(Via::Relay)
+    }
+
+    /// The relay to a container that has this address.
+    fn relay(&self, address: IpAddr, container: &Started, plan: &[u8]) -> Result<Relay> {
+        let way = if self.net == Net::Bridge {
+            Way::Host
+        } else {
+            let pid = container.pid.as_raw_pid() as u32;
+            let container = join::Container { pid, init: &container.pidfd, leaf: self.path };
+            Way::Inside(Sockets::start(&container, self.init, plan)?)
+        };
+        let mut relay = Relay::new(way)?;
+        for (publish, reservation) in self.config.publish.iter().zip(self.reservations) {
+            relay.add(reservation.socket()?, publish.protocol, (address, publish.container_port).into())?;
+        }
+        Ok(relay)
     }
 
     /// The network could not be set up: because init had failed before, which it reports, or was killed, or for `error`.

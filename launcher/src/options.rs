@@ -169,6 +169,9 @@ pub struct Run {
     /// publish a port, or a range of them: [IP:]HOST:CONTAINER[/tcp|udp]
     #[argh(option, short = 'p', arg_name = "ports")]
     pub publish: Vec<String>,
+    /// how they are published: by nft, in the kernel, or by relay, through kontena (nft, where it can)
+    #[argh(option, arg_name = "way")]
+    pub publish_via: Option<String>,
     /// mount the root read-only
     #[argh(switch)]
     pub read_only: bool,

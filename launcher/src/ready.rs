@@ -10,11 +10,10 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, chmodat, unlinkat};
 use rustix::io::{Errno, read};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, recv, sendto,
-    socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, sendto, socket_with,
 };
 use std::env;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 /// Between two attempts to reach a port, in microseconds.
 const AGAIN: u64 = 10_000;
@@ -29,7 +28,7 @@ enum Sign {
     /// A datagram, and who is to be sent it, too.
     Datagram(OwnedFd, Option<SocketAddrUnix>),
     /// A connection to a port, in the making.
-    Port(SocketAddrV4, Option<OwnedFd>),
+    Port(SocketAddr, Option<OwnedFd>),
 }
 
 /// The readiness of a container.
@@ -45,7 +44,7 @@ impl Readiness {
     }
 
     /// By a port of the container's own.
-    pub fn port(address: SocketAddrV4) -> Self {
+    pub fn port(address: SocketAddr) -> Self {
         Self { sign: Some(Sign::Port(address, None)), is_waited_for: true }
     }
 
@@ -94,7 +93,9 @@ impl Readiness {
     }
 
     /// Looks; `true` once, when the container is ready.
-    pub fn work(&mut self, has_come: bool) -> bool {
+    ///
+    /// `open` gives a socket to a port of the container's, which may not be connected yet.
+    pub fn work(&mut self, has_come: bool, open: &mut dyn FnMut(SocketAddr) -> rustix::io::Result<OwnedFd>) -> bool {
         let is_ready = match &mut self.sign {
             None => return false,
             Some(Sign::Newline(pipe)) if has_come => {
@@ -133,21 +134,8 @@ impl Readiness {
             }
             Some(Sign::Port(address, connecting)) => match connecting {
                 None => {
-                    let socket = socket_with(
-                        AddressFamily::INET,
-                        SocketType::STREAM,
-                        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-                        None,
-                    );
-                    let Ok(socket) = socket else { return false };
-                    match connect(&socket, address) {
-                        Ok(()) => true,
-                        Err(Errno::INPROGRESS) => {
-                            *connecting = Some(socket);
-                            false
-                        }
-                        Err(_) => false,
-                    }
+                    *connecting = open(*address).ok();
+                    false
                 }
                 Some(socket) if has_come => {
                     let connected = matches!(rustix::net::sockopt::socket_error(&*socket), Ok(Ok(())));

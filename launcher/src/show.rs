@@ -169,7 +169,7 @@ fn addresses(seen: &Seen) -> impl Iterator<Item = String> {
 /// `0.0.0.0:8080->80/tcp`, as docker has them.
 fn ports(seen: &Seen) -> Vec<String> {
     let port = |entry: &Entry| {
-        let Entry::Publish(port) = entry else { return None };
+        let (Entry::Publish(port) | Entry::Relay(port)) = entry else { return None };
         let protocol = if port.protocol == Protocol::Tcp { "tcp" } else { "udp" };
         Some(format!("{}:{}->{}/{protocol}", port.address, port.host_port, port.container_port))
     };

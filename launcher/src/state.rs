@@ -62,6 +62,8 @@ pub enum Entry {
     Ids(u32),
     /// An element of the nftables map.
     Publish(Publish),
+    /// A published port that the launcher itself passes on: it is free when that is gone.
+    Relay(Publish),
     /// It was started in the background: what is known of it stays when it has ended.
     Kept,
     /// The signal that asks it to end, and the seconds that it has then.
@@ -409,7 +411,10 @@ impl<'a> Journal<'a> {
         }
         // What cannot be given back does not keep the rest from it; then the journal stays, for the next one to try.
         net::unpublish(&ports, last_address, table)?;
-        for entry in self.entries.extract_if(.., |entry| matches!(entry, Entry::Address(_) | Entry::Publish(_))) {
+        for entry in self
+            .entries
+            .extract_if(.., |entry| matches!(entry, Entry::Address(_) | Entry::Publish(_) | Entry::Relay(_)))
+        {
             // The link goes by itself, with the container's network namespace.
             end_lease(self.root, &self.name, &entry);
         }
@@ -539,9 +544,8 @@ impl Entry {
             Self::Cgroup(path) => format!("cgroup {path}\n"),
             Self::Address(address) => format!("address {address}\n"),
             Self::Ids(first) => format!("ids {first}\n"),
-            Self::Publish(Publish { protocol, address, host_port, container_port }) => {
-                format!("publish {} {address} {host_port} {container_port}\n", *protocol as u8)
-            }
+            Self::Publish(port) => format!("publish {}\n", port_to_line(port)),
+            Self::Relay(port) => format!("relay {}\n", port_to_line(port)),
             Self::Kept => "kept\n".into(),
             Self::Stop(signal, seconds) => format!("stop {signal} {seconds}\n"),
             Self::Restart(policy) => format!("restart {policy}\n"),
@@ -569,20 +573,8 @@ impl Entry {
             "cgroup" => Some(Self::Cgroup(rest.into())),
             "address" => rest.parse().ok().map(Self::Address),
             "ids" => rest.parse().ok().map(Self::Ids),
-            "publish" => {
-                let mut fields = rest.split(' ');
-                let protocol = match fields.next()? {
-                    "6" => Protocol::Tcp,
-                    "17" => Protocol::Udp,
-                    _ => return None,
-                };
-                Some(Self::Publish(Publish {
-                    protocol,
-                    address: fields.next()?.parse().ok()?,
-                    host_port: port(fields.next()?)?,
-                    container_port: port(fields.next()?)?,
-                }))
-            }
+            "publish" => port_from_line(rest).map(Self::Publish),
+            "relay" => port_from_line(rest).map(Self::Relay),
             _ => None,
         }
     }
@@ -599,6 +591,25 @@ fn take_life(journal: &OwnedFd) -> bool {
 /// A container's journal, below the root.
 fn journal(name: &str) -> String {
     format!("{name}/{JOURNAL}")
+}
+
+fn port_to_line(Publish { protocol, address, host_port, container_port }: &Publish) -> String {
+    format!("{} {address} {host_port} {container_port}", *protocol as u8)
+}
+
+fn port_from_line(line: &str) -> Option<Publish> {
+    let mut fields = line.split(' ');
+    let protocol = match fields.next()? {
+        "6" => Protocol::Tcp,
+        "17" => Protocol::Udp,
+        _ => return None,
+    };
+    Some(Publish {
+        protocol,
+        address: fields.next()?.parse().ok()?,
+        host_port: port(fields.next()?)?,
+        container_port: port(fields.next()?)?,
+    })
 }
 
 /// The link that says whose an address or a block of ids is, below the root.

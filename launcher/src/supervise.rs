@@ -5,6 +5,7 @@
 use crate::attach::{self, FAILED, RUNNING, Request};
 use crate::error::{Context, Error, Result};
 use crate::health::Checks;
+use crate::net::{self, Relay};
 use crate::output::Output;
 use crate::ready::Readiness;
 use crate::start::Started;
@@ -14,7 +15,7 @@ use linux_raw_sys::general::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1,
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSliceMut};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType, recvmsg, send};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::mem::MaybeUninit;
 
@@ -107,6 +108,8 @@ pub struct Duties {
     pub output: Option<Output>,
     /// Who waits for the start of it.
     pub starter: Option<OwnedFd>,
+    /// Its ports that come through here.
+    pub relay: Option<Relay>,
     /// What makes it ready, where that is waited for, or is to be passed on.
     pub readiness: Option<Readiness>,
     /// The signal that asks it to end.
@@ -262,11 +265,13 @@ impl Duties {
     fn timeout(&self) -> Option<u64> {
         let output = self.output.as_ref().and_then(|output| output.attached.patience());
         let readiness = self.readiness.as_ref().and_then(|readiness| readiness.timeout());
-        [output, readiness].into_iter().flatten().min()
+        let relay = self.relay.as_ref().and_then(Relay::timeout);
+        [output, readiness, relay].into_iter().flatten().min()
     }
 
     fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         fds.extend(self.readiness.iter().flat_map(Readiness::watch));
+        fds.extend(self.relay.iter().map(|relay| PollFd::new(relay, PollFlags::IN)));
         self.output.iter().for_each(|output| output.watch(fds));
     }
 
@@ -275,9 +280,19 @@ impl Duties {
         let mut came = came.iter();
         if let Some(readiness) = &mut self.readiness {
             let has_come = readiness.watch().is_some() && came.next().is_some_and(|came| !came.is_empty());
-            if readiness.work(has_come) && self.starter.is_some() {
+            let relay = &mut self.relay;
+            let mut open = |to| match relay {
+                Some(relay) => relay.connect(SocketType::STREAM, to),
+                None => net::connect_from_host(SocketType::STREAM, to),
+            };
+            if readiness.work(has_come, &mut open) && self.starter.is_some() {
                 self.tell_starter(&[RUNNING]);
             }
+        }
+        if let Some(relay) = &mut self.relay {
+            came.next();
+            // It also has what it could not finish.
+            relay.work();
         }
         self.output.as_mut().map(|output| output.work(came.as_slice())).unwrap_or_default()
     }

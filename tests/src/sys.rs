@@ -8,6 +8,17 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// `int prlimit(pid_t pid, RLIMIT_NOFILE, const struct rlimit *new_limit, NULL)`.
+///
+/// # Errors
+/// The kernel's.
+pub fn limit_files(pid: u32, limit: libc::rlimit) -> nix::Result<()> {
+    // SAFETY: reads one struct rlimit, which is alive across the call.
+    let result =
+        unsafe { libc::prlimit(pid as libc::pid_t, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    nix::errno::Errno::result(result).map(drop)
+}
+
 /// `long ptrace(PTRACE_GET_SYSCALL_INFO, pid_t pid, size_t size, struct ptrace_syscall_info *info)`: number and
 /// arguments of the system call that a stopped tracee is about to make; `None` elsewhere.
 pub fn system_call(pid: Pid) -> Option<(u64, [u64; 6])> {

@@ -241,7 +241,6 @@ fn ordinary_user_gets_nothing_that_it_had_not() {
     let _ = user.intrude(&["-v", &volume, "--cap-add", "ALL"], &["look", "/run/secret"]).run().code(1);
     let refused = [
         (&["--net", "bridge"][..], "root"),
-        (&["-p", "8080:80"], "root"),
         (&["--userns", "host"], "root"),
         (&["--userns", "map=0:0:1"], "_map"),
         (&["-u", "33"], "user namespace"),
@@ -254,6 +253,32 @@ fn ordinary_user_gets_nothing_that_it_had_not() {
     }
     let line = user.kontena().args(["run"]).arg(images().join("demo.erofs")).run().refused(125);
     assert!(line.contains("root"), "{line}");
+}
+
+#[test]
+fn ordinary_user_publishes_ports() {
+    let host = Host::new();
+    let user = User::new(&host);
+    let before = host.snapshot();
+    let conf = "daemon off; master_process off; user root; pid /tmp/pid; error_log stderr; events {}
+        http { access_log off; client_body_temp_path /tmp/b; server { listen 80; location / { stub_status; } } }";
+    fs::write(host.directory().join("conf"), conf).unwrap();
+    let volume = format!("{}:/tmp/conf:ro", host.directory().join("conf").display());
+    let options = ["run", "-p", "8080:80", "--tmpfs", "/tmp", "--tmpfs", "/run", "-v", &volume];
+    let program = user.kontena().args(options).arg(host.demo()).args(["/usr/sbin/nginx", "-c", "/tmp/conf"]);
+    let mut running = program.start();
+    tests::wait_until("the page", || {
+        assert!(!running.has_ended(), "{}", running.stderr());
+        host.get("127.0.0.1:8080").is_ok()
+    });
+    assert!(host.neighbour.get(&format!("{}:8080", tests::HOST_ADDRESS)).is_ok());
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish();
+    assert!(host.get("127.0.0.1:8080").is_err());
+    fs::remove_file(host.directory().join("conf")).unwrap();
+    let _ = user.kontena().arg("prune").run().ok();
+    fs::create_dir_all(host.state()).unwrap();
+    before.assert_restored(|| host.snapshot());
 }
 
 #[test]

@@ -8,10 +8,13 @@
 mod bridge;
 mod netlink;
 mod nft;
+mod pktinfo;
 mod publish;
+mod relay;
 mod rtnl;
+mod sockets;
 
-use crate::config::Config;
+use crate::config::Publish;
 use crate::error::{Context, Result};
 use crate::state::{Journal, Root};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +26,9 @@ use std::net::Ipv4Addr;
 
 pub use bridge::HOST as GATEWAY;
 pub use nft::Table;
-pub use publish::{reserve, unpublish};
+pub use publish::{Reservation, reserve, unpublish};
+pub use relay::{Relay, Way, connect_from_host};
+pub use sockets::Sockets;
 
 /// What a container has of the host's network.
 pub struct Connected {
@@ -33,16 +38,17 @@ pub struct Connected {
     pub table: Option<Table>,
 }
 
-/// Links the container of `init` to the bridge, while its init sets up the mounts.
+/// Links the container of `init` to the bridge, while its init sets up the mounts, and has the kernel send it what comes to
+/// the `ports`.
 pub fn connect(
-    config: &Config,
+    ports: &[Publish],
     root: &Root,
     journal: &mut Journal<'_>,
     init: Pid,
     pidfd: &OwnedFd,
 ) -> Result<Connected> {
     let address = bridge::connect(root, journal, init, &socket_inside(pidfd)?)?;
-    Ok(Connected { address, table: publish::publish(root, &config.publish, address)? })
+    Ok(Connected { address, table: publish::publish(root, ports, address)? })
 }
 
 /// Takes back one of the things that all containers share; `what` as it was recorded.

@@ -1,10 +1,10 @@
 //! Published ports: reserved before anything is started, elements of the nftables map while the container runs.
 //!
 //! A reservation is a socket bound to the port: the kernel refuses a second one, to kontena and to everybody else, and
-//! releases it when the launcher is gone, however it went. Must not listen on it.
+//! releases it when the launcher is gone, however it went. Must not listen on it: the relay does, where it is relayed.
 
 use crate::config::{Protocol, Publish};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::net::nft::{self, Table};
 use crate::state::Root;
 use rustix::fd::OwnedFd;
@@ -15,7 +15,16 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// A port that nobody else can have while this lives.
 pub struct Reservation {
-    _socket: OwnedFd,
+    socket: OwnedFd,
+}
+
+impl Reservation {
+    /// The socket that is bound to it, for the relay. The connections that it will take must not keep the next one from the
+    /// port when they linger; nobody else can listen on it all the same.
+    pub fn socket(&self) -> Result<OwnedFd> {
+        set_socket_reuseaddr(&self.socket, true).context(format_args!("setsockopt"), "")?;
+        rustix::io::dup(&self.socket).context(format_args!("dup"), "")
+    }
 }
 
 /// Reserves the ports, or says which one is taken.
@@ -44,7 +53,7 @@ fn reserve_one(publish: &Publish) -> Result<Reservation> {
         Err(Errno::ADDRINUSE) if publish.protocol == Protocol::Tcp => bound(true),
         socket => socket,
     };
-    socket.map(|socket| Reservation { _socket: socket }).map_err(|errno| {
+    socket.map(|socket| Reservation { socket }).map_err(|errno| {
         let hint = match errno {
             Errno::ADDRINUSE => "another program or container has this port: stop it, or publish another",
             Errno::ADDRNOTAVAIL => "not an address of this host: publish one of its own, or none for all",

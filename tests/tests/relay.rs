@@ -1,0 +1,385 @@
+//! Published ports that go through the launcher: connections whole and half closed, slow readers, many at once, datagrams.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use nix::sys::signal::Signal;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+use tests::{Container, HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Place, patience, wait_until};
+
+/// Both ways to the container: from within its network, and by the bridge.
+const WAYS: [&[&str]; 2] = [&["--net", "none"], &["--publish-via", "relay"]];
+
+/// Starts nginx of the demo rootfs, with port 7777 of it published as 7000, and gives a listener there.
+fn start<'a>(host: &'a Host, name: &str, way: &[&str]) -> (Container<'a>, TcpListener) {
+    let mut container = host.nginx(name, &[way, &["-p", "8080:80", "-p", "7000:7777"]].concat());
+    let listener = container.network().inside(|| TcpListener::bind("0.0.0.0:7777")).unwrap();
+    (container, listener)
+}
+
+fn connect(place: &Place, address: &str) -> TcpStream {
+    let address: SocketAddr = address.parse().unwrap();
+    let stream = place.inside(|| TcpStream::connect(address)).unwrap();
+    stream.set_read_timeout(Some(patience())).unwrap();
+    stream.set_write_timeout(Some(patience())).unwrap();
+    stream
+}
+
+/// Bytes that differ from place to place.
+fn pattern(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// Kilobytes of memory that a process has.
+fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn relayed_port_is_served_on_every_address() {
+    for way in WAYS {
+        let host = Host::new();
+        let web = host.nginx("web", &[way, &["-p", "8080:80"]].concat());
+        for (place, address) in [
+            (host.place(), "127.0.0.1:8080".into()),
+            (host.place(), format!("{HOST_ADDRESS}:8080")),
+            (&host.neighbour, format!("{HOST_ADDRESS}:8080")),
+        ] {
+            assert!(place.get(&address).is_ok_and(|page| page.contains("<h1>")), "{way:?} {address}");
+        }
+        assert!(!host.says("nft", &["list", "ruleset"]).contains("8080"), "the kernel has no part in it");
+        let _ = web.stop();
+        assert!(host.get("127.0.0.1:8080").is_err());
+    }
+}
+
+#[test]
+fn port_relayed_from_127_0_0_1_is_served_there_alone() {
+    let host = Host::new();
+    let _web = host.nginx("web", &["--net", "none", "-p", "127.0.0.1:8080:80"]);
+    assert!(host.get("127.0.0.1:8080").is_ok());
+    assert!(host.get(&format!("{HOST_ADDRESS}:8080")).is_err());
+    assert!(host.neighbour.get(&format!("{HOST_ADDRESS}:8080")).is_err());
+}
+
+#[test]
+fn half_closed_connection_goes_on_in_the_other_direction() {
+    for way in WAYS {
+        let host = Host::new();
+        let (_web, listener) = start(&host, "web", way);
+        let server = thread::spawn(move || {
+            let (mut server, _) = listener.accept().unwrap();
+            let mut question = Vec::new();
+            // Comes to its end while the connection stays.
+            server.read_to_end(&mut question).unwrap();
+            server.write_all(&question).unwrap();
+            server.write_all(b", and goodbye").unwrap();
+        });
+        let mut client = connect(host.place(), "127.0.0.1:7000");
+        client.write_all(b"hello").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "hello, and goodbye", "{way:?}");
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn server_may_close_its_half_first() {
+    let host = Host::new();
+    let (_web, listener) = start(&host, "web", &["--net", "none"]);
+    let server = thread::spawn(move || {
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"that is all from me").unwrap();
+        server.shutdown(Shutdown::Write).unwrap();
+        let mut rest = String::new();
+        server.read_to_string(&mut rest).unwrap();
+        rest
+    });
+    let mut client = connect(host.place(), "127.0.0.1:7000");
+    let mut told = String::new();
+    client.read_to_string(&mut told).unwrap();
+    assert_eq!(told, "that is all from me");
+    client.write_all(b"but not from me").unwrap();
+    drop(client);
+    assert_eq!(server.join().unwrap(), "but not from me");
+}
+
+#[test]
+fn bytes_arrive_as_they_were_sent_in_both_directions_at_once() {
+    for way in WAYS {
+        let host = Host::new();
+        let (_web, listener) = start(&host, "web", way);
+        let (up, down) = (pattern(24 << 20, 1), pattern(24 << 20, 2));
+        let both = |stream: TcpStream, sends: Vec<u8>| {
+            let mut reader = stream.try_clone().unwrap();
+            let reads = thread::spawn(move || {
+                let mut all = Vec::new();
+                reader.read_to_end(&mut all).unwrap();
+                all
+            });
+            let mut writer = stream;
+            writer.write_all(&sends).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+            reads.join().unwrap()
+        };
+        let sent_down = down.clone();
+        let server = thread::spawn(move || both(listener.accept().unwrap().0, sent_down));
+        let got_down = both(connect(host.place(), "127.0.0.1:7000"), up.clone());
+        assert!(got_down == down, "{way:?}: {} of {} bytes down", got_down.len(), down.len());
+        let got_up = server.join().unwrap();
+        assert!(got_up == up, "{way:?}: {} of {} bytes up", got_up.len(), up.len());
+    }
+}
+
+#[test]
+fn who_does_not_read_makes_the_other_side_wait() {
+    let host = Host::new();
+    let (web, listener) = start(&host, "web", &["--net", "none"]);
+    let mut client = connect(host.place(), "127.0.0.1:7000");
+    let (mut server, _) = listener.accept().unwrap();
+    let before = memory(web.pid());
+    client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let (block, mut sent) = (pattern(1 << 20, 3), Vec::new());
+    // Sockets and one pipe hold some of it, and nothing more goes in.
+    let error = loop {
+        match client.write(&block) {
+            Ok(length) => sent.extend_from_slice(&block[..length]),
+            Err(error) => break error,
+        }
+        assert!(sent.len() < 256 << 20, "{} bytes went somewhere", sent.len());
+    };
+    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    assert!(memory(web.pid()) < before + 1024, "the launcher holds them");
+    // Others are served meanwhile.
+    assert!(host.get("127.0.0.1:8080").is_ok());
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut got = Vec::new();
+    server.read_to_end(&mut got).unwrap();
+    assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+}
+
+#[test]
+fn thousand_connections_are_relayed_at_once() {
+    let host = Host::new();
+    for way in WAYS {
+        let (web, listener) = start(&host, "web", way);
+        let mut pairs = Vec::new();
+        for _ in 0..1000 {
+            let client = connect(host.place(), "127.0.0.1:7000");
+            pairs.push((client, listener.accept().unwrap().0));
+        }
+        for (number, (client, server)) in pairs.iter_mut().enumerate() {
+            client.write_all(format!("question {number}\n").as_bytes()).unwrap();
+            server.write_all(format!("answer {number}\n").as_bytes()).unwrap();
+        }
+        for (number, (client, server)) in pairs.iter_mut().enumerate() {
+            client.shutdown(Shutdown::Write).unwrap();
+            server.shutdown(Shutdown::Write).unwrap();
+            let mut text = String::new();
+            server.read_to_string(&mut text).unwrap();
+            assert_eq!(text, format!("question {number}\n"));
+            text.clear();
+            client.read_to_string(&mut text).unwrap();
+            assert_eq!(text, format!("answer {number}\n"));
+        }
+        let fds = || fs::read_dir(format!("/proc/{}/fd", web.pid())).unwrap().count();
+        wait_until("the launcher to have closed them", || fds() < 64);
+        assert!(host.get("127.0.0.1:8080").is_ok());
+        let _ = web.stop();
+    }
+}
+
+#[test]
+fn connections_wait_where_no_fds_are_left_and_are_served_then() {
+    let host = Host::new();
+    let (web, listener) = start(&host, "web", &["--net", "none"]);
+    let few = nix::libc::rlimit { rlim_cur: 40, rlim_max: 40 };
+    tests::sys::limit_files(web.pid(), few).unwrap();
+    let mut clients: Vec<_> = (0..40).map(|_| connect(host.place(), "127.0.0.1:7000")).collect();
+    let held: Vec<_> = (0..4).map(|_| listener.accept().unwrap().0).collect();
+    drop(held);
+    // Each that has ended leaves its place to another.
+    let server = thread::spawn(move || {
+        for _ in 0..36 {
+            let (mut server, _) = listener.accept().unwrap();
+            server.write_all(b"served").unwrap();
+        }
+    });
+    let served = |client: &mut TcpStream| {
+        let mut text = String::new();
+        client.read_to_string(&mut text).map(|_| text)
+    };
+    let all: Vec<_> = clients.drain(..).map(|mut client| served(&mut client)).collect();
+    server.join().unwrap();
+    assert_eq!(all.iter().filter(|text| text.as_ref().is_ok_and(|text| text == "served")).count(), 36, "{all:?}");
+}
+
+#[test]
+fn reset_is_passed_on_and_nobody_listening_is_one() {
+    for way in WAYS {
+        let host = Host::new();
+        let (_web, listener) = start(&host, "web", way);
+        let mut client = connect(host.place(), "127.0.0.1:7000");
+        let (server, _) = listener.accept().unwrap();
+        client.write_all(b"never read").unwrap();
+        wait_until("the question", || server.peek(&mut [0; 16]).unwrap() > 0);
+        // Closed with something unread, it is a reset; tcp(7).
+        drop(server);
+        let error = client.read(&mut [0; 16]).expect_err("an end that is none");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{way:?}");
+
+        drop(listener);
+        let mut client = connect(host.place(), "127.0.0.1:7000");
+        let error = client.read(&mut [0; 16]).expect_err("nobody is there");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{way:?}");
+        assert!(host.get("127.0.0.1:8080").is_ok(), "others are served");
+    }
+}
+
+#[test]
+fn client_that_goes_away_is_noticed() {
+    let host = Host::new();
+    let (web, listener) = start(&host, "web", &["--net", "none"]);
+    let fds = || fs::read_dir(format!("/proc/{}/fd", web.pid())).unwrap().count();
+    let before = fds();
+    for round in 0..50 {
+        let mut client = connect(host.place(), "127.0.0.1:7000");
+        let (mut server, _) = listener.accept().unwrap();
+        if round % 2 == 0 {
+            server.write_all(&pattern(round * 1000, 4)).unwrap();
+            client.write_all(b"and").unwrap();
+        }
+        drop(client);
+        let mut rest = Vec::new();
+        // The end, or a reset where something was unread.
+        let _ = server.read_to_end(&mut rest);
+    }
+    wait_until("the launcher to have closed them", || fds() <= before + 8);
+}
+
+#[test]
+fn datagrams_are_relayed_to_and_fro() {
+    for way in WAYS {
+        let host = Host::new();
+        host.ip("addr add 192.0.2.3/24 dev eth0\n");
+        let mut web = host.nginx("web", &[way, &["-p", "5353:53/udp"]].concat());
+        let server = web.network().inside(|| UdpSocket::bind("0.0.0.0:53")).unwrap();
+        server.set_read_timeout(Some(patience())).unwrap();
+        let mut clients = Vec::new();
+        for (place, at) in [
+            (host.place(), "127.0.0.1"),
+            (host.place(), HOST_ADDRESS),
+            (&host.neighbour, HOST_ADDRESS),
+            // Whoever asks one of the host's addresses is answered by the same.
+            (&host.neighbour, "192.0.2.3"),
+        ] {
+            let client = place.inside(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+            client.set_read_timeout(Some(patience())).unwrap();
+            // Connected, so that an answer from another address than was asked does not count.
+            client.connect((at, 5353)).unwrap();
+            clients.push((client, at));
+        }
+        for round in 0..3 {
+            for (client, at) in &clients {
+                let mut buffer = [0; 70_000];
+                let question = pattern(1 + round * 4000, 5);
+                client.send(&question).unwrap();
+                let (length, from) = server.recv_from(&mut buffer).unwrap();
+                assert!(buffer[..length] == question, "{way:?} {at}");
+                server.send_to(&pattern(60_000 / (3 - round), 6), from).unwrap();
+                let length = client.recv(&mut buffer).unwrap();
+                assert!(buffer[..length] == pattern(60_000 / (3 - round), 6), "{way:?} {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn many_clients_of_datagrams_are_kept_apart() {
+    let host = Host::new();
+    let mut web = host.nginx("web", &["--net", "none", "-p", "5353:53/udp"]);
+    let server = web.network().inside(|| UdpSocket::bind("0.0.0.0:53")).unwrap();
+    server.set_read_timeout(Some(patience())).unwrap();
+    let clients: Vec<_> = (0..300).map(|_| host.inside(|| UdpSocket::bind("127.0.0.1:0")).unwrap()).collect();
+    for (number, client) in clients.iter().enumerate() {
+        client.set_read_timeout(Some(patience())).unwrap();
+        client.send_to(number.to_string().as_bytes(), "127.0.0.1:5353").unwrap();
+        let mut buffer = [0; 16];
+        let (length, from) = server.recv_from(&mut buffer).unwrap();
+        server.send_to(&buffer[..length], from).unwrap();
+    }
+    for (number, client) in clients.iter().enumerate() {
+        let mut buffer = [0; 16];
+        let (length, from) = client.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], from.to_string().as_str()), (number.to_string().as_bytes(), "127.0.0.1:5353"));
+    }
+}
+
+#[test]
+fn relay_needs_no_ip_forwarding_and_no_table() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let web = host.nginx("web", &["--net", "none", "-p", "8080:80"]);
+    for kind in ["links", "addresses", "routes", "nft ruleset", "forwarding"] {
+        assert_eq!(host.snapshot().lines(kind), before.lines(kind), "{kind}");
+    }
+    let _ = web.stop();
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn relayed_port_that_is_taken_is_refused_before_anything_is_started() {
+    let host = Host::new();
+    let _web = host.nginx("web", &["--net", "none", "-p", "8080:80"]);
+    let _client = connect(host.place(), "127.0.0.1:8080");
+    let line = host.run(&["--net", "none", "-p", "8080:80"], host.demo(), &["/bin/true"]).run().refused(125);
+    assert!(line.contains("8080"), "{line}");
+}
+
+#[test]
+fn killed_launcher_leaves_neither_port_nor_process() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let web = host.nginx("web", &["--net", "none", "-p", "8080:80"]);
+    let _client = connect(host.place(), "127.0.0.1:8080");
+    web.signal(Signal::SIGKILL);
+    let _ = web.into_running().finish().code(-9);
+    wait_until("the port to be free", || host.inside(|| TcpListener::bind("0.0.0.0:8080")).is_ok());
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn ways_that_there_are_not_are_refused() {
+    let host = Host::new();
+    for (options, words) in [
+        (&["--net", "host", "-p", "8080:80"][..], "--net host"),
+        (&["--net", "none", "-p", "8080:80", "--publish-via", "nft"], "relay"),
+        (&["-p", "8080:80", "--publish-via", "proxy"], "nft or relay"),
+    ] {
+        let line = host.run(options, host.demo(), &["/bin/true"]).run().refused(125);
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+#[test]
+fn client_is_seen_by_its_neighbour_as_the_host() {
+    // The price of a relay, which docs/ name: the container does not see who it is.
+    let host = Host::new();
+    let (_web, listener) = start(&host, "web", &["--publish-via", "relay"]);
+    let _client = connect(&host.neighbour, &format!("{HOST_ADDRESS}:7000"));
+    let (_, from) = listener.accept().unwrap();
+    assert_ne!(from.ip().to_string(), NEIGHBOUR_ADDRESS);
+}
