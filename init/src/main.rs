@@ -96,7 +96,7 @@ fn run_plan(plan: &CStr, status: &CStr, start: fn(OwnedFd, &OwnedFd) -> Result<P
 /// root to mount on, and makes /proc while PID 1 makes the rest.
 fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     guard(status, Some(Signal::KILL)).map_err(fail(Step::Guard, 0))?;
-    let plan: Plan<'_> = read_plan(plan_fd)?;
+    let (plan, block): (Plan<'_>, _) = read_plan(plan_fd)?;
 
     const NONE: List<'_, &CStr> = List::Items(&[]);
     umask(Mode::empty());
@@ -161,6 +161,7 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         None => send(&ours, &[READY], SendFlags::NOSIGNAL).map(drop),
     };
 
+    sys::give_back(block);
     // From here on PID 1 only signals and reaps.
     set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
     caps::limit(caps::KILL).map_err(fail(Step::Capabilities, 0))?;
@@ -175,7 +176,7 @@ fn wait_for_byte(socket: &OwnedFd) -> rustix::io::Result<bool> {
 /// Joins a container that runs, and starts a process in it. Comes back beside the container, where its processes do not see
 /// this one, with the process.
 fn join(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
-    let joining: Joining<'_> = read_plan(plan_fd)?;
+    let (joining, _): (Joining<'_>, _) = read_plan(plan_fd)?;
     let on_launchers_death = if joining.detached == 1 { None } else { Some(reap::END) };
     guard(status, on_launchers_death).map_err(fail(Step::Guard, 0))?;
     let init = sys::inherited_fd(joining.init).ok_or(Errno::BADF).map_err(fail(Step::Join, 0))?;
@@ -197,7 +198,7 @@ fn make_sockets(plan: &CStr, launcher: &CStr) -> i32 {
     let (Some(plan), Some(launcher)) = (sys::inherited_fd(plan), sys::inherited_fd(launcher)) else { return usage() };
     let enter = || -> Result<(), Report> {
         guard(&launcher, Some(Signal::KILL)).map_err(fail(Step::Guard, 0))?;
-        let joining: Joining<'_> = read_plan(plan)?;
+        let (joining, _): (Joining<'_>, _) = read_plan(plan)?;
         let init = sys::inherited_fd(joining.init).ok_or(Errno::BADF).map_err(fail(Step::Join, 0))?;
         let namespaces = ThreadNameSpaceType::from_bits_retain(joining.namespaces as u32);
         move_into_thread_name_spaces(init.as_fd(), namespaces).map_err(fail(Step::Join, 0))?;
@@ -211,10 +212,11 @@ fn make_sockets(plan: &CStr, launcher: &CStr) -> i32 {
     0
 }
 
-/// What the launcher wants, in place for the life of this process.
-fn read_plan<T: Wire<'static>>(fd: OwnedFd) -> Result<T, Report> {
+/// What the launcher wants, in place for the life of this process; and the block that it stands in.
+fn read_plan<T: Wire<'static>>(fd: OwnedFd) -> Result<(T, &'static [u8]), Report> {
     let block = sys::map_sealed(fd).map_err(fail(Step::ReadPlan, 0))?;
-    plan::decode(block).ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))
+    let plan = plan::decode(block).ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
+    Ok((plan, block))
 }
 
 /// Dies with the launcher, or gets this signal then; cannot be looked into by the payload, and gets no signal that it does

@@ -22,6 +22,9 @@ pub enum Target {
     Joined,
 }
 
+/// How long nothing happens when nothing may happen for long; microseconds.
+const QUIET: u32 = 20_000;
+
 /// Ends a process that has joined a container, and its process group.
 pub const END: Signal = Signal::POWER;
 
@@ -29,7 +32,7 @@ pub const END: Signal = Signal::POWER;
 pub fn supervise(payload: Pid, target: Target) -> i32 {
     let payload_number = payload.as_raw_nonzero().get();
     loop {
-        match sys::wait_for_signal() {
+        match sys::wait_a_moment_for_signal(QUIET).map_or_else(sys::wait_for_signal, Ok) {
             Ok(signal) if signal == SIGCHLD as c_int => {
                 if let Some(status) = reap(payload) {
                     return status;

@@ -5,6 +5,7 @@
 use core::ffi::{CStr, c_char, c_int};
 use core::marker::PhantomData;
 use core::ptr;
+use kontena_init::idle;
 use linux_raw_sys::general as uapi;
 use linux_raw_sys::ptrace::{SECCOMP_SET_MODE_FILTER, sock_filter, sock_fprog};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -109,6 +110,13 @@ pub fn map_sealed(fd: impl AsFd) -> Result<&'static [u8]> {
     Ok(unsafe { core::slice::from_raw_parts(address.cast(), length) })
 }
 
+/// Gives the memory of a sealed memfd's mapping back, where it will not be read any more: `int madvise(void *addr, size_t
+/// length, MADV_DONTNEED)`. Where it is, the same comes back.
+pub fn give_back(block: &'static [u8]) {
+    // SAFETY: the mapping is private, of a file that cannot change, and nothing was written to it.
+    unsafe { syscall!(MADVISE, block.as_ptr(), block.len(), uapi::MADV_DONTNEED) };
+}
+
 /// What is left to read of `fd`, in memory for the life of the process; EFBIG beyond `limit` bytes.
 pub fn read_whole(fd: impl AsFd, limit: usize) -> Result<&'static [u8]> {
     let size = rustix::fs::fstat(&fd)?.st_size as usize;
@@ -210,12 +218,21 @@ pub fn restore_sigpipe() {
     unsafe { syscall!(RT_SIGACTION, uapi::SIGPIPE, default.as_ptr(), 0, size_of::<u64>()) };
 }
 
-/// `int sigwaitinfo(const sigset_t *set, siginfo_t *info)`: takes the next pending signal of any kind.
+/// `int sigwaitinfo(const sigset_t *set, siginfo_t *info)`: takes the next pending signal of any kind, and holds little memory
+/// until it comes.
 pub fn wait_for_signal() -> Result<c_int> {
     let all = u64::MAX;
+    let arguments = [&raw const all as usize, 0, 0, size_of::<u64>(), 0];
     // SAFETY: the set is the kernel's 8 bytes; the NULLs ask for no siginfo and no time limit.
-    let signal = check(unsafe { syscall!(RT_SIGTIMEDWAIT, &raw const all, 0, 0, size_of::<u64>()) })?;
-    Ok(signal as c_int)
+    check(unsafe { idle::wait(sc::nr::RT_SIGTIMEDWAIT, arguments) }).map(|signal| signal as c_int)
+}
+
+/// The same for some microseconds; `None` where none has come until then.
+pub fn wait_a_moment_for_signal(microseconds: u32) -> Option<c_int> {
+    let (all, time) = (u64::MAX, [0u64, u64::from(microseconds) * 1000]);
+    // SAFETY: the set is the kernel's 8 bytes, and its struct timespec two 64-bit numbers; the NULL asks for no siginfo.
+    let signal = unsafe { syscall!(RT_SIGTIMEDWAIT, &raw const all, 0, time.as_ptr(), size_of::<u64>()) };
+    check(signal).ok().map(|signal| signal as c_int)
 }
 
 /// `int kill(pid_t pid, int sig)`: with a negative pid its process group.

@@ -95,6 +95,7 @@ impl Readiness {
     /// Looks; `true` once, when the container is ready.
     ///
     /// `open` gives a socket to a port of the container's, which may not be connected yet.
+    #[inline(never)]
     pub fn work(&mut self, has_come: bool, open: &mut dyn FnMut(SocketAddr) -> rustix::io::Result<OwnedFd>) -> bool {
         let is_ready = match &mut self.sign {
             None => return false,

@@ -319,6 +319,7 @@ fn read_all(root: &Root, names: &[String]) -> Result<Vec<(String, u64, Stats)>> 
 }
 
 /// `kontena logs`.
+#[inline(never)]
 pub fn logs(root: &Root, name: &str, wanted: &crate::log::Wanted, follow: bool) -> Result<()> {
     let seen = root.find(name)?;
     if !seen.is_kept() {

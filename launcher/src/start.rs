@@ -68,6 +68,8 @@ pub fn start(
 pub fn encode<'a>(plan: &impl Wire<'a>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(4096);
     plan::encode(plan, &mut bytes);
+    // It stays as long as the container.
+    bytes.shrink_to_fit();
     bytes
 }
 

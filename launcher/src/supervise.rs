@@ -249,13 +249,18 @@ pub fn is_over(pidfd: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// poll(2) with a timeout in microseconds; how many are ready.
+/// poll(2) with a timeout in microseconds; how many are ready. Where nothing comes for a moment, it waits with little memory.
 fn wait(fds: &mut [PollFd<'_>], timeout: Option<u64>) -> Result<usize> {
-    let timeout = timeout.map(|microseconds| Timespec {
+    let time = |microseconds: u64| Timespec {
         tv_sec: (microseconds / 1_000_000) as i64,
         tv_nsec: (microseconds % 1_000_000 * 1_000) as i64,
-    });
-    match poll(fds, timeout.as_ref()) {
+    };
+    let mut ready = poll(fds, Some(&time(timeout.unwrap_or(QUIET).min(QUIET))));
+    if ready == Ok(0) && timeout.is_none_or(|timeout| timeout > QUIET) {
+        let rest = timeout.map(|timeout| time(timeout - QUIET));
+        ready = sys::poll_with_little_memory(fds, rest.as_ref());
+    }
+    match ready {
         Err(Errno::INTR) => Ok(1),
         ready => ready.context(format_args!("poll"), ""),
     }

@@ -2,8 +2,10 @@
 //!
 //! Each function opens with the prototype of its man page. Nothing here decides anything.
 
+use kontena_init::idle;
 use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, loop_config};
 use linux_raw_sys::{general as uapi, netlink};
+use rustix::event::{PollFd, Timespec};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, WaitOptions};
@@ -494,6 +496,15 @@ pub fn lock(file: &OwnedFd, byte: Lock, shared: bool) -> Result<()> {
 /// Whether somebody else has it.
 pub fn is_locked(file: &OwnedFd, byte: Lock) -> bool {
     lock_command(file, uapi::F_OFD_GETLK, uapi::F_RDLCK, byte).is_ok_and(|lock| lock.kind != uapi::F_UNLCK as i16)
+}
+
+/// `int ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *tmo_p, NULL)`, with little memory until it comes back.
+pub fn poll_with_little_memory(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<usize> {
+    let timeout = timeout.map_or(ptr::null(), ptr::from_ref);
+    let arguments = [fds.as_mut_ptr() as usize, fds.len(), timeout as usize, 0, size_of::<u64>()];
+    // SAFETY: PollFd is a struct pollfd, of which there are as many as is said, and Timespec the kernel's; both are alive
+    // across the call.
+    check(unsafe { idle::wait(sc::nr::PPOLL, arguments) })
 }
 
 /// `void exit_group(int status)`: nothing here is buffered, and nothing left to be undone.
