@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must pass before a change goes in, in the order in which it fails fastest.
 
 use crate::arch::{self, Arch};
-use crate::{bench, host, setup, size, step::step, test, vm};
+use crate::{bench, completions, host, setup, size, step::step, test, vm};
 use anyhow::{Result, ensure};
 use std::process::{ExitCode, Stdio};
 
@@ -15,6 +15,8 @@ pub fn ci() -> Result<ExitCode> {
     step("clippy: xtask and the tests", others.args(lints))?;
     deny()?;
     passed("size", size::size()?)?;
+    setup::setup(&[setup::SHELLS])?;
+    passed("completions", completions::completions()?)?;
     passed("test", test::test(&test::Test::all())?)?;
     other_architectures()?;
     passed("bench --check", bench::bench(&bench::Bench::check())?)?;

@@ -5,6 +5,7 @@ mod apt;
 mod arch;
 mod bench;
 mod ci;
+mod completions;
 mod debian;
 mod dist;
 mod host;
@@ -41,6 +42,7 @@ enum Task {
     Look(Look),
     Rootfs(Rootfs),
     Dist(Dist),
+    Completions(Completions),
     Size(Size),
     Ci(Ci),
 }
@@ -67,6 +69,11 @@ struct Dist {
     #[argh(option, default = "std::env::consts::ARCH.into()")]
     arch: String,
 }
+
+/// write the completions for bash, zsh and fish, of kontena's own help, into dist/completions/
+#[derive(FromArgs)]
+#[argh(subcommand, name = "completions")]
+struct Completions {}
 
 /// show the pair's bytes and largest symbols; fails when over budget
 #[derive(FromArgs)]
@@ -107,6 +114,7 @@ fn main() -> ExitCode {
         Task::Look(Look {}) => look::look(),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
         Task::Dist(Dist { arch }) => arch::Arch::named(&arch).and_then(dist::dist),
+        Task::Completions(_) => completions::completions(),
         Task::Size(_) => size::size(),
         Task::Ci(_) => ci::ci(),
     };

@@ -56,6 +56,9 @@ pub const BENCH: &[Need] =
 /// Other container tools, which the benchmark compares with.
 pub const RIVALS: &[Need] = &[Package { name: "bubblewrap", proof: "bwrap" }, Package { name: "crun", proof: "crun" }];
 
+/// To try the completions in.
+pub const SHELLS: &[Need] = &[Package { name: "zsh", proof: "zsh" }, Package { name: "fish", proof: "fish" }];
+
 /// To check the sources.
 pub const LINTS: &[Need] =
     &[Component { name: "rustfmt", proof: "bin/cargo-fmt" }, Component { name: "clippy", proof: "bin/cargo-clippy" }];
