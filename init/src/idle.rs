@@ -28,7 +28,8 @@ unsafe extern "C" {
 pub unsafe fn wait(number: usize, arguments: [usize; 5]) -> usize {
     let [a, b, c, d, e] = arguments;
     let page = |address: usize| address & !(PAGE - 1);
-    let (start, end) = (page(&raw const __executable_start as usize), page(&raw const etext as usize));
+    let start = page(&raw const __executable_start as usize);
+    let end = page(&raw const etext as usize + PAGE - 1);
     let here = page(wait as *const () as usize).max(start);
     // This function may cross into the next page.
     let behind = (page(wait as *const () as usize + LENGTH) + PAGE).min(end);

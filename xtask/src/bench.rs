@@ -2,6 +2,8 @@
 //! kernel can do it for. All are measured in turns in one run, in a private network and mount namespace, from spawn to
 //! reaped. Times differ from machine to machine: only ratios are held to a limit.
 
+mod memory;
+
 use crate::arch::Arch;
 use crate::step::{done, spinner};
 use crate::{dist, host, rootfs, setup};
@@ -64,7 +66,7 @@ const TRIES: usize = 3;
 const WARM_UPS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Set inside the private namespaces.
+/// Set inside the private namespaces, to the process outside.
 const INSIDE: &str = "XTASK_BENCH_INSIDE";
 
 /// The private namespaces as every tool wants them: lo is up, cgroup v2 is at /sys/fs/cgroup, and /run, where state is
@@ -91,7 +93,7 @@ pub fn bench(options: &Bench) -> Result<ExitCode> {
         return host::become_root(&options.args());
     }
     let mut stage = stage();
-    stage.arg(env::current_exe()?).args(options.args()).env(INSIDE, "1");
+    stage.arg(env::current_exe()?).args(options.args()).env(INSIDE, std::process::id().to_string());
     let status = stage.status().context("cannot run unshare")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
@@ -100,7 +102,9 @@ pub fn bench(options: &Bench) -> Result<ExitCode> {
 pub fn stage() -> Command {
     let mut stage = Command::new("unshare");
     // A cgroup namespace, since a mount outside of one would change the options of the machine's own.
-    stage.args(["--net", "--cgroup", "--mount", "--propagation=private", "sh", "-c", STAGE, "sh"]);
+    stage.args(["--net", "--cgroup", "--mount", "--propagation=private"]);
+    // Processes of its own as well, which are counted.
+    stage.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", STAGE, "sh"]);
     stage
 }
 
@@ -162,7 +166,13 @@ fn measure_all(options: &Bench) -> Result<ExitCode> {
         bar.finish_and_clear();
         done("measuring", start);
         let calls = if options.check { Vec::new() } else { calls(&scratch)? };
-        let tables = [table("back to back", &close), table("one start each 50 ms", &spaced), calls_table(&calls)];
+        let held = if attempt == 1 { memory::held(&scratch, options.check)? } else { Vec::new() };
+        let tables = [
+            table("back to back", &close),
+            table("one start each 50 ms", &spaced),
+            calls_table(&calls),
+            memory::table(&held),
+        ];
         let report = match options.format {
             Format::Text => tables.join("\n"),
             Format::Json => {
@@ -171,13 +181,17 @@ fn measure_all(options: &Bench) -> Result<ExitCode> {
                     .map(|(name, [getpid, personality])| json!({ "name": name, "getpid_ns": getpid, "personality_ns": personality }))
                     .collect();
                 let (close, spaced) = (as_json(&close), as_json(&spaced));
-                format!("{:#}", json!({ "back_to_back": close, "each_50_ms": spaced, "calls": calls }))
+                let held = memory::as_json(&held);
+                format!("{:#}", json!({ "back_to_back": close, "each_50_ms": spaced, "calls": calls, "memory": held }))
             }
         };
         // Not println!, whose panic at a closed pipe would leave the cgroup behind.
         writeln!(std::io::stdout(), "{report}")?;
         if !options.check {
             break;
+        }
+        if attempt == 1 && !memory::within_limits(&held) {
+            return Ok(ExitCode::FAILURE);
         }
         if within_limits(&close) {
             break;
@@ -405,7 +419,8 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Result<Self> {
-        let name = format!("kontena-bench-{}", std::process::id());
+        // By the number of the one outside, which nobody else has.
+        let name = format!("kontena-bench-{}", env::var(INSIDE)?);
         let scratch = Self { dir: env::temp_dir().join(&name), cgroup: Path::new("/sys/fs/cgroup").join(&name) };
         fs::create_dir(&scratch.dir).with_context(|| scratch.dir.display().to_string())?;
         fs::create_dir(&scratch.cgroup).with_context(|| scratch.cgroup.display().to_string())?;

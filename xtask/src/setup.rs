@@ -54,7 +54,11 @@ pub const BENCH: &[Need] =
     &[Package { name: "util-linux", proof: "unshare" }, Package { name: "iproute2", proof: "ip" }];
 
 /// Other container tools, which the benchmark compares with.
-pub const RIVALS: &[Need] = &[Package { name: "bubblewrap", proof: "bwrap" }, Package { name: "crun", proof: "crun" }];
+pub const RIVALS: &[Need] = &[
+    Package { name: "bubblewrap", proof: "bwrap" },
+    Package { name: "crun", proof: "crun" },
+    Package { name: "tini", proof: "tini" },
+];
 
 /// To try the completions in.
 pub const SHELLS: &[Need] = &[Package { name: "zsh", proof: "zsh" }, Package { name: "fish", proof: "fish" }];
