@@ -93,7 +93,7 @@ pub fn bench(options: &Bench) -> Result<ExitCode> {
         return host::become_root(&options.args());
     }
     let mut stage = stage();
-    stage.arg(env::current_exe()?).args(options.args()).env(INSIDE, std::process::id().to_string());
+    name_scratch(stage.arg(env::current_exe()?).args(options.args()));
     let status = stage.status().context("cannot run unshare")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
@@ -106,6 +106,11 @@ pub fn stage() -> Command {
     // Processes of its own as well, which are counted.
     stage.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", STAGE, "sh"]);
     stage
+}
+
+/// Gives what runs inside a name for its [`Scratch`] that nobody else has.
+pub fn name_scratch(stage: &mut Command) -> &mut Command {
+    stage.env(INSIDE, std::process::id().to_string())
 }
 
 impl Bench {
@@ -412,13 +417,15 @@ fn within_limits(all: &[Measured]) -> bool {
 }
 
 /// A directory and a cgroup for one benchmark, removed with it.
-struct Scratch {
-    dir: PathBuf,
+pub struct Scratch {
+    /// The directory.
+    pub dir: PathBuf,
     cgroup: PathBuf,
 }
 
 impl Scratch {
-    fn new() -> Result<Self> {
+    /// Makes both.
+    pub fn new() -> Result<Self> {
         // By the number of the one outside, which nobody else has.
         let name = format!("kontena-bench-{}", env::var(INSIDE)?);
         let scratch = Self { dir: env::temp_dir().join(&name), cgroup: Path::new("/sys/fs/cgroup").join(&name) };
@@ -427,7 +434,8 @@ impl Scratch {
         Ok(scratch)
     }
 
-    fn cgroup_name(&self) -> String {
+    /// The cgroup, as --cgroup-parent takes it.
+    pub fn cgroup_name(&self) -> String {
         self.cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }

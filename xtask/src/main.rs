@@ -20,6 +20,7 @@ mod setup;
 mod size;
 mod step;
 mod test;
+mod traffic;
 mod vm;
 
 use argh::{EarlyExit, FromArgs};
@@ -39,6 +40,7 @@ enum Task {
     Test(test::Test),
     Vm(vm::Vm),
     Bench(bench::Bench),
+    Traffic(traffic::Traffic),
     Look(Look),
     Rootfs(Rootfs),
     Dist(Dist),
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::test(&options),
         Task::Vm(options) => vm::vm(&options),
         Task::Bench(options) => bench::bench(&options),
+        Task::Traffic(options) => traffic::traffic(&options),
         Task::Look(Look {}) => look::look(),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
         Task::Dist(Dist { arch }) => arch::Arch::named(&arch).and_then(dist::dist),

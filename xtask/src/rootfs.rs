@@ -114,7 +114,10 @@ fn nginx(arch: &'static Arch) -> Result<PathBuf> {
     configure.arg(format!("--add-module={}", host::root().join("xtask/rootfs/hello").display()));
     // What it finds out by running small programs is the same on all: 64 bits, the low byte first, and musl.
     let native = musl::cc(Arch::native()?)?.join(" ");
-    step("configuring nginx", configure.arg("--crossbuild=Linux").env("CC", native).current_dir(&build))?;
+    step(
+        "configuring nginx",
+        configure.arg(format!("--crossbuild=Linux:5.15:{}", arch.name)).env("CC", native).current_dir(&build),
+    )?;
     let jobs = std::thread::available_parallelism()?;
     let compiler = format!("CC={}", musl::cc(arch)?.join(" "));
     step("building nginx", Command::new("make").arg(format!("-j{jobs}")).arg(compiler).current_dir(&build))?;

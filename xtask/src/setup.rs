@@ -53,6 +53,9 @@ pub const IMAGES: &[Need] =
 pub const BENCH: &[Need] =
     &[Package { name: "util-linux", proof: "unshare" }, Package { name: "iproute2", proof: "ip" }];
 
+/// What sends a load.
+pub const TRAFFIC: &[Need] = &[Package { name: "wrk", proof: "wrk" }, Package { name: "curl", proof: "curl" }];
+
 /// Other container tools, which the benchmark compares with.
 pub const RIVALS: &[Need] = &[
     Package { name: "bubblewrap", proof: "bwrap" },
