@@ -160,8 +160,17 @@ pub fn close_all_but(keep: &OwnedFd, given: &CStr, wanted: u32) -> Result<()> {
         if wanted < 3 || wanted >= keep {
             return Err(Errno::BADF);
         }
-        // SAFETY: in the process that becomes the payload. Whoever owned the number before needs it no more: see below.
-        check(unsafe { syscall!(DUP3, given.as_raw_fd(), wanted, 0) })?;
+        let same = given.as_raw_fd() as usize == wanted;
+        let result = if same {
+            // SAFETY: only clears the close-on-exec flag.
+            unsafe { syscall!(FCNTL, wanted, uapi::F_SETFD, 0) }
+        } else {
+            // SAFETY: in the process that becomes the payload. Whoever owned the number before needs it no more: see below.
+            unsafe { syscall!(DUP3, given.as_raw_fd(), wanted, 0) }
+        };
+        check(result)?;
+        // Its owner is the process from here on, whose exec leaves it open.
+        core::mem::forget(given);
         close_range(first, wanted - 1)?;
         first = wanted + 1;
     }
