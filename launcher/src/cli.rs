@@ -3,9 +3,10 @@
 //! argh does the parsing and the help; this file gives it what it does not know: `--option=value`, `-p8080:80`, bytes
 //! that are not UTF-8, and one line for each mistake. Must not act on anything.
 
-use crate::config::{self, Config, Format, Protocol, c_string};
+use crate::config::{self, Config, Format, c_string};
 use crate::deeds::Deed;
 use crate::error::{Error, Result};
+use crate::net::options::{self as network, Protocol};
 use crate::options::{Exec, Kontena, Prune, Run, Verb};
 use crate::time::Moment;
 use crate::volumes::{self, Volume};
@@ -358,10 +359,15 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         Some(hostname) => config::hostname(hostname)?,
         None => name.chars().take(64).collect(),
     };
-    let net = run.net.as_deref().map(config::net).transpose()?;
+    let net = run.net.as_deref().map(network::net).transpose()?;
+    let asked = network::Asked {
+        ip: run.ip.as_deref().map(|text| network::address("--ip", text, true)).transpose()?,
+        ip6: run.ip6.as_deref().map(|text| network::address("--ip6", text, false)).transpose()?,
+        hardware: run.mac_address.as_deref().map(network::hardware_address).transpose()?,
+    };
     let mut publish = Vec::new();
     for text in &run.publish {
-        publish.extend(config::publish(text)?);
+        publish.extend(network::publish(text)?);
     }
     let format = run.format.as_deref().map(config::format).transpose()?;
     if format.is_some() && !run.stats {
@@ -412,7 +418,7 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         rlimits: all(&run.ulimit, process::ulimit)?,
         oom_score_adj: run.oom_score_adj.as_deref().map(process::oom_score_adj).transpose()?,
         umask: run.umask.as_deref().map(process::umask).transpose()?.unwrap_or(0o022),
-        sysctls: all(&run.sysctl, |text| process::sysctl(text, net))?,
+        sysctls: all(&run.sysctl, |text| process::sysctl(text, net.as_ref()))?,
         limits: limits::parse(&run.limits())?,
         cgroup_mount: run.cgroup_mount.as_deref().map(config::cgroup_mount).transpose()?,
         stats: run.stats.then_some(format.unwrap_or(Format::Table)),
@@ -421,8 +427,9 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
         name,
         hostname: c_string(hostname)?,
         net,
+        asked,
         publish,
-        publish_via: run.publish_via.as_deref().map(config::publish_via).transpose()?,
+        publish_via: run.publish_via.as_deref().map(network::publish_via).transpose()?,
     })
 }
 

@@ -9,13 +9,11 @@ use crate::error::{Error, Result};
 use crate::life::Life;
 use crate::limits::Limit;
 use crate::names::Names;
+use crate::net::options::{Asked, Net, Publish, Via};
 use crate::userns::Userns;
 use crate::volumes::Volume;
 use kontena_init::plan::Rlimit;
 use std::ffi::CString;
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
 
 /// A container to run. What goes to the kernel as it is has its NUL already.
 pub struct Config {
@@ -65,6 +63,8 @@ pub struct Config {
     pub names: Names,
     /// `--net`, where it is given.
     pub net: Option<Net>,
+    /// `--ip`, `--ip6`, `--mac-address`.
+    pub asked: Asked,
     /// `-p`.
     pub publish: Vec<Publish>,
     /// `--publish-via`, where it is given.
@@ -88,60 +88,6 @@ pub enum Format {
     Table,
     /// For programs.
     Json,
-}
-
-/// The container's network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Net {
-    /// Its own network namespace, linked to the bridge.
-    Bridge,
-    /// Its own network namespace, with loopback alone.
-    None,
-    /// The host's.
-    Host,
-}
-
-/// A published port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Publish {
-    /// The host's address; 0.0.0.0 for all of them.
-    pub address: Ipv4Addr,
-    /// On the host.
-    pub host_port: u16,
-    /// In the container.
-    pub container_port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-}
-
-/// How what comes to a published port gets to the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
-    /// The kernel sends it there, as nf_tables says.
-    Nft,
-    /// Through the launcher.
-    Relay,
-}
-
-/// As it stands in messages.
-impl fmt::Display for Publish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        write!(f, "publish {}:{}/{protocol}", self.address, self.host_port)
-    }
-}
-
-/// A transport protocol, by its number in IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Protocol {
-    /// RFC 9293.
-    Tcp = 6,
-    /// RFC 768.
-    Udp = 17,
 }
 
 /// An option whose `text` makes no sense.
@@ -179,25 +125,6 @@ pub fn hostname(text: &str) -> Result<String> {
     Err(wrong("--hostname", text, "not a host name: give 1 to 64 printable characters"))
 }
 
-/// `bridge`, `none` or `host`.
-pub fn net(text: &str) -> Result<Net> {
-    match text {
-        "bridge" => Ok(Net::Bridge),
-        "none" => Ok(Net::None),
-        "host" => Ok(Net::Host),
-        _ => Err(wrong("--net", text, "not a network: give bridge, none or host")),
-    }
-}
-
-/// `nft` or `relay`.
-pub fn publish_via(text: &str) -> Result<Via> {
-    match text {
-        "nft" => Ok(Via::Nft),
-        "relay" => Ok(Via::Relay),
-        _ => Err(wrong("--publish-via", text, "not a way: give nft or relay")),
-    }
-}
-
 /// `table` or `json`.
 pub fn format(text: &str) -> Result<Format> {
     match text {
@@ -205,45 +132,6 @@ pub fn format(text: &str) -> Result<Format> {
         "json" => Ok(Format::Json),
         _ => Err(wrong("--format", text, "not a format: give table or json")),
     }
-}
-
-/// `[IP:]HOST:CONTAINER[/tcp|udp]`, each a port or a range of as many, as 8000-8009.
-pub fn publish(text: &str) -> Result<Vec<Publish>> {
-    let wrong = |hint| wrong("--publish", text, hint);
-    let (address, protocol) = match text.split_once('/') {
-        None => (text, Protocol::Tcp),
-        Some((address, "tcp")) => (address, Protocol::Tcp),
-        Some((address, "udp")) => (address, Protocol::Udp),
-        Some(_) => return Err(wrong("not a protocol: give /tcp or /udp")),
-    };
-    let parts: Vec<&str> = address.split(':').collect();
-    let (address, host, container) = match parts[..] {
-        [host, container] => ("0.0.0.0", host, container),
-        [address, host, container] => (address, host, container),
-        _ => return Err(wrong("give [IP:]HOST:CONTAINER, for example -p 8080:80 or -p 127.0.0.1:8080:80")),
-    };
-    let address =
-        address.parse().map_err(|_| wrong("not an IPv4 address: give [IP:]HOST:CONTAINER, as 127.0.0.1:8080:80"))?;
-    let (Some(host), Some(container)) = (ports(host), ports(container)) else {
-        return Err(wrong("not a port: give numbers from 1 to 65535, or ranges of them, as 8000-8009:80-89"));
-    };
-    if host.len() != container.len() {
-        return Err(wrong("the two ranges are not of the same length"));
-    }
-    let publish = |(host_port, container_port)| Publish { address, host_port, container_port, protocol };
-    Ok(host.zip(container).map(publish).collect())
-}
-
-/// A port, or the first and the last of a range.
-fn ports(text: &str) -> Option<RangeInclusive<u16>> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (port(first)?, port(last)?);
-    (first <= last).then_some(first..=last)
-}
-
-/// 1 to 65535.
-pub fn port(text: &str) -> Option<u16> {
-    number(text)?.try_into().ok().filter(|port| *port != 0)
 }
 
 /// Digits and nothing else: str::parse would take a sign too.

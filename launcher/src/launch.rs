@@ -7,23 +7,24 @@
 use crate::attach::Attached;
 use crate::background::{self, Side};
 use crate::cgroup::Hits;
-use crate::config::{Config, Net, Publish, Via};
+use crate::config::Config;
 use crate::ended::Ended;
 use crate::error::{Context, Error, Result};
 use crate::explain::explain;
 use crate::health::Checks;
 use crate::life::{Ready, Restart};
 use crate::log::Writer;
-use crate::net::{Relay, Sockets, Way};
+use crate::net::options::{Protocol, Publish, Via};
+use crate::net::{self, Network, Relay, Sockets, Way};
 use crate::output::{self, Output};
-use crate::plan::{self, Extras, Tree};
+use crate::plan::{self, Extras, Place, Tree};
 use crate::ready::{self, Readiness};
 use crate::start::{Started, inherited, seal_init, start};
 use crate::state::{Entry, Journal, Root};
 use crate::stats::{self, Stats};
 use crate::supervise::{Duties, News, Signals, Told, listen, pause, supervise};
 use crate::userns::{self, Maps};
-use crate::{cgroup, devices, join, names, net, root, sys, terminal};
+use crate::{cgroup, devices, join, names, root, sys, terminal};
 use kontena_init::plan::{PLAN_ARGUMENT, Plan, READY, Step, decode};
 use linux_raw_sys::general::*;
 use rustix::fd::OwnedFd;
@@ -78,17 +79,18 @@ fn run_container(
     let life = &config.life;
     // An ordinary user, or uid 0 without privileges, is root in a user namespace alone.
     let is_root = crate::is_privileged();
-    let net = choose_net(config, is_root)?;
+    let net = net::choose(config, is_root)?;
     sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
     let signals = Signals::block()?;
     plan::check(config)?;
     let rootfs = root::find(config)?;
     let leaf = cgroup::Leaf::find(config, is_root)?;
     let init = seal_init()?;
-    let reservations = net::reserve(&config.publish)?;
+    let reservations = net::reserve(state, &config.publish)?;
 
     let mut root = Root::open(state)?;
     root.starting()?;
+    let net = &Network::find(&net, config, &root)?;
     let mut journal = root.create(&config.name)?;
     let record = |what: &str| root.record_shared(&format!("cgroup {what}"));
     let (mut unmeasured, mut begun) = (Vec::new(), None);
@@ -116,11 +118,12 @@ fn run_container(
         Ok((directory, maps, cgroup))
     });
     let path = leaf.as_ref().map(|leaf| &*leaf.path);
-    let (mut table, mut swept) = (None, false);
+    let (mut tables, mut swept) = (None, false);
     let status = made.and_then(|(directory, maps, cgroup)| {
+        crate::print(2, &net::picked(&reservations, &config.publish));
         let (signals, init, root, reservations) = (&signals, &init, &root, &*reservations);
         let host = Host { config, net, signals, init, root, reservations, directory, maps, cgroup, path, size };
-        host.live(rootfs, &mut journal, duties, &mut table, &mut swept)
+        host.live(rootfs, &mut journal, duties, &mut tables, &mut swept)
     });
     if let (Some(format), Some(begun), Some(path)) = (config.stats, begun, path) {
         let elapsed = sys::monotonic_microseconds() - begun;
@@ -131,7 +134,7 @@ fn run_container(
         // It has never run: nothing of it stays.
         journal.forget();
     }
-    let released = journal.release(table);
+    let released = journal.release(tables);
     if let Some(leaf) = &leaf {
         leaf.return_launcher();
     }
@@ -164,28 +167,10 @@ fn record_life(config: &Config, journal: &mut Journal<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The network that the container gets: an ordinary user's has nothing but loopback, unless it is told otherwise.
-fn choose_net(config: &Config, is_root: bool) -> Result<Net> {
-    let net = config.net.unwrap_or(if is_root { Net::Bridge } else { Net::None });
-    if net == Net::Bridge && !is_root {
-        let hint = "linking it to the host takes root: give --net none or host, or run kontena with sudo";
-        return Err(Error::usage(format_args!("--net bridge"), hint));
-    }
-    if net == Net::Host && !config.publish.is_empty() {
-        let hint = "with --net host the container has the host's own ports: leave one of them out";
-        return Err(Error::usage(format_args!("--publish"), hint));
-    }
-    if net == Net::None && config.publish_via == Some(Via::Nft) {
-        let hint = "with --net none there is no link that the kernel could send it by: give --publish-via relay";
-        return Err(Error::usage(format_args!("--publish-via nft"), hint));
-    }
-    Ok(net)
-}
-
 /// What all lives of a container have in common.
 struct Host<'a> {
     config: &'a Config,
-    net: Net,
+    net: &'a Network<'a>,
     signals: &'a Signals,
     /// The init's program, which PID 1 and this process share.
     init: &'a OwnedFd,
@@ -209,14 +194,14 @@ impl Host<'_> {
         rootfs: (root::Root, u32),
         journal: &mut Journal<'_>,
         duties: &mut Duties,
-        table: &mut Option<net::Table>,
+        tables: &mut Option<net::Tables>,
         swept: &mut bool,
     ) -> Result<u8> {
         let (mut rootfs, mut restarts, mut delay, mut hits) = (Some(rootfs), 0, FIRST_DELAY, Hits::default());
         loop {
             let begun = sys::monotonic_microseconds();
             let rootfs = rootfs.take().map_or_else(|| root::find(self.config), Ok);
-            let ended = rootfs.and_then(|rootfs| self.live_once(rootfs, journal, duties, table, swept, &hits));
+            let ended = rootfs.and_then(|rootfs| self.live_once(rootfs, journal, duties, tables, swept, &hits));
             if ended.is_err() && duties.starter.is_some() {
                 return ended;
             }
@@ -232,7 +217,7 @@ impl Host<'_> {
             if sys::monotonic_microseconds() - begun >= GOOD_LIFE {
                 delay = FIRST_DELAY;
             }
-            journal.release_network(table.take())?;
+            journal.release_network(tables.take())?;
             restarts += 1;
             journal.set(Entry::Restarts(restarts))?;
             hits = self.path.map(Hits::read).unwrap_or_default();
@@ -260,32 +245,37 @@ impl Host<'_> {
         rootfs: (root::Root, u32),
         journal: &mut Journal<'_>,
         duties: &mut Duties,
-        table: &mut Option<net::Table>,
+        tables: &mut Option<net::Tables>,
         swept: &mut bool,
         hits: &Hits,
     ) -> Result<u8> {
         let config = self.config;
+        for net::Reservation { port, .. } in self.reservations {
+            journal.record(match self.net.way_of(config, port) {
+                Via::Nft => Entry::Publish(*port),
+                Via::Relay => Entry::Relay(*port),
+            })?;
+        }
+        self.net.lease(config, self.root, journal)?;
         let (mut container, plan) = self.clone(rootfs, duties)?;
         let plan_read: Plan<'_> =
             decode(&plan).ok_or_else(|| Error::usage(format_args!("read the container's plan"), ""))?;
         journal.set(Entry::Init(container.pid.as_raw_pid() as u32, sys::realtime_seconds()))?;
         let mut ready = vec![READY];
-        let mut address = Ipv4Addr::LOCALHOST;
-        for publish in &config.publish {
-            journal.record(if self.is_relayed() { Entry::Relay(*publish) } else { Entry::Publish(*publish) })?;
-        }
-        if self.net == Net::Bridge {
-            let ports = if self.is_relayed() { &[] } else { &*config.publish };
-            let connected = net::connect(ports, self.root, journal, container.pid, &container.pidfd)
-                .map_err(|error| self.first_cause(error, &container.status, &plan_read, hits))?;
-            ready.extend(names::hosts_line(config, connected.address).bytes());
-            (*table, address) = (connected.table, connected.address);
-        }
-        if self.is_relayed() && !config.publish.is_empty() {
-            duties.relay = Some(self.relay(address.into(), &container, &plan)?);
-        }
+        let connected = self
+            .net
+            .connect(config, self.root, journal, self.reservations, (container.pid, &container.pidfd))
+            .map_err(|error| self.first_cause(error, &container.status, &plan_read, hits))?;
+        ready.extend(names::hosts_lines(config, &connected.addresses).bytes());
+        *tables = connected.tables;
+        let address = match self.net {
+            Network::Bridge(..) => connected.addresses.first().copied(),
+            _ => None,
+        };
+        let address = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        duties.relay = self.relay(address, &container, &plan)?;
         if let (Some(Ready::Port), Some(_)) = (config.life.wait_ready, &duties.starter) {
-            let port = config.publish.iter().find(|port| port.protocol == crate::config::Protocol::Tcp);
+            let port = config.publish.iter().find(|port| port.protocol == Protocol::Tcp);
             let to = |port: &Publish| (address, port.container_port).into();
             duties.readiness = port.map(|port| Readiness::port(to(port)));
         }
@@ -312,14 +302,14 @@ impl Host<'_> {
         }
     }
 
-    /// Whether the ports are published by the relay: where they are to be, or the host has no other way to the container.
-    fn is_relayed(&self) -> bool {
-        self.net != Net::Bridge || self.config.publish_via == Some(Via::Relay)
-    }
-
-    /// The relay to a container that has this address.
-    fn relay(&self, address: IpAddr, container: &Started, plan: &[u8]) -> Result<Relay> {
-        let way = if self.net == Net::Bridge {
+    /// The relay to a container that has this address, where it has something to do.
+    fn relay(&self, address: IpAddr, container: &Started, plan: &[u8]) -> Result<Option<Relay>> {
+        let is_relayed = |reserved: &&net::Reservation| self.net.is_relayed(self.config, &reserved.port);
+        let relayed: Vec<_> = self.reservations.iter().filter(is_relayed).collect();
+        if relayed.is_empty() {
+            return Ok(None);
+        }
+        let way = if matches!(self.net, Network::Bridge(..)) {
             Way::Host
         } else {
             let pid = container.pid.as_raw_pid() as u32;
@@ -327,10 +317,10 @@ impl Host<'_> {
             Way::Inside(Sockets::start(&container, self.init, plan)?)
         };
         let mut relay = Relay::new(way)?;
-        for (publish, reservation) in self.config.publish.iter().zip(self.reservations) {
-            relay.add(reservation.socket()?, publish.protocol, (address, publish.container_port).into())?;
+        for reserved in relayed {
+            relay.add(reserved.socket()?, reserved.port.protocol, (address, reserved.port.container_port).into())?;
         }
-        Ok(relay)
+        Ok(Some(relay))
     }
 
     /// The network could not be set up: because init had failed before, which it reports, or was killed, or for `error`.
@@ -356,9 +346,9 @@ impl Host<'_> {
     fn clone(&self, (rootfs, owner): (root::Root, u32), duties: &mut Duties) -> Result<(Started, Vec<u8>)> {
         let (config, maps) = (self.config, self.maps.as_ref());
         let (mut trees, mut fds) = (Vec::new(), Vec::new());
-        let mut inherit = |volume: Option<usize>, tree: OwnedFd, idmap| -> Result<()> {
-            trees.push(Tree { volume, fd: inherited(&tree)? });
-            fds.push((volume, tree, idmap));
+        let mut inherit = |place, tree: OwnedFd, idmap| -> Result<()> {
+            trees.push(Tree { place, fd: inherited(&tree)? });
+            fds.push((place, tree, idmap));
             Ok(())
         };
         let copy = |path: &CStr| {
@@ -368,8 +358,8 @@ impl Host<'_> {
         // A root whose files are the container's already is shown as it is.
         let idmap = maps.is_some_and(|maps| !maps.has_owner(owner));
         match rootfs {
-            root::Root::Image(mounted) => inherit(None, mounted, idmap)?,
-            root::Root::Directory if idmap => inherit(None, copy(&config.rootfs)?, true)?,
+            root::Root::Image(mounted) => inherit(Place::Root, mounted, idmap)?,
+            root::Root::Directory if idmap => inherit(Place::Root, copy(&config.rootfs)?, true)?,
             root::Root::Directory => {}
         }
         for (index, volume) in config.volumes.iter().enumerate().filter(|(_, volume)| volume.idmap) {
@@ -377,7 +367,12 @@ impl Host<'_> {
                 let hint = "idmap is for root and a user namespace: give --userns auto, or leave it out";
                 return Err(Error::usage(format_args!("--volume …:{}:idmap", volume.target.to_string_lossy()), hint));
             }
-            inherit(Some(index), copy(volume.source.as_deref().unwrap_or_default())?, true)?;
+            inherit(Place::Volume(index), copy(volume.source.as_deref().unwrap_or_default())?, true)?;
+        }
+        if maps.is_some()
+            && let Some(sysfs) = self.net.sysfs()?
+        {
+            inherit(Place::Sys, sysfs, false)?;
         }
         let (extras, _notify) = self.extras(duties)?;
         let (net, mask) = (self.net, self.signals.original_mask());
@@ -387,17 +382,17 @@ impl Host<'_> {
             decode(&plan).ok_or_else(|| Error::usage(format_args!("read the container's plan"), ""))?;
 
         let flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP;
-        let flags = flags | if net == Net::Host { 0 } else { CLONE_NEWNET };
+        let flags = flags | if net.is_own() { CLONE_NEWNET } else { 0 };
         let flags = flags | maps.map_or(0, |_| CLONE_NEWUSER);
         if let Some(output) = duties.output.as_mut().filter(|_| !config.life.tty) {
             output.open_pipes(config.life.interactive)?;
         }
         let (way_in, process) = ((PLAN_ARGUMENT, &*plan), &plan_read.process);
-        let started = start(self.init, way_in, process, flags, self.cgroup.as_ref(), maps.is_some());
+        let started = net.inside(|| start(self.init, way_in, process, flags, self.cgroup.as_ref(), maps.is_some()));
         if duties.output.is_some() {
             output::leave_stdio()?;
         }
-        let container = started?.map_err(|errno| {
+        let container = started??.map_err(|errno| {
             let hint = match errno {
                 Errno::PERM | Errno::NOSPC | Errno::INVAL if maps.is_some() => &*userns::why_refused(errno),
                 Errno::PERM => "kontena needs CAP_SYS_ADMIN: run it as root of the host, or of a container that may",
@@ -411,8 +406,11 @@ impl Host<'_> {
         if let Some(maps) = maps {
             maps.own_pipes();
             maps.write(container.pid)?;
-            for (volume, tree, _) in fds.iter().filter(|(_, _, idmap)| *idmap) {
-                let source = volume.and_then(|index| config.volumes[index].source.as_deref());
+            for (place, tree, _) in fds.iter().filter(|(_, _, idmap)| *idmap) {
+                let source = match place {
+                    Place::Volume(index) => config.volumes[*index].source.as_deref(),
+                    _ => None,
+                };
                 userns::show_to(container.pid, tree, &source.unwrap_or(&config.rootfs).to_string_lossy())?;
             }
             let _ = send(&container.status, &[READY], SendFlags::NOSIGNAL);

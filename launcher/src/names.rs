@@ -2,34 +2,36 @@
 //!
 //! Must not change the host's, nor know how the container gets them.
 
-use crate::config::{Config, Net, wrong};
+use crate::config::{Config, wrong};
 use crate::error::Result;
 use crate::file::{self, CWD};
-use crate::net;
+use crate::net::Network;
 use std::ffi::{CStr, CString};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 const HOSTS: &str = "/etc/hosts";
 /// Where systemd-resolved keeps the servers that it asks itself, while it stands at 127.0.0.53 in the first.
 const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
 /// Path and content, /etc/hosts first. Without a network there is nobody to ask.
-pub fn files(config: &Config, net: Net) -> Vec<(&'static CStr, CString)> {
+pub fn files(config: &Config, net: &Network<'_>) -> Vec<(&'static CStr, CString)> {
     let hostname = config.hostname.to_string_lossy();
     let mut hosts = match net {
-        Net::Host => file::read_text(CWD, HOSTS),
-        Net::None => format!("{LOCALHOST}127.0.0.1\t{hostname}\n"),
-        Net::Bridge => LOCALHOST.into(),
+        Network::Host => file::read_text(CWD, HOSTS),
+        Network::Bridge(_) | Network::Macvlan(..) => LOCALHOST.into(),
+        Network::Joined(_, addresses, _) if !addresses.is_empty() => {
+            LOCALHOST.to_owned() + &hosts_lines(config, addresses)
+        }
+        Network::None | Network::Joined(..) => format!("{LOCALHOST}127.0.0.1\t{hostname}\n"),
     };
-    let gateway = if net == Net::Bridge { net::GATEWAY } else { Ipv4Addr::LOCALHOST };
-    let gateway = gateway.to_string();
+    let gateway = net.gateway().to_string();
     for (name, address) in &config.names.hosts {
         hosts += &format!("{}\t{name}\n", address.as_ref().unwrap_or(&gateway));
     }
     let content = |text: String| CString::new(text).unwrap_or_default();
     let mut files = vec![(c"/etc/hosts", content(hosts)), (c"/etc/hostname", content(format!("{hostname}\n")))];
     let names = &config.names;
-    if net != Net::None || !names.servers.is_empty() {
+    if !matches!(net, Network::None) || !names.servers.is_empty() {
         let inherited =
             if names.servers.is_empty() || names.search.is_empty() { resolv_conf(net) } else { String::new() };
         let keeps = |line: &&str| {
@@ -97,17 +99,18 @@ pub fn parse(servers: &[String], search: &[String], hosts: &[String]) -> Result<
 
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
-/// The line of /etc/hosts for a container's own address.
-pub fn hosts_line(config: &Config, address: Ipv4Addr) -> String {
-    format!("{address}\t{}\n", config.hostname.to_string_lossy())
+/// The lines of /etc/hosts for a container's own addresses.
+pub fn hosts_lines(config: &Config, addresses: &[IpAddr]) -> String {
+    let hostname = config.hostname.to_string_lossy();
+    addresses.iter().map(|address| format!("{address}\t{hostname}\n")).collect()
 }
 
 /// The host's, without the servers that are the host's loopback, which in a container is another.
-fn resolv_conf(net: Net) -> String {
+fn resolv_conf(net: &Network<'_>) -> String {
     let mut servers = String::new();
     for path in RESOLV_CONF {
         let text = file::read_text(CWD, path);
-        if net == Net::Host {
+        if matches!(net, Network::Host) {
             return text;
         }
         let server = |line: &str| -> Option<IpAddr> { line.trim().strip_prefix("nameserver")?.trim().parse().ok() };

@@ -154,9 +154,18 @@ pub struct Run {
     /// host name in it (its name)
     #[argh(option, arg_name = "name")]
     pub hostname: Option<String>,
-    /// network: bridge, none or host (bridge; none for who is not root)
+    /// network: bridge[=NAME,subnet=…], none, host, container:NAME, ns:PATH or macvlan=LINK (bridge; none for who is not root)
     #[argh(option, arg_name = "mode")]
     pub net: Option<String>,
+    /// its IPv4 address; with macvlan ADDRESS/PREFIX, which no DHCP server is asked for
+    #[argh(option, arg_name = "address")]
+    pub ip: Option<String>,
+    /// the same of IPv6
+    #[argh(option, arg_name = "address")]
+    pub ip6: Option<String>,
+    /// the hardware address of its link
+    #[argh(option, arg_name = "address")]
+    pub mac_address: Option<String>,
     /// server that names are asked of, instead of the host's
     #[argh(option, arg_name = "address")]
     pub dns: Vec<String>,
@@ -166,7 +175,7 @@ pub struct Run {
     /// add a line to /etc/hosts: NAME:ADDRESS, or NAME:host-gateway
     #[argh(option, arg_name = "host")]
     pub add_host: Vec<String>,
-    /// publish a port, or a range of them: [IP:]HOST:CONTAINER[/tcp|udp]
+    /// publish a port, or a range of them: [IP:][HOST:]CONTAINER[/tcp|udp]; without HOST, any free one
     #[argh(option, short = 'p', arg_name = "ports")]
     pub publish: Vec<String>,
     /// how they are published: by nft, in the kernel, or by relay, through kontena (nft, where it can)

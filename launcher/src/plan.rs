@@ -2,8 +2,9 @@
 //!
 //! The defaults are podman's. Runs before the clone; must not open anything of the rootfs, which init resolves.
 
-use crate::config::{Config, Net, c_string};
+use crate::config::{Config, c_string};
 use crate::error::{Context, Error, Result};
+use crate::net::Network;
 use crate::userns::Maps;
 use crate::{file, names, ready, start};
 use kontena_init::plan::{Device, File, List, Mount, Plan, Process, mount_kind, overlay};
@@ -77,10 +78,21 @@ const PTS: usize = 1;
 const SHM: usize = 2;
 const SYS: usize = 4;
 
-/// Mounts that init inherits: of the root or, by its index, of a volume.
+/// Which of the container's mounts is one that init inherits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Its root.
+    Root,
+    /// A volume, by its index.
+    Volume(usize),
+    /// /sys.
+    Sys,
+}
+
+/// A mount that init inherits.
 pub struct Tree {
-    /// `None` for the root.
-    pub volume: Option<usize>,
+    /// Which it is.
+    pub place: Place,
     /// The fd's number, as init has it.
     pub fd: CString,
 }
@@ -104,7 +116,7 @@ pub struct Extras {
 /// Writes the Plan down.
 pub fn encode(
     config: &Config,
-    net: Net,
+    net: &Network<'_>,
     trees: &[Tree],
     maps: Option<&Maps>,
     signal_mask: u64,
@@ -112,8 +124,8 @@ pub fn encode(
 ) -> Result<Vec<u8>> {
     // What follows the last slash makes init follow a symbolic link there, as stat(2) did.
     let root = c_string([config.rootfs.to_bytes(), b"/."].concat())?;
-    let tree = |volume| trees.iter().find(|tree| tree.volume == volume).map(|tree| &*tree.fd);
-    let or_tree = |mount, volume| match tree(volume) {
+    let tree = |place| trees.iter().find(|tree| tree.place == place).map(|tree| &*tree.fd);
+    let or_tree = |mount, place| match tree(place) {
         Some(fd) => Mount { kind: mount_kind::TREE, source: fd, ..mount },
         None => mount,
     };
@@ -125,10 +137,11 @@ pub fn encode(
     let shm_size = c_string(format!("size={}", config.shm_size))?;
     let shm_options = [c"mode=1777", &shm_size];
     mounts[SHM].options = List::Items(&shm_options);
-    if maps.is_some() && net == Net::Host {
+    if maps.is_some() && matches!(net, Network::Host) {
         // A new sysfs takes the privileges over the network that it shows.
         mounts[SYS] = Mount { masked: mounts[SYS].masked, ..bind(c"/sys", c"/sys", mounts[SYS].attributes) };
     }
+    mounts[SYS] = or_tree(mounts[SYS], Place::Sys);
 
     let options: Vec<_> = config.volumes.iter().map(|volume| borrow(&volume.options)).collect();
     let volumes = config.volumes.iter().zip(&options).enumerate().map(|(index, (volume, options))| {
@@ -137,7 +150,7 @@ pub fn encode(
             Some(source) => {
                 let mount =
                     Mount { propagation: volume.propagation.into(), ..bind(source, &volume.target, attributes) };
-                or_tree(mount, Some(index))
+                or_tree(mount, Place::Volume(index))
             }
             None => Mount { attributes, options: List::Items(options), ..filesystem(c"tmpfs", &volume.target, &[]) },
         }
@@ -168,7 +181,7 @@ pub fn encode(
         settings.push(c_string(format!("self/oom_score_adj={score}"))?);
     }
     let is_given = config.sysctls.iter().any(|sysctl| sysctl.contains("ping_group_range"));
-    if net != Net::Host && !is_given && maps.is_none_or(|maps| maps.has_gid(0)) {
+    if net.is_own() && !is_given && maps.is_none_or(|maps| maps.has_gid(0)) {
         settings.push(PING.into());
     }
     let names = names::files(config, net);
@@ -180,7 +193,7 @@ pub fn encode(
     let permitted = || rustix::thread::capabilities(None).map(|sets| sets.permitted.bits()).unwrap_or(0);
     let permitted = if maps.is_some() { u64::MAX } else { permitted() };
     let plan = Plan {
-        root: or_tree(bind(&root, c"/", 0), None),
+        root: or_tree(bind(&root, c"/", 0), Place::Root),
         layer: match &config.overlay {
             Some(Some(directory)) => bind(directory, c"/", 0),
             _ => Mount { attributes: 0, ..filesystem(c"tmpfs", c"/", &[c"mode=755"]) },
@@ -189,7 +202,7 @@ pub fn encode(
         root_readonly: config.read_only.into(),
         propagation: if follows { MS_SLAVE } else { MS_PRIVATE }.into(),
         userns: maps.is_some().into(),
-        loopback: (net == Net::None).into(),
+        loopback: matches!(net, Network::None).into(),
         hostname: &config.hostname,
         mounts: List::Items(&mounts),
         proc: List::Items(&PROC),

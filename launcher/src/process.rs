@@ -3,9 +3,10 @@
 //! Every function takes the text of one option and gives a value or one clear line. Must not touch the system, but for
 //! the files that `--env-file` names.
 
-use crate::config::{Net, env, number, wrong};
+use crate::config::{env, number, wrong};
 use crate::error::{Context, Result};
 use crate::file::{self, CWD};
+use crate::net::options::Net;
 use kontena_init::plan::Rlimit;
 use std::ffi::CString;
 
@@ -63,7 +64,7 @@ pub fn umask(text: &str) -> Result<u32> {
 }
 
 /// `KEY=VALUE` of a sysctl that the container has for itself.
-pub fn sysctl(text: &str, net: Option<Net>) -> Result<String> {
+pub fn sysctl(text: &str, net: Option<&Net>) -> Result<String> {
     const OWN: [&str; 8] = [
         "kernel.msg",
         "kernel.sem",
@@ -83,8 +84,8 @@ pub fn sysctl(text: &str, net: Option<Net>) -> Result<String> {
              kernel.domainname, fs.mqueue.*",
         ));
     }
-    if key.starts_with("net") && net == Some(Net::Host) {
-        return Err(wrong("with --net host it would change the host's: leave one of them out"));
+    if key.starts_with("net") && net.is_some_and(|net| !net.is_own()) {
+        return Err(wrong("the network is not the container's own: leave it out, or give another --net"));
     }
     Ok(text.into())
 }

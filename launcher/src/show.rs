@@ -3,7 +3,7 @@
 //! Must not change anything.
 
 use crate::cgroup;
-use crate::config::{Format, Protocol};
+use crate::config::Format;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::json::Json;
@@ -161,17 +161,14 @@ fn health(seen: &Seen) -> Option<bool> {
 }
 
 fn addresses(seen: &Seen) -> impl Iterator<Item = String> {
-    seen.entries()
-        .iter()
-        .filter_map(|entry| if let Entry::Address(address) = entry { Some(address.to_string()) } else { None })
+    seen.addresses().into_iter().map(|address| address.to_string())
 }
 
-/// `0.0.0.0:8080->80/tcp`, as docker has them.
+/// `*:8080->80/tcp`, `127.0.0.1:8080->80/tcp`.
 fn ports(seen: &Seen) -> Vec<String> {
     let port = |entry: &Entry| {
         let (Entry::Publish(port) | Entry::Relay(port)) = entry else { return None };
-        let protocol = if port.protocol == Protocol::Tcp { "tcp" } else { "udp" };
-        Some(format!("{}:{}->{}/{protocol}", port.address, port.host_port, port.container_port))
+        Some(format!("{}->{}/{}", port.at(port.host_port), port.container_port, port.protocol))
     };
     seen.entries().iter().filter_map(port).collect()
 }

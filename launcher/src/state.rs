@@ -14,9 +14,9 @@
 //!
 //! Must not know what the things are for: each is undone by the file that takes it.
 
-use crate::config::{Protocol, Publish, port};
 use crate::ended::Ended;
 use crate::error::{Context, Error, Result};
+use crate::net::options::{Protocol, Publish, port};
 use crate::sys::{self, Lock};
 use crate::{cgroup, file, net};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,7 +26,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::cell::Cell;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// What can be done about a state that cannot be written.
 const HINT: &str = "the state cannot be written: make room, or give --root DIR";
@@ -34,6 +34,8 @@ const HOST: &str = ".host";
 const LEASES: &str = ".leases";
 const JOURNAL: &str = "journal";
 const STOP: &str = "stop";
+/// Stands for all addresses of the host in a journal.
+const ALL: &str = "*";
 
 /// The state of all containers.
 pub struct Root {
@@ -56,11 +58,11 @@ pub struct Journal<'a> {
 pub enum Entry {
     /// The leaf cgroup, by its path.
     Cgroup(String),
-    /// An address of the bridge's subnet.
-    Address(Ipv4Addr),
+    /// An address of the container's, or one that it has tried to get before.
+    Address(IpAddr),
     /// A block of subordinate ids, by the first uid.
     Ids(u32),
-    /// An element of the nftables map.
+    /// An element of the nftables maps.
     Publish(Publish),
     /// A published port that the launcher itself passes on: it is free when that is gone.
     Relay(Publish),
@@ -305,13 +307,19 @@ impl Root {
 
     /// Writes down something that all containers share, `line` in the words of the one who undoes it.
     pub fn record_shared(&self, line: &str) -> Result<()> {
-        if whole_lines(&file::read_text(self, HOST)).contains(&line) {
+        if self.shared("").iter().any(|recorded| recorded == line) {
             return Ok(());
         }
         self.made_shared.set(true);
         file::open(self, HOST, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
             .and_then(|file| file::write_open(&file, &format!("{line}\n")))
             .context(format_args!("write {}/{HOST}", self.path), HINT)
+    }
+
+    /// The rest of the lines that begin with `prefix`, of what all containers share.
+    pub fn shared(&self, prefix: &str) -> Vec<String> {
+        let text = file::read_text(self, HOST);
+        whole_lines(&text).iter().filter_map(|line| line.strip_prefix(prefix)).map(String::from).collect()
     }
 
     /// Whether this launcher was the one to make something shared.
@@ -378,6 +386,16 @@ impl<'a> Journal<'a> {
         &self.name
     }
 
+    /// Whether this is written down for it.
+    pub fn has(&self, entry: &Entry) -> bool {
+        self.entries.contains(entry)
+    }
+
+    /// Whose lease it is.
+    pub fn holder(&self, entry: &Entry) -> Option<String> {
+        holder(self.root, entry)
+    }
+
     /// Gives back what turned out not to be free.
     pub fn end_lease(&self, entry: &Entry) {
         end_lease(self.root, &self.name, entry);
@@ -393,24 +411,18 @@ impl<'a> Journal<'a> {
         self.root.directory(&self.name)
     }
 
-    /// Gives back what the container has of the network, for it to be started again; what is in the nftables table by
-    /// `table`, where the container has it open.
-    pub fn release_network(&mut self, table: Option<net::Table>) -> Result<()> {
-        self.give_network_back(table)?;
+    /// Gives back what the container has of the network, for it to be started again; what is in the nftables tables by
+    /// `tables`, where the container has them open.
+    pub fn release_network(&mut self, tables: Option<net::Tables>) -> Result<()> {
+        self.give_network_back(tables)?;
         self.rewrite()
     }
 
-    fn give_network_back(&mut self, table: Option<net::Table>) -> Result<()> {
-        let (mut ports, mut last_address) = (Vec::new(), None);
-        for entry in &self.entries {
-            match entry {
-                Entry::Publish(publish) => ports.push(*publish),
-                Entry::Address(address) => last_address = Some(*address),
-                _ => {}
-            }
-        }
+    fn give_network_back(&mut self, tables: Option<net::Tables>) -> Result<()> {
+        let port = |entry: &Entry| if let Entry::Publish(publish) = entry { Some(*publish) } else { None };
+        let ports: Vec<_> = self.entries.iter().filter_map(port).collect();
         // What cannot be given back does not keep the rest from it; then the journal stays, for the next one to try.
-        net::unpublish(&ports, last_address, table)?;
+        net::unpublish(&ports, &addresses(&self.entries), tables)?;
         for entry in self
             .entries
             .extract_if(.., |entry| matches!(entry, Entry::Address(_) | Entry::Publish(_) | Entry::Relay(_)))
@@ -422,8 +434,8 @@ impl<'a> Journal<'a> {
     }
 
     /// Gives everything back, the last thing taken first, and the name at the very end, unless the container is kept.
-    pub fn release(mut self, table: Option<net::Table>) -> Result<()> {
-        let mut released = self.give_network_back(table);
+    pub fn release(mut self, tables: Option<net::Tables>) -> Result<()> {
+        let mut released = self.give_network_back(tables);
         for entry in self.entries.iter().rev() {
             match entry {
                 Entry::Cgroup(path) => released = cgroup::remove(path).and(released),
@@ -497,11 +509,26 @@ impl<'a> Journal<'a> {
 
 /// Gives back what is another's by now, or was not free, only where it is still this container's.
 fn end_lease(root: &Root, name: &str, entry: &Entry) {
-    let (link, mut owner) = (lease(entry), [0; 256]);
-    let length = readlinkat_raw(root, link.as_str(), &mut owner).unwrap_or(0);
-    if owner[..length] == *name.as_bytes() {
-        root.remove(&link, AtFlags::empty());
+    if holder(root, entry).is_some_and(|holder| holder == name) {
+        root.remove(&lease(entry), AtFlags::empty());
     }
+}
+
+fn holder(root: &Root, entry: &Entry) -> Option<String> {
+    let mut owner = [0; 256];
+    let length = readlinkat_raw(root, lease(entry).as_str(), &mut owner).ok()?;
+    String::from_utf8(owner[..length].to_vec()).ok()
+}
+
+/// A container's addresses: of each family, the last one that it has tried to get.
+fn addresses(entries: &[Entry]) -> Vec<IpAddr> {
+    let last = |is_ipv4| {
+        entries.iter().rev().find_map(|entry| match entry {
+            Entry::Address(address) if address.is_ipv4() == is_ipv4 => Some(*address),
+            _ => None,
+        })
+    };
+    [last(true), last(false)].into_iter().flatten().collect()
 }
 
 impl Seen {
@@ -530,6 +557,11 @@ impl Seen {
     /// Its leaf cgroup.
     pub fn cgroup(&self) -> Option<&str> {
         self.entries.iter().find_map(|entry| if let Entry::Cgroup(path) = entry { Some(&**path) } else { None })
+    }
+
+    /// Its addresses.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        addresses(&self.entries)
     }
 
     /// Everything in the journal.
@@ -588,12 +620,23 @@ fn take_life(journal: &OwnedFd) -> bool {
         && sys::lock(journal, Lock::End, false).is_ok()
 }
 
+/// The running container that has published a port which excludes `publish`. Makes nothing.
+pub fn publisher(root: &str, publish: &Publish) -> Option<String> {
+    let directory = file::open(file::CWD, root, OFlags::DIRECTORY).ok()?;
+    let root = Root { path: root.into(), directory, made_shared: Cell::new(false) };
+    let excludes =
+        |entry: &Entry| matches!(entry, Entry::Publish(other) | Entry::Relay(other) if other.excludes(publish));
+    let all = root.all().ok()?;
+    all.into_iter().find(|seen| seen.is_running && seen.entries.iter().any(excludes)).map(|seen| seen.name)
+}
+
 /// A container's journal, below the root.
 fn journal(name: &str) -> String {
     format!("{name}/{JOURNAL}")
 }
 
 fn port_to_line(Publish { protocol, address, host_port, container_port }: &Publish) -> String {
+    let address = address.map_or_else(|| ALL.into(), |address| address.to_string());
     format!("{} {address} {host_port} {container_port}", *protocol as u8)
 }
 
@@ -604,12 +647,12 @@ fn port_from_line(line: &str) -> Option<Publish> {
         "17" => Protocol::Udp,
         _ => return None,
     };
-    Some(Publish {
-        protocol,
-        address: fields.next()?.parse().ok()?,
-        host_port: port(fields.next()?)?,
-        container_port: port(fields.next()?)?,
-    })
+    let address = match fields.next()? {
+        ALL => None,
+        address => Some(address.parse().ok()?),
+    };
+    let (host_port, container_port) = (port(fields.next()?)?, port(fields.next()?)?);
+    Some(Publish { address, host_port, container_port, protocol })
 }
 
 /// The link that says whose an address or a block of ids is, below the root.

@@ -46,15 +46,29 @@ impl<'a> Container<'a> {
         Place::network_of(self.init())
     }
 
-    /// Its address on the bridge.
+    /// Its IPv4 address.
     ///
     /// # Panics
     /// Where it gets none.
     #[track_caller]
     pub fn address(&mut self) -> String {
+        self.address_of("-4")
+    }
+
+    /// Its IPv6 address.
+    ///
+    /// # Panics
+    /// Where it gets none.
+    #[track_caller]
+    pub fn address6(&mut self) -> String {
+        self.address_of("-6")
+    }
+
+    #[track_caller]
+    fn address_of(&mut self, family: &str) -> String {
         let network = self.network();
         wait_for("the container's address", || {
-            let lines = crate::Program::new(&network, "ip").args(["-4", "-o", "addr", "show", "scope", "global"]).run();
+            let lines = network.program("ip").args([family, "-o", "addr", "show", "scope", "global"]).run();
             let address = lines.ok().split_whitespace().nth(3)?.split('/').next()?.to_owned();
             Some(address)
         })

@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 pub const HOST_ADDRESS: &str = "192.0.2.1";
 /// The neighbour's.
 pub const NEIGHBOUR_ADDRESS: &str = "192.0.2.2";
+/// The host's of IPv6; RFC 3849.
+pub const HOST_ADDRESS6: &str = "2001:db8::1";
+/// The neighbour's of IPv6.
+pub const NEIGHBOUR_ADDRESS6: &str = "2001:db8::2";
 
 /// What names of directories and cgroups begin with; the pid of the test program follows.
 const PREFIX: &str = "kontena-test-";
@@ -68,8 +72,15 @@ impl Host {
         let (demo, debian) = (PathBuf::new(), OnceLock::new());
         let mut host = Self { place, neighbour, pid_1, directory, cgroup, demo, debian };
         host.demo = host.overlay("demo", &provided("KONTENA_ROOTFS"));
-        host.neighbour.ip(&format!("link set lo up\naddr add {NEIGHBOUR_ADDRESS}/24 dev eth0\nlink set eth0 up\n"));
-        host.ip("link set eth0 up\n");
+        host.inside(|| {
+            // The demo itself serves IPv4 alone, since a kernel may have nothing else.
+            let path = host.demo.join("etc/nginx/nginx.conf");
+            let configuration = fs::read_to_string(&path).unwrap();
+            fs::write(path, configuration.replace("listen 80;", "listen 80; listen [::]:80;")).unwrap();
+        });
+        host.neighbour.ip("link set lo up\n");
+        host.neighbour.connect(NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6);
+        host.place.connect(HOST_ADDRESS, HOST_ADDRESS6);
         host
     }
 
@@ -288,6 +299,15 @@ impl Drop for Host {
 }
 
 impl Place {
+    /// Sets up `eth0`, with addresses that are valid at once, and a link-local one made of the other.
+    fn connect(&self, address: &str, address6: &str) {
+        let link_local = address6.replace("2001:db8::", "fe80::");
+        self.ip(&format!(
+            "link set eth0 addrgenmode none\nlink set eth0 up\naddr add {address}/24 dev eth0\n\
+             addr add {address6}/64 dev eth0 nodad\naddr add {link_local}/64 dev eth0 nodad\n"
+        ));
+    }
+
     /// Lines for ip(8) -batch.
     ///
     /// # Panics
@@ -348,10 +368,9 @@ fn start_pid_1(their_network: &str) -> Child {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("the tests need root: unshare namespaces");
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-    Place::here().unwrap().ip(&format!(
-        "link set lo up\nlink add eth0 type veth peer name eth0 netns {their_network}\n\
-         addr add {HOST_ADDRESS}/24 dev eth0\n"
-    ));
+    Place::here()
+        .unwrap()
+        .ip(&format!("link set lo up\nlink add eth0 type veth peer name eth0 netns {their_network}\n"));
     unshare(CloneFlags::CLONE_NEWPID).unwrap();
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     let mut shell = Command::new("sh");

@@ -15,9 +15,10 @@ mod snapshot;
 #[allow(unsafe_code)]
 pub mod sys;
 mod trace;
+pub mod traffic;
 
 pub use container::{Container, leaf_processes};
-pub use host::{HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS};
+pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6};
 pub use place::Place;
 pub use process::{Outcome, Program, Running, patience, wait_for, wait_until};
 pub use snapshot::Snapshot;

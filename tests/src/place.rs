@@ -6,6 +6,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::resume_unwind;
 use std::process::{Child, Command};
 use std::thread;
@@ -41,6 +42,23 @@ impl Place {
         let network =
             File::open(format!("/proc/{pid}/ns/net")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
         Self { network, mounts: None, processes: None }
+    }
+
+    /// The network namespace that a file stands for.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn at(path: &str) -> Self {
+        let network = File::open(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Self { network, mounts: None, processes: None }
+    }
+
+    /// The number of the network namespace.
+    ///
+    /// # Panics
+    /// Never: the file is open.
+    pub fn id(&self) -> u64 {
+        self.network.metadata().unwrap().ino()
     }
 
     /// A path of the network namespace, for programs that are started from here.

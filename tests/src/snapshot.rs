@@ -53,8 +53,13 @@ impl Snapshot {
         all.insert("links", links.collect());
         all.insert("addresses", lines(&says("ip", &["-4", "-o", "addr"])));
         all.insert("routes", lines(&says("ip", &["-4", "route", "show", "table", "all"])));
+        all.insert("IPv6 addresses", lines(&says("ip", &["-6", "-o", "addr"])));
+        all.insert("IPv6 routes", lines(&says("ip", &["-6", "route", "show", "table", "all"])));
         all.insert("nft ruleset", lines(&says("nft", &["list", "ruleset"])));
         all.insert("forwarding", lines(&says("cat", &["/proc/sys/net/ipv4/ip_forward"])));
+        // A link may go while they are read.
+        let settings = "cd /proc/sys/net/ipv6/conf && grep . */forwarding */accept_ra 2>/dev/null; true";
+        all.insert("IPv6 settings", lines(&says("sh", &["-c", settings])));
         all
     }
 

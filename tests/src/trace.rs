@@ -153,12 +153,17 @@ impl Traced {
     /// # Panics
     /// At the deadline.
     #[track_caller]
-    pub fn finish(mut self) -> Outcome {
+    pub fn finish(self) -> Outcome {
+        self.detach().finish()
+    }
+
+    /// Lets it go on without being traced.
+    pub fn detach(mut self) -> Running {
         for pid in self.child.take().into_iter().chain([self.pid]) {
             // ESRCH: it has ended.
             let _ = ptrace::detach(pid, None);
         }
-        self.running.take().unwrap().finish()
+        self.running.take().unwrap()
     }
 
     fn running(&self) -> &Running {

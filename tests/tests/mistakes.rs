@@ -109,13 +109,12 @@ fn unknown_words_are_refused() {
 fn port_that_is_none_is_refused() {
     let host = Host::new();
     for port in [
-        "0:80",
         "80:0",
+        "0",
         "70000:80",
         "80:70000",
         "65536:80",
         "-1:80",
-        "80",
         ":80",
         "80:",
         ":",
@@ -138,8 +137,18 @@ fn port_that_is_none_is_refused() {
         "8080-:80",
         "0-1:0-1",
         "80-81-82:80-82",
+        "0:",
+        "2001:db8::1:80:80",
+        "::1:80:80",
+        ":::80:80",
+        "[2001:db8::1]:80",
+        "[2001:db8::1]80:80",
+        "[2001:db8::1:80:80",
+        "[]:80:80",
+        "[1.2.3.4]:80:80",
+        "[fe80::1%eth0]:80:80",
+        "[localhost]:80:80",
         "[::1]:80:80",
-        "1.2.3.4::80",
     ] {
         let line = host.run(&["-p", port], host.demo(), &["/bin/true"]).run().refused(125);
         assert!(line.contains(port), "{port:?}: {line}");
@@ -150,6 +159,16 @@ fn port_that_is_none_is_refused() {
         host.run(&["-p", "192.0.2.77:80:80"], host.demo(), &["/bin/true"]),
         125,
         &["192.0.2.77", "EADDRNOTAVAIL"],
+    );
+    for (port, word) in [("::1:80:80", "brackets"), ("[::1]:80:80", "relay"), ("0x50:80", "1 to 65535")] {
+        let line = host.run(&["-p", port], host.demo(), &["/bin/true"]).run().refused(125);
+        assert!(line.contains(word), "{port:?}: {line}");
+    }
+    assert_refused(
+        &host,
+        host.run(&["-p", "[2001:db8::77]:80:80"], host.demo(), &["/bin/true"]),
+        125,
+        &["[2001:db8::77]:80/tcp", "EADDRNOTAVAIL"],
     );
     for network in ["none", "host"] {
         let program = host.run(&["--net", network, "-p", "8080:80"], host.demo(), &["/bin/true"]);
@@ -167,10 +186,13 @@ fn port_that_is_taken_is_found_before_anything_is_started() {
         ("192.0.2.1:8080", "8080:80"),
         ("0.0.0.0:8080", "127.0.0.1:8080:80"),
         ("127.0.0.1:8080", "127.0.0.1:8080:80"),
+        ("[::]:8080", "8080:80"),
+        ("[2001:db8::1]:8080", "8080:80"),
+        ("[::]:8080", "[2001:db8::1]:8080:80"),
     ] {
         let service = host.service(theirs);
         let program = host.run(&["-p", "8081:80", "-p", ours], host.demo(), &["/bin/true"]);
-        assert_refused(&host, program, 125, &[":8080/tcp", "EADDRINUSE", "another program or container"]);
+        assert_refused(&host, program, 125, &[":8080/tcp", "EADDRINUSE", "another program"]);
         assert!(!host.state().exists(), "nothing had been made");
         // Neither another protocol, nor another port, nor afterwards.
         let udp = ours.to_owned() + "/udp";
@@ -210,12 +232,12 @@ fn port_of_another_container_is_taken() {
     let host = Host::new();
     let first = host.nginx("first", &["-p", "8080:80", "-p", "5353:53/udp"]);
     let before = host.snapshot();
-    for port in ["8080:80", "8080:81", "127.0.0.1:8080:80", "192.0.2.1:8080:80", "5353:53/udp"] {
+    for port in ["8080:80", "8080:81", "127.0.0.1:8080:80", "192.0.2.1:8080:80", "[::]:8080:80", "5353:53/udp"] {
         let line = host
             .run(&["--name", "second", "-p", "8081:80", "-p", port], host.demo(), &["/bin/true"])
             .run()
             .refused(125);
-        assert!(line.contains("EADDRINUSE"), "{line}");
+        assert!(line.contains("EADDRINUSE") && line.contains("the container first has this port"), "{line}");
     }
     before.assert_restored(|| host.snapshot());
     host.get("127.0.0.1:8080").unwrap();

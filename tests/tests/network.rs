@@ -5,45 +5,8 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
+use tests::traffic::{WAIT, assert_page, assert_unreachable, udp_round_trip};
 use tests::{Container, HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Place, wait_until};
-
-const HEADING: &str = "<h1>";
-const WAIT: Duration = Duration::from_secs(2);
-
-/// Asserts that there is a page at `address`, seen from `place`.
-#[track_caller]
-fn assert_page(place: &Place, address: &str) {
-    let page = place.get(address);
-    assert!(page.as_ref().is_ok_and(|page| page.contains(HEADING)), "the page at {address}: {page:?}");
-}
-
-/// Asserts that there is not even a connection to `address`, seen from `place`.
-#[track_caller]
-fn assert_unreachable(place: &Place, address: &str) {
-    let socket_address: SocketAddr = address.parse().unwrap();
-    let connection = place.inside(|| TcpStream::connect_timeout(&socket_address, Duration::from_millis(500)));
-    assert!(connection.is_err(), "a connection to {address}: {connection:?}");
-}
-
-/// Sends a datagram from `client` to `to`, and an answer back from a socket bound to `at` on `server`; gives the
-/// address that the server sees.
-fn udp_round_trip(client: &Place, to: &str, server: &Place, at: &str) -> std::io::Result<SocketAddr> {
-    let server = server.inside(|| UdpSocket::bind(at))?;
-    let client = client.inside(|| UdpSocket::bind("0.0.0.0:0"))?;
-    for socket in [&server, &client] {
-        socket.set_read_timeout(Some(WAIT))?;
-    }
-    let mut buffer = [0; 16];
-    client.send_to(b"question", to)?;
-    let (length, from) = server.recv_from(&mut buffer)?;
-    assert_eq!(&buffer[..length], b"question");
-    server.send_to(b"answer", from)?;
-    // Connected, so that an answer from another address than was asked does not count.
-    client.connect(to)?;
-    let length = client.recv(&mut buffer)?;
-    assert_eq!(&buffer[..length], b"answer");
-    Ok(from)
-}
 
 /// Writes a sysctl of the network namespace of `place`.
 fn sysctl(place: &Place, name: &str, value: &str) {
@@ -289,7 +252,7 @@ fn neighbour_cannot_route_to_a_container() {
 
     // What is published stays so, and what stops the neighbour is the chain, not a mistake in this test.
     assert_page(&host.neighbour, &format!("{HOST_ADDRESS}:8080"));
-    let _ = host.says("nft", &["flush", "chain", "ip", "kontena", "forward"]);
+    let _ = host.says("nft", &["flush", "chain", "ip", "kontena", "isolate"]);
     assert_page(&host.neighbour, &address);
 }
 
@@ -356,7 +319,7 @@ fn tables_of_others_are_unchanged() {
     let during = host.says("nft", &["list", "ruleset"]);
     assert!(during.starts_with(&before), "before: {before}\nduring: {during}");
     let tables: Vec<&str> = during.lines().filter(|line| line.starts_with("table ")).collect();
-    assert_eq!(tables, ["table inet other {", "table ip nat {", "table ip kontena {"]);
+    assert_eq!(tables, ["table inet other {", "table ip nat {", "table ip kontena {", "table ip6 kontena {"]);
 
     let _ = web.stop();
     host.prune();
@@ -381,6 +344,57 @@ fn ten_thousand_requests_have_no_error() {
     }
 }
 
+/// The port that kontena says it has published for `what`, as `*: -> 80/tcp`.
+fn picked_port(stderr: &str, what: &str) -> u16 {
+    let (before, behind) = what.split_once(": ").unwrap();
+    let before = format!("published {before}:");
+    let line = stderr.lines().find(|line| line.starts_with(&before) && line.ends_with(behind));
+    let line = line.unwrap_or_else(|| panic!("{what} in {stderr}"));
+    line[before.len()..].split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn port_that_is_not_said_is_picked_and_printed() {
+    let host = Host::new();
+    let options =
+        ["-p", "80", "-p", "0:80", "-p", "127.0.0.1::80", "-p", "[2001:db8::1]:0:80", "-p", "53/udp", "-p", "78-80"];
+    let web = host.nginx("web", &options);
+    let stderr = web.stderr();
+    assert_eq!(stderr.lines().count(), 8, "{stderr}");
+    for place in [host.place(), &host.neighbour] {
+        assert_page(place, &format!("{HOST_ADDRESS}:{}", picked_port(&stderr, "*: -> 80/tcp")));
+        assert_page(place, &format!("[2001:db8::1]:{}", picked_port(&stderr, "[2001:db8::1]: -> 80/tcp")));
+    }
+    let local = picked_port(&stderr, "127.0.0.1: -> 80/tcp");
+    assert_page(host.place(), &format!("127.0.0.1:{local}"));
+    assert_unreachable(&host.neighbour, &format!("{HOST_ADDRESS}:{local}"));
+    let udp = picked_port(&stderr, "*: -> 53/udp");
+    // The journal has them, for whoever comes next.
+    let journal = fs::read_to_string(host.state().join("web/journal")).unwrap();
+    assert!(journal.contains(&format!("publish 17 * {udp} 53\n")), "{journal}");
+    let line = host.run(&["-p", &format!("{udp}:53/udp")], host.demo(), &["/bin/true"]).run().refused(125);
+    assert!(line.contains("the container web"), "{line}");
+    // Where nothing was picked, nothing is printed.
+    let _ = web.stop();
+    let outcome = host.run(&["-p", "8080:80"], host.demo(), &["/bin/true"]).run();
+    assert_eq!(outcome.code(0).stderr, "");
+}
+
+#[test]
+fn five_thousand_ports_are_published_at_once() {
+    let host = Host::new();
+    let options = ["-p", "10000-14999:10000-14999", "-p", "8080:80"];
+    let web = host.nginx("web", &options);
+    assert_page(&host.neighbour, &format!("{HOST_ADDRESS}:8080"));
+    for table in ["ip", "ip6"] {
+        assert!(host.says("nft", &["list", "map", table, "kontena", "published"]).contains("tcp . 14999 :"));
+    }
+    let _ = web.stop();
+    for table in ["ip", "ip6"] {
+        assert!(!host.says("nft", &["list", "map", table, "kontena", "published"]).contains("tcp"));
+    }
+}
+
 #[test]
 fn range_of_ports_is_published() {
     let host = Host::new();
@@ -389,7 +403,7 @@ fn range_of_ports_is_published() {
     assert!(host.neighbour.get(&format!("{HOST_ADDRESS}:8080")).is_ok());
     assert!(host.get("127.0.0.1:8081").is_err(), "nobody listens there");
     let line = host.run(&["-p", "8083:80"], host.demo(), &["/bin/true"]).run().refused(125);
-    assert!(line.contains("8083"), "{line}");
+    assert!(line.contains("8083") && line.contains("web"), "{line}");
     assert!(host.says("nft", &["list", "ruleset"]).contains("20199"));
     let _ = web.stop();
     assert!(!host.says("nft", &["list", "ruleset"]).contains("20199"));

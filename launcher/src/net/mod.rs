@@ -1,75 +1,294 @@
 //! The container's network, by netlink alone: no other program is run, and nothing of another's is changed.
 //!
 //! ```text
-//! launch.rs → mod.rs → bridge.rs, publish.rs → rtnl.rs (links, addresses, routes), nft.rs (the table)
-//!                                            → netlink.rs (messages and their acknowledgements)
+//! cli.rs → options.rs → subnet.rs
+//! launch.rs → mod.rs → bridge.rs, publish.rs, namespace.rs → rtnl.rs (links, addresses, routes), nft.rs (the tables),
+//!                                                            sysctl.rs
+//!                                                          → netlink.rs (messages and their acknowledgements)
 //! ```
 
 mod bridge;
+mod namespace;
 mod netlink;
 mod nft;
+pub mod options;
 mod pktinfo;
 mod publish;
 mod relay;
 mod rtnl;
 mod sockets;
+mod subnet;
+mod sysctl;
 
-use crate::config::Publish;
-use crate::error::{Context, Result};
-use crate::state::{Journal, Root};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use crate::config::Config;
+use crate::error::{Context, Error, Result};
+use crate::state::{Entry, Journal, Root};
+use namespace::Namespace;
+use netlink::{Protocol, Socket};
+use options::{Asked, Net, Publish, Via};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::netdevice::name_to_index;
 use rustix::process::Pid;
-use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
+use std::ffi::CStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use subnet::Subnet;
 
-use std::net::Ipv4Addr;
-
-pub use bridge::HOST as GATEWAY;
-pub use nft::Table;
-pub use publish::{Reservation, reserve, unpublish};
+pub use bridge::Bridge;
+pub use nft::Tables;
+pub use publish::{Reservation, picked, reserve, unpublish};
 pub use relay::{Relay, Way, connect_from_host};
 pub use sockets::Sockets;
 
-/// What a container has of the host's network.
-pub struct Connected {
-    /// Its address on the bridge.
-    pub address: Ipv4Addr,
-    /// The nftables table, open, where a port is published.
-    pub table: Option<Table>,
+/// The network of a container: what was asked for, as it is found here.
+pub enum Network<'a> {
+    /// Its own, linked to this bridge.
+    Bridge(Bridge),
+    /// Its own, with a link beside this one of the host's, and default routes by these.
+    Macvlan(&'a CStr, &'a [IpAddr]),
+    /// Its own, with loopback alone.
+    None,
+    /// The host's.
+    Host,
+    /// Somebody else's, with what is known of it: its addresses, and the host's address there.
+    Joined(Namespace, Vec<IpAddr>, Option<IpAddr>),
 }
 
-/// Links the container of `init` to the bridge, while its init sets up the mounts, and has the kernel send it what comes to
-/// the `ports`.
-pub fn connect(
-    ports: &[Publish],
-    root: &Root,
-    journal: &mut Journal<'_>,
+/// What a container has of the host's network.
+#[derive(Default)]
+pub struct Connected {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The nftables tables, open, where a port is published.
+    pub tables: Option<Tables>,
+}
+
+/// The network that the container is to get: an ordinary user's has nothing but loopback, unless it is told otherwise.
+pub fn choose(config: &Config, is_root: bool) -> Result<Net> {
+    let default = || if is_root { Net::Bridge(Bridge::DEFAULT.into(), None) } else { Net::None };
+    let net = config.net.clone().unwrap_or_else(default);
+    let asked = &config.asked;
+    let refused = |what: &str, hint| Err(Error::usage(format_args!("{what}"), hint));
+    if !is_root && matches!(net, Net::Bridge(..) | Net::Macvlan(..)) {
+        let hint = "linking it to the host takes root: give --net none or host, or run kontena with sudo";
+        return refused(if matches!(net, Net::Bridge(..)) { "--net bridge" } else { "--net macvlan" }, hint);
+    }
+    if net == Net::Host && !config.publish.is_empty() {
+        return refused("--publish", "with --net host the container has the host's own ports: leave one of them out");
+    }
+    let at_loopback6 = config.publish.iter().find(|port| port.address == Some(Ipv6Addr::LOCALHOST.into()));
+    if let (Some(port), Some(Via::Nft)) = (at_loopback6, config.publish_via) {
+        let hint = "the kernel lets what comes to ::1 nowhere else: leave --publish-via nft out";
+        return refused(&format!("publish {port}"), hint);
+    }
+    if config.publish_via == Some(Via::Nft) && !matches!(net, Net::Bridge(..)) {
+        let hint = "there is no bridge that the kernel could send it by: give --publish-via relay";
+        return refused("--publish-via nft", hint);
+    }
+    let given = [("--ip", asked.ip), ("--ip6", asked.ip6)].into_iter().filter_map(|(option, ip)| Some((option, ip?)));
+    match net {
+        Net::Bridge(..) => {
+            for (option, ip) in given {
+                if ip.host_bits() != 0 {
+                    return refused(option, "the prefix is that of the bridge's subnet: leave it out");
+                }
+            }
+        }
+        Net::Macvlan(..) => {
+            if asked.ip.is_none() {
+                let hint = "give it an address of the LAN, --ip ADDRESS/PREFIX, that nobody else has: kontena asks no DHCP \
+                            server for one";
+                return refused("--net macvlan", hint);
+            }
+            for (option, ip) in given {
+                if !ip.has_host(ip.address) {
+                    return refused(option, "give an address of a host with the prefix of the LAN, as 192.0.2.7/24");
+                }
+            }
+        }
+        _ if *asked != Asked::default() => {
+            return refused("--ip, --ip6, --mac-address", "they are for --net bridge and macvlan: leave them out");
+        }
+        _ => {}
+    }
+    Ok(net)
+}
+
+impl<'a> Network<'a> {
+    /// Finds what `net` names, before anything is taken.
+    pub fn find(net: &'a Net, config: &Config, root: &Root) -> Result<Self> {
+        match net {
+            Net::Bridge(name, asked) => {
+                let bridge = Bridge::find(name, asked.as_ref(), root)?;
+                bridge.check(&config.asked)?;
+                Ok(Self::Bridge(bridge))
+            }
+            Net::Macvlan(link, gateways) => Ok(Self::Macvlan(link, gateways)),
+            Net::None => Ok(Self::None),
+            Net::Host => Ok(Self::Host),
+            Net::Namespace(path) => Ok(Self::Joined(Namespace::open(path)?, Vec::new(), None)),
+            Net::Container(name) => {
+                let (namespace, addresses) = namespace::of_container(root, name)?;
+                let is_on = |bridge: &Bridge| addresses.iter().any(|address| bridge.gateway.index(*address).is_some());
+                let gateway = bridge::recorded(root).into_iter().find(is_on).map(|bridge| bridge.gateway.address);
+                Ok(Self::Joined(namespace, addresses, gateway))
+            }
+        }
+    }
+
+    /// Whether no other container has it, nor the host.
+    pub fn is_own(&self) -> bool {
+        !matches!(self, Self::Host | Self::Joined(..))
+    }
+
+    /// How a port is published: by the relay where that is asked for, or the kernel has no other way to the container.
+    pub fn way_of(&self, config: &Config, port: &Publish) -> Via {
+        match self {
+            // What comes to ::1 the kernel lets nowhere else.
+            Self::Bridge(..) if port.address != Some(Ipv6Addr::LOCALHOST.into()) => {
+                config.publish_via.unwrap_or(Via::Nft)
+            }
+            _ => Via::Relay,
+        }
+    }
+
+    /// Whether the relay has something to do for a port, be it with what comes to ::1 alone.
+    pub fn is_relayed(&self, config: &Config, port: &Publish) -> bool {
+        let is_at_loopback6 = port.is_at(Ipv6Addr::LOCALHOST.into()) && config.publish_via.is_none();
+        is_at_loopback6 || self.way_of(config, port) == Via::Relay
+    }
+
+    /// The host, as the container reaches it.
+    pub fn gateway(&self) -> IpAddr {
+        match self {
+            Self::Bridge(bridge) => Some(bridge.gateway.address),
+            Self::Joined(_, _, gateway) => *gateway,
+            _ => None,
+        }
+        .unwrap_or(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Takes the addresses that were asked for, so that it is known before anything is started whether they are free.
+    pub fn lease(&self, config: &Config, root: &Root, journal: &mut Journal<'_>) -> Result<()> {
+        let Asked { ip, ip6, .. } = config.asked;
+        let of_ip6 = |ip: Subnet| match self {
+            Self::Bridge(bridge) => bridge.lease_of(ip.address),
+            _ => ip.address,
+        };
+        // That of --ip last: it is the container's own.
+        let leases = [("--ip6", ip6, ip6.map(of_ip6)), ("--ip", ip, ip.map(|ip| ip.address))];
+        for (option, asked, lease) in leases {
+            let (Some(asked), Some(lease)) = (asked, lease) else { continue };
+            if journal.has(&Entry::Address(lease)) || journal.lease(Entry::Address(lease))? {
+                continue;
+            }
+            // Its last holder may have been killed.
+            root.sweep()?;
+            if !journal.lease(Entry::Address(lease))? {
+                let hint = match journal.holder(&Entry::Address(lease)) {
+                    Some(name) => format!("the container {name} has this address: stop it, or give another"),
+                    None => "another container has this address: stop it, or give another".into(),
+                };
+                return Err(Error::usage(format_args!("{option} {}", asked.address), &hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sysfs that shows it, where a container in a user namespace cannot make one, for want of privileges over it.
+    pub fn sysfs(&self) -> Result<Option<OwnedFd>> {
+        match self {
+            Self::Joined(namespace, ..) => namespace.sysfs().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Does `what` in the network namespace that the container shares with somebody else, if it does so: what is cloned
+    /// there, is there.
+    pub fn inside<T>(&self, what: impl FnOnce() -> T) -> Result<T> {
+        match self {
+            Self::Joined(namespace, ..) => namespace.inside(what),
+            _ => Ok(what()),
+        }
+    }
+
+    /// Links the container of `init` to its network, while its init sets up the mounts.
+    pub fn connect(
+        &self,
+        config: &Config,
+        root: &Root,
+        journal: &mut Journal<'_>,
+        reservations: &[Reservation],
+        (init, pidfd): (Pid, &OwnedFd),
+    ) -> Result<Connected> {
+        if !matches!(self, Self::Bridge(_) | Self::Macvlan(..)) {
+            return Ok(Connected::default());
+        }
+        let host = Socket::open(Protocol::Route)?;
+        let links = Links { host: &host, container: &socket_inside(pidfd)?, init };
+        match self {
+            Self::Bridge(bridge) => {
+                let addresses = bridge::connect(bridge, root, journal, &config.asked, &links)?;
+                let is_sent = |port: &Publish| self.way_of(config, port) == Via::Nft;
+                let ports: Vec<_> = reservations.iter().map(|reserved| reserved.port).filter(is_sent).collect();
+                let tables = publish::publish(bridge, root, &ports, &addresses)?;
+                Ok(Connected { addresses, tables })
+            }
+            Self::Macvlan(link, gateways) => {
+                let addresses = connect_macvlan(link, gateways, &config.asked, &links)?;
+                Ok(Connected { addresses, tables: None })
+            }
+            _ => Ok(Connected::default()),
+        }
+    }
+}
+
+/// The two ends of what is done to links.
+pub struct Links<'a> {
+    /// A socket of the host's network.
+    host: &'a Socket,
+    /// A socket of the container's.
+    container: &'a Socket,
+    /// A process of the container's.
     init: Pid,
-    pidfd: &OwnedFd,
-) -> Result<Connected> {
-    let address = bridge::connect(root, journal, init, &socket_inside(pidfd)?)?;
-    Ok(Connected { address, table: publish::publish(root, ports, address)? })
+}
+
+impl Links<'_> {
+    /// Sets up `eth0` in the container, which has just been put there, and its loopback.
+    fn configure(&self, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
+        let index = name_to_index(self.container, "eth0").context(format_args!("find eth0 in the container"), "")?;
+        rtnl::configure(self.container, index, addresses, gateways)
+    }
+}
+
+/// Gives the container a link of its own on the LAN of the host's `link`. It goes with the network namespace.
+fn connect_macvlan(link: &CStr, gateways: &[IpAddr], asked: &Asked, links: &Links<'_>) -> Result<Vec<IpAddr>> {
+    let name = link.to_str().unwrap_or_default();
+    let parent = name_to_index(links.host, name).context(format_args!("find the link {name}"), "see ip link")?;
+    let addresses: Vec<Subnet> = asked.ip.into_iter().chain(asked.ip6).collect();
+    let own = asked.ip.map_or(Ipv4Addr::UNSPECIFIED.into(), |ip| ip.address);
+    let hardware = asked.hardware.unwrap_or_else(|| bridge::hardware_address(own));
+    rtnl::add_macvlan(links.host, parent, links.init, "eth0", hardware)?;
+    links.configure(&addresses, gateways)?;
+    Ok(addresses.iter().map(|subnet| subnet.address).collect())
 }
 
 /// Takes back one of the things that all containers share; `what` as it was recorded.
 pub fn undo(what: &str) -> Result<()> {
-    match what {
-        bridge::RECORD => bridge::delete(),
-        bridge::FORWARDING_RECORD => bridge::disable_forwarding(),
-        nft::RECORD => nft::delete_table(),
+    match what.split_once(' ') {
+        Some(("bridge", _)) => bridge::delete(what),
+        Some(("sysctl", change)) => sysctl::undo(change),
+        _ if what == nft::RECORD => nft::delete_tables(),
         _ => Ok(()),
     }
 }
 
 /// A netlink socket of the container's network namespace: it keeps the one it was made in, and the launcher goes there
-/// only to make it. The launcher has one thread, so nothing else runs in between.
-fn socket_inside(pidfd: &OwnedFd) -> Result<netlink::Socket> {
-    let enter = |namespace: BorrowedFd<'_>| move_into_thread_name_spaces(namespace, ThreadNameSpaceType::NETWORK);
-    let host = openat(CWD, c"/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .context(format_args!("open /proc/self/ns/net"), "mount /proc")?;
-    enter(pidfd.as_fd()).context(format_args!("setns to the container's network"), "")?;
-    let socket = netlink::Socket::open(netlink::Protocol::Route);
-    move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network))
-        .context(format_args!("setns back to the host's network"), "")?;
-    socket
+/// only to make it.
+fn socket_inside(pidfd: &OwnedFd) -> Result<Socket> {
+    namespace::inside(pidfd.as_fd(), || {
+        // Before it has its link: nobody on the bridge is its router. There is no such setting where there is no IPv6.
+        let _ = sysctl::write("ipv6/conf/default/accept_ra", "0");
+        Socket::open(Protocol::Route)
+    })
+    .map_err(|errno| Error::new(format_args!("setns to the container's network"), errno, ""))?
 }

@@ -1,14 +1,15 @@
 //! Netlink messages and their acknowledgements; netlink(7), Documentation/userspace-api/netlink.
 //!
-//! A [`Batch`] is written, sent with one sendmsg(2), and every request in it is acknowledged by its sequence number:
-//! the kernel has done all of it, and queued its answers, when the call returns, so nothing here ever waits. Must not
-//! know a link from a rule: that is rtnl.rs and nft.rs.
+//! A [`Batch`] is written, and sent with one sendmsg(2). The kernel has done all of it, and queued its answers, when the
+//! call returns, so nothing here ever waits: what it refused it says by the sequence number, and what it did in the
+//! acknowledgement of the last request. Must not know a link from a rule: that is rtnl.rs and nft.rs.
 
 use crate::error::{Context, Error, Result};
 use crate::sys;
 use linux_raw_sys::netlink as uapi;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice};
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, netlink,
     sendmsg, socketpair,
@@ -33,6 +34,10 @@ pub struct Socket(OwnedFd);
 pub struct Batch {
     bytes: Vec<u8>,
     requests: Vec<Request>,
+    /// Where the last request begins.
+    last: usize,
+    /// The one that the kernel is asked to acknowledge.
+    acknowledged: Option<u32>,
     /// A message or an attribute was longer than its length field can say.
     overflow: bool,
 }
@@ -41,13 +46,13 @@ struct Request {
     what: String,
     /// An errno that is no failure, such as EEXIST for what is made when missing.
     accepted: Option<Errno>,
-    /// Whether the kernel is asked to acknowledge it when it works, too.
-    acknowledged: bool,
 }
 
 const HEADER: usize = 16;
 /// Room for one acknowledgement, with the whole request in it where the kernel does not cap it.
 const ANSWER: usize = 8 * 1024;
+/// What a socket takes at once without being told to take more: less than net.core.wmem_default ever was.
+const SEND_BUFFER: usize = 128 * 1024;
 
 impl Socket {
     /// Opens a socket in the launcher's current network namespace.
@@ -72,32 +77,46 @@ impl Socket {
 
     /// Sends the batch; the first request that failed, and was not accepted as it is, is the error, with what the
     /// kernel's extended acknowledgement says.
-    pub fn send(&self, batch: &Batch) -> Result<()> {
+    pub fn send(&self, batch: Batch) -> Result<()> {
+        self.ask(batch, |_| ())
+    }
+
+    /// The same, and calls `each` with every message that the kernel answers besides, without its header.
+    pub fn ask(&self, mut batch: Batch, mut each: impl FnMut(&[u8])) -> Result<()> {
         let talk = format_args!("talk to the kernel by netlink");
+        batch.acknowledge();
         if batch.overflow {
             return Err(Error::new(talk, Errno::MSGSIZE, ""));
         }
+        if batch.bytes.len() > SEND_BUFFER {
+            let _ = set_socket_send_buffer_size_force(&self.0, batch.bytes.len());
+        }
         rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).context(talk, "")?;
 
-        let mut waiting = batch.requests.iter().filter(|request| request.acknowledged).count();
-        let mut failure = None;
+        let (mut failure, mut done) = (None, false);
         let mut buffer = [0; ANSWER];
-        while waiting > 0 {
-            let (length, _) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT).context(talk, "")?;
-            let mut answers = buffer.get(..length).unwrap_or_default();
-            while let Some(answer) = Answer::next(&mut answers) {
+        // Of what has failed nothing may be left for the next batch to read.
+        while !done || failure.is_some() {
+            let length = match rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((length, _)) => length,
+                Err(Errno::AGAIN) if failure.is_some() => break,
+                // There were more failures than the socket holds.
+                Err(Errno::NOBUFS) => continue,
+                Err(errno) => return Err(Error::new(talk, errno, "")),
+            };
+            let mut messages = buffer.get(..length).unwrap_or_default();
+            while let Some(message) = take_message(&mut messages) {
+                let Some(answer) = Answer::of(message) else {
+                    each(message.get(HEADER..).unwrap_or_default());
+                    continue;
+                };
                 let Some(request) = batch.requests.get(answer.sequence as usize) else { continue };
+                done |= batch.acknowledged == Some(answer.sequence);
                 let accepted = answer.errno == 0 || request.accepted.map(Errno::raw_os_error) == Some(answer.errno);
                 if !accepted && failure.is_none() {
                     let errno = Errno::from_raw_os_error(answer.errno);
                     let text = String::from_utf8_lossy(answer.text);
                     failure = Some(Error::new(format_args!("{}", request.what), errno, &text));
-                }
-                if request.acknowledged {
-                    waiting -= 1;
-                } else if answer.errno != 0 {
-                    // The batch was refused as a whole: there will be no other answer.
-                    waiting = 0;
                 }
             }
         }
@@ -106,7 +125,7 @@ impl Socket {
 
     /// Sends a request with NLM_F_DUMP, and calls `each` with every message of the answer, without its header. What cannot
     /// be listed is none.
-    pub fn dump(&self, batch: &Batch, mut each: impl FnMut(&[u8])) {
+    pub fn dump(&self, batch: Batch, mut each: impl FnMut(&[u8])) {
         const NLMSG_MIN_TYPE: u16 = 16;
         if rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).is_err() {
             return;
@@ -156,27 +175,8 @@ pub struct Message<'a> {
 }
 
 impl Batch {
-    /// Adds a request with `flags` (NLM_F_*) that `write` fills, to be acknowledged; `what` stands in its error.
+    /// Adds a request with `flags` (NLM_F_*) that `write` fills; `what` stands in its error.
     pub fn request(
-        &mut self,
-        what: fmt::Arguments<'_>,
-        kind: u16,
-        flags: u32,
-        write: impl FnOnce(&mut Message<'_>),
-    ) -> &mut Self {
-        self.message(what, kind, flags | uapi::NLM_F_ACK, write)
-    }
-
-    /// Accepts `errno` as an answer to the last request.
-    pub fn or(&mut self, errno: Errno) -> &mut Self {
-        if let Some(request) = self.requests.last_mut() {
-            request.accepted = Some(errno);
-        }
-        self
-    }
-
-    /// Adds a message that is answered only when it is refused.
-    pub fn message(
         &mut self,
         what: fmt::Arguments<'_>,
         kind: u16,
@@ -188,11 +188,30 @@ impl Batch {
         self.end(start)
     }
 
+    /// Accepts `errno` as an answer to the last request.
+    pub fn or(&mut self, errno: Errno) -> &mut Self {
+        if let Some(request) = self.requests.last_mut() {
+            request.accepted = Some(errno);
+        }
+        self
+    }
+
+    /// Asks for an acknowledgement of the last request, unless one is asked for already.
+    pub fn acknowledge(&mut self) {
+        const FLAGS: usize = 6;
+        if self.acknowledged.is_none()
+            && let Some(flags) = u16_at(&self.bytes, self.last + FLAGS)
+        {
+            self.patch(self.last + FLAGS, &(flags | uapi::NLM_F_ACK as u16).to_ne_bytes());
+            self.acknowledged = Some(self.requests.len() as u32 - 1);
+        }
+    }
+
     fn begin(&mut self, what: fmt::Arguments<'_>, kind: u16, flags: u32) -> usize {
         let start = self.bytes.len();
         let sequence = self.requests.len() as u32;
-        let acknowledged = flags & uapi::NLM_F_ACK != 0;
-        self.requests.push(Request { what: what.to_string(), accepted: None, acknowledged });
+        self.last = start;
+        self.requests.push(Request { what: what.to_string(), accepted: None });
         // struct nlmsghdr: length, type, flags, sequence number, port
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -278,7 +297,7 @@ impl Message<'_> {
     }
 }
 
-/// An NLMSG_ERROR: the acknowledgement of one request.
+/// An NLMSG_ERROR: what became of one request.
 struct Answer<'a> {
     sequence: u32,
     errno: i32,
@@ -286,24 +305,21 @@ struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// Takes the next one off `answers`; messages of other kinds are passed over.
-    fn next(answers: &mut &'a [u8]) -> Option<Self> {
+    /// `None` where the message is of another kind.
+    fn of(message: &'a [u8]) -> Option<Self> {
         const NLMSG_ERROR: u16 = 2;
-        loop {
-            let message = take_message(answers)?;
-            if u16_at(message, 4)? != NLMSG_ERROR {
-                continue;
-            }
-            // struct nlmsgerr: the errno, negated, the request's header and, unless it is capped, its body.
-            let (flags, echoed) = (u32::from(u16_at(message, 6)?), u32_at(message, HEADER + 4)? as usize);
-            let body = if flags & uapi::NLM_F_CAPPED != 0 { HEADER } else { echoed.next_multiple_of(4) };
-            let attributes = message.get(HEADER + 4 + body..).filter(|_| flags & uapi::NLM_F_ACK_TLVS != 0);
-            return Some(Self {
-                sequence: u32_at(message, HEADER + 12)?,
-                errno: (u32_at(message, HEADER)? as i32).wrapping_neg(),
-                text: attributes.map(message_text).unwrap_or_default(),
-            });
+        if u16_at(message, 4)? != NLMSG_ERROR {
+            return None;
         }
+        // struct nlmsgerr: the errno, negated, the request's header and, unless it is capped, its body.
+        let (flags, echoed) = (u32::from(u16_at(message, 6)?), u32_at(message, HEADER + 4)? as usize);
+        let body = if flags & uapi::NLM_F_CAPPED != 0 { HEADER } else { echoed.next_multiple_of(4) };
+        let attributes = message.get(HEADER + 4 + body..).filter(|_| flags & uapi::NLM_F_ACK_TLVS != 0);
+        Some(Self {
+            sequence: u32_at(message, HEADER + 12)?,
+            errno: (u32_at(message, HEADER)? as i32).wrapping_neg(),
+            text: attributes.map(message_text).unwrap_or_default(),
+        })
     }
 }
 

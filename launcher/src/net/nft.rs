@@ -1,44 +1,67 @@
-//! The nftables table `kontena`: static chains, two maps of published ports, one set of bridges; nft(8),
-//! include/uapi/linux/netfilter/nf_tables.h.
+//! The nftables tables `ip kontena` and `ip6 kontena`: static chains, two maps of published ports, three sets of bridges;
+//! nft(8), include/uapi/linux/netfilter/nf_tables.h.
 //!
-//! The chains never change. Publishing a port is one element of a map, in one atomic batch, and what a packet costs
-//! does not grow with the number of containers. `nft list table ip kontena` shows:
+//! The chains never change. Publishing a port is one element of a map in each table, in one atomic batch, and what a
+//! packet costs does not grow with the number of containers. This is the first of the two, as nft(8) reads it, with the
+//! elements of kontena0:
 //!
 //! ```text
-//! set bridges    { type ifname }
-//! map published      { type inet_proto . inet_service : ipv4_addr . inet_service }
-//! map published_at   { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
-//! chain guard    { hook prerouting priority raw          # nobody reaches 127.0.0.1 from outside: CVE-2020-8558
-//!     iifname != "lo" ip daddr 127.0.0.0/8 drop }
-//! chain publish  { type nat hook prerouting priority dstnat    # and `publish_local`, the same in output
-//!     dnat to ip daddr . meta l4proto . th dport map @published_at
-//!     fib daddr type local dnat to meta l4proto . th dport map @published }
-//! chain forward  { hook forward priority filter          # unpublished ports are not for neighbours of the host
-//!     oifname @bridges iifname != @bridges ct state != established,related ct status != dnat drop }
-//! chain masquerade { type nat hook postrouting priority srcnat
-//!     iifname @bridges oifname != @bridges masquerade
-//!     oifname @bridges ip saddr 10.77.0.0/16 ct status dnat masquerade    # a container by a published port
-//!     oifname @bridges ip saddr 127.0.0.0/8 masquerade }
+//! table ip kontena {
+//!     map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
+//!     map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+//!     set bridges { type ifname; elements = { "kontena0" }; }
+//!     # From a bridge to itself.
+//!     set within { type ifname . ifname; elements = { "kontena0" . "kontena0" }; }
+//!     # Out by a bridge, from where the answer would not come back by this host, or not at all.
+//!     set hairpin { type ifname . ipv4_addr; flags interval;
+//!         elements = { "kontena0" . 10.77.0.0/16, "kontena0" . 127.0.0.0/8 }; }
+//!     # Nobody reaches 127.0.0.1 from outside: CVE-2020-8558.
+//!     chain guard { type filter hook prerouting priority raw;
+//!         iifname != "lo" ip daddr 127.0.0.0/8 drop; }
+//!     chain publish { type nat hook prerouting priority dstnat;
+//!         dnat to ip daddr . meta l4proto . th dport map @published_at
+//!         fib daddr type local dnat to meta l4proto . th dport map @published; }
+//!     chain publish_local { type nat hook output priority dstnat;
+//!         dnat to ip daddr . meta l4proto . th dport map @published_at
+//!         fib daddr type local dnat to meta l4proto . th dport map @published; }
+//!     # What was not published is for its bridge alone: not for neighbours of the host, nor for other bridges.
+//!     chain isolate { type filter hook forward priority filter;
+//!         ct state established,related accept
+//!         ct status dnat accept
+//!         oifname @bridges iifname . oifname != @within drop; }
+//!     chain disguise { type nat hook postrouting priority srcnat;
+//!         iifname @bridges oifname != @bridges masquerade
+//!         oifname . ip saddr @hairpin ct status dnat masquerade; }
+//! }
 //! ```
+//!
+//! `ip6 kontena` has the same for IPv6, but for what is about the loopback: the kernel itself keeps ::1 from everybody
+//! outside, so there is no `guard`; and it lets nothing that came to ::1 out again, so `publish` and `publish_local` leave
+//! that alone (`fib daddr type local ip6 daddr != ::1 …`), and a connection to a published port there is refused.
+//!
+//! `hairpin` is of addresses, since a packet that br_netfilter takes to postrouting within a bridge has no iifname. What
+//! connection tracking finds invalid has no status, so a rule about the status must let through, not drop.
 //!
 //! Must not touch any other table.
 
-use crate::config::Publish;
-use crate::error::Result;
-use crate::net::bridge::{BRIDGE, SUBNET};
+use crate::error::{Error, Result};
+use crate::net::bridge::Bridge;
 use crate::net::netlink::{Batch, Message, Protocol, Socket, attribute};
-use crate::state::Root;
+use crate::net::options::Publish;
+use crate::net::subnet::{Subnet, octets};
 use linux_raw_sys::netlink::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use rustix::io::Errno;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const TABLE: &str = "kontena";
 const BRIDGES: &str = "bridges";
+const WITHIN: &str = "within";
+const HAIRPIN: &str = "hairpin";
 /// Ports published on every address of the host, and on one.
 const PUBLISHED: &str = "published";
 const PUBLISHED_AT: &str = "published_at";
-/// The shared thing that [`delete_table`] takes back.
+/// The shared thing that [`delete_tables`] takes back.
 pub const RECORD: &str = "table kontena";
 
 /// Numbers of include/uapi/linux/netfilter/nf_tables.h and nfnetlink.h, which linux-raw-sys does not have.
@@ -47,6 +70,7 @@ mod uapi {
     pub const NFNL_MSG_BATCH_END: u16 = 17;
     pub const NFNL_SUBSYS_NFTABLES: u16 = 10;
     pub const NFPROTO_IPV4: u8 = 2;
+    pub const NFPROTO_IPV6: u8 = 10;
 
     // nfnetlink_conntrack.h; the filter's flags are net/netfilter/nf_conntrack_netlink.c's.
     pub const NFNL_SUBSYS_CTNETLINK: u16 = 1;
@@ -57,6 +81,7 @@ mod uapi {
     pub const CTA_FILTER: u16 = 25;
     pub const CTA_TUPLE_IP: u16 = 1;
     pub const CTA_IP_V4_SRC: u16 = 1;
+    pub const CTA_IP_V6_SRC: u16 = 3;
     pub const CTA_FILTER_ORIG_FLAGS: u16 = 1;
     pub const CTA_FILTER_REPLY_FLAGS: u16 = 2;
     pub const CTA_FILTER_F_CTA_IP_SRC: u32 = 1;
@@ -89,14 +114,20 @@ mod uapi {
     pub const NFTA_SET_KEY_LEN: u16 = 5;
     pub const NFTA_SET_DATA_TYPE: u16 = 6;
     pub const NFTA_SET_DATA_LEN: u16 = 7;
+    pub const NFTA_SET_DESC: u16 = 9;
     pub const NFTA_SET_ID: u16 = 10;
     pub const NFTA_SET_USERDATA: u16 = 13;
+    pub const NFTA_SET_DESC_CONCAT: u16 = 2;
+    pub const NFTA_SET_FIELD_LEN: u16 = 1;
+    pub const NFT_SET_INTERVAL: u32 = 4;
     pub const NFT_SET_MAP: u32 = 8;
+    pub const NFT_SET_CONCAT: u32 = 0x80;
     pub const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
     pub const NFTA_SET_ELEM_LIST_SET: u16 = 2;
     pub const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
     pub const NFTA_SET_ELEM_KEY: u16 = 1;
     pub const NFTA_SET_ELEM_DATA: u16 = 2;
+    pub const NFTA_SET_ELEM_KEY_END: u16 = 10;
     pub const NFTA_DATA_VALUE: u16 = 1;
     pub const NFTA_DATA_VERDICT: u16 = 2;
     pub const NFTA_VERDICT_CODE: u16 = 1;
@@ -110,11 +141,11 @@ mod uapi {
     pub const NF_IP_PRI_FILTER: i32 = 0;
     pub const NF_IP_PRI_NAT_SRC: i32 = 100;
     pub const NF_DROP: u32 = 0;
+    pub const NF_ACCEPT: u32 = 1;
 
-    /// The register for a verdict, and two of the 4-byte ones, of which a concatenation is made.
+    /// The register for a verdict, and the first of those of four bytes, of which as many as it takes hold a value.
     pub const NFT_REG_VERDICT: u32 = 0;
     pub const NFT_REG32_00: u32 = 8;
-    pub const NFT_REG32_01: u32 = 9;
 
     pub const NFTA_META_DREG: u16 = 1;
     pub const NFTA_META_KEY: u16 = 2;
@@ -164,43 +195,109 @@ mod uapi {
 
     /// nft's own numbers of data types, which the kernel only keeps: include/datatype.h of nftables.
     pub const TYPE_IPADDR: u32 = 7;
+    pub const TYPE_IP6ADDR: u32 = 8;
     pub const TYPE_INET_PROTOCOL: u32 = 12;
     pub const TYPE_INET_SERVICE: u32 = 13;
     pub const TYPE_IFNAME: u32 = 41;
 }
 use uapi::*;
 
-/// The way to the table: a socket that is open as long as the container holds something in it.
+/// One of the two tables, by the family of addresses that it is for.
+#[derive(Clone, Copy)]
+struct Family {
+    /// As struct nfgenmsg and conntrack have it, and for messages.
+    number: u8,
+    name: &'static str,
+    /// An address: nft's type, and how many bytes it has.
+    address: Field,
+    /// Where the header has the two addresses; RFC 791, RFC 8200.
+    source: u32,
+    destination: u32,
+    /// The attribute of a flow's source.
+    flow_source: u16,
+}
+
+static IPV4: Family = Family {
+    number: NFPROTO_IPV4,
+    name: "ip",
+    address: (TYPE_IPADDR, 4),
+    source: 12,
+    destination: 16,
+    flow_source: CTA_IP_V4_SRC,
+};
+static IPV6: Family = Family {
+    number: NFPROTO_IPV6,
+    name: "ip6",
+    address: (TYPE_IP6ADDR, 16),
+    source: 8,
+    destination: 24,
+    flow_source: CTA_IP_V6_SRC,
+};
+
+impl Family {
+    fn of(address: IpAddr) -> &'static Self {
+        if address.is_ipv4() { &IPV4 } else { &IPV6 }
+    }
+
+    fn is_ipv4(&self) -> bool {
+        self.number == NFPROTO_IPV4
+    }
+
+    /// struct nfgenmsg: family, version, and what only a batch has.
+    fn header(&self) -> [u8; 4] {
+        [self.number, 0, 0, 0]
+    }
+
+    /// How many registers an address takes.
+    fn registers(&self) -> u32 {
+        self.address.1 / 4
+    }
+}
+
+/// What a key or its value is made of: nft's type and its length in bytes.
+type Field = (u32, u32);
+
+const PROTOCOL: Field = (TYPE_INET_PROTOCOL, 1);
+const PORT: Field = (TYPE_INET_SERVICE, 2);
+const NAME: Field = (TYPE_IFNAME, IFNAMSIZ);
+const IFNAMSIZ: u32 = 16;
+
+/// The way to the tables: a socket that is open as long as the container holds something in them.
 ///
 /// It is closed without waiting. Closing any netfilter socket waits until what was deleted has been freed, an RCU
 /// grace period later, and keeps every other change off meanwhile (nft_rcv_nl_event of net/netfilter/nf_tables_api.c):
 /// ten milliseconds, several times a container's whole start.
-pub struct Table {
+pub struct Tables {
     socket: Option<Socket>,
 }
 
-/// An expression of a rule, or a few that belong together, in nft's order. Each leaves what it loads in the first
-/// register, unless it says otherwise.
+/// An expression of a rule, or a few that belong together, in nft's order.
 enum Expression {
-    /// `iifname` or `oifname`, by its NFT_META_* key, which is, or is not, one of the bridges.
-    Bridge(u32, bool),
-    /// `iifname` which is not this.
-    NotFrom(&'static str),
-    /// The IPv4 address at this offset of the header begins with these bytes.
-    Address(u32, &'static [u8]),
-    /// The connection's NFT_CT_* key has any, or none, of these bits.
-    Connection(u32, u32, bool),
-    /// The destination is an address of this host.
+    /// Loads `meta KEY`, an NFT_META_*, into registers from this one on.
+    Meta(u32, u32),
+    /// Loads the source's address.
+    Source(u32),
+    /// Loads the destination's address.
+    Destination(u32),
+    /// What the registers from the first on have is in the set.
+    In(&'static str),
+    /// It is not.
+    NotIn(&'static str),
+    /// It is not this.
+    IsNot(&'static [u8]),
+    /// The destination is 127.0.0.0/8.
+    Loopback,
+    /// The destination is an address of this host, from which a connection can be sent on: not ::1.
     Local,
-    /// The destination's address.
-    Destination,
-    /// Looks the protocol and the port up in the map, behind what stands before the register, and sends the connection
-    /// to the container that the map has for it.
-    Redirect(&'static str, u32),
+    /// The connection's NFT_CT_* key has any of these bits. It says no where there is no connection.
+    Connection(u32, u32),
+    /// Looks the protocol and the port up in the map, behind the destination's address where that is `true` (and loaded),
+    /// and sends the connection to the container that the map has for it.
+    Redirect(&'static str, bool),
     /// The container's address becomes the host's.
     Masquerade,
-    /// The packet goes no further.
-    Drop,
+    /// NF_DROP, NF_ACCEPT: of this table's own.
+    Verdict(u32),
 }
 use Expression::*;
 
@@ -213,179 +310,265 @@ struct Chain {
     rules: &'static [&'static [Expression]],
 }
 
-const PUBLISH: &[&[Expression]] =
-    &[&[Destination, Redirect(PUBLISHED_AT, NFT_REG32_01)], &[Local, Redirect(PUBLISHED, NFT_REG32_00)]];
+const IIFNAME: Expression = Meta(NFT_META_IIFNAME, NFT_REG32_00);
+const OIFNAME: Expression = Meta(NFT_META_OIFNAME, NFT_REG32_00);
+/// The register behind a name.
+const SECOND: u32 = NFT_REG32_00 + IFNAMSIZ / 4;
 
-static CHAINS: [Chain; 5] = [
-    Chain {
-        name: "guard",
-        kind: "filter",
-        hook: NF_INET_PRE_ROUTING,
-        priority: NF_IP_PRI_RAW,
-        rules: &[&[NotFrom("lo"), Address(DESTINATION, &LOOPBACK), Drop]],
-    },
+const PUBLISH: &[&[Expression]] =
+    &[&[Destination(NFT_REG32_00), Redirect(PUBLISHED_AT, true)], &[Local, Redirect(PUBLISHED, false)]];
+
+/// The only one that is IPv4's alone.
+static GUARD: Chain = Chain {
+    name: "guard",
+    kind: "filter",
+    hook: NF_INET_PRE_ROUTING,
+    priority: NF_IP_PRI_RAW,
+    rules: &[&[IIFNAME, IsNot(b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), Loopback, Verdict(NF_DROP)]],
+};
+static CHAINS: [Chain; 4] = [
     Chain { name: "publish", kind: "nat", hook: NF_INET_PRE_ROUTING, priority: NF_IP_PRI_NAT_DST, rules: PUBLISH },
     Chain { name: "publish_local", kind: "nat", hook: NF_INET_LOCAL_OUT, priority: NF_IP_PRI_NAT_DST, rules: PUBLISH },
     Chain {
-        name: "forward",
+        name: "isolate",
         kind: "filter",
         hook: NF_INET_FORWARD,
         priority: NF_IP_PRI_FILTER,
-        rules: &[&[
-            Bridge(NFT_META_OIFNAME, true),
-            Bridge(NFT_META_IIFNAME, false),
-            Connection(NFT_CT_STATE, CT_ESTABLISHED_OR_RELATED, false),
-            Connection(NFT_CT_STATUS, IPS_DST_NAT, false),
-            Drop,
-        ]],
+        rules: &[
+            &[Connection(NFT_CT_STATE, CT_ESTABLISHED_OR_RELATED), Verdict(NF_ACCEPT)],
+            &[Connection(NFT_CT_STATUS, IPS_DST_NAT), Verdict(NF_ACCEPT)],
+            &[OIFNAME, In(BRIDGES), IIFNAME, Meta(NFT_META_OIFNAME, SECOND), NotIn(WITHIN), Verdict(NF_DROP)],
+        ],
     },
     Chain {
-        name: "masquerade",
+        name: "disguise",
         kind: "nat",
         hook: NF_INET_POST_ROUTING,
         priority: NF_IP_PRI_NAT_SRC,
         rules: &[
-            &[Bridge(NFT_META_IIFNAME, true), Bridge(NFT_META_OIFNAME, false), Masquerade],
-            // By its address: a packet that br_netfilter takes here from within the bridge has no iifname.
-            &[
-                Bridge(NFT_META_OIFNAME, true),
-                Address(SOURCE, &SUBNET),
-                Connection(NFT_CT_STATUS, IPS_DST_NAT, true),
-                Masquerade,
-            ],
-            &[Bridge(NFT_META_OIFNAME, true), Address(SOURCE, &LOOPBACK), Masquerade],
+            &[IIFNAME, In(BRIDGES), OIFNAME, NotIn(BRIDGES), Masquerade],
+            &[OIFNAME, Source(SECOND), In(HAIRPIN), Connection(NFT_CT_STATUS, IPS_DST_NAT), Masquerade],
         ],
     },
 ];
 
-/// Makes the table, with all that is in it from the first, in one batch. EEXIST is no error.
-pub fn add_table(root: &Root) -> Result<()> {
-    root.record_shared(&format!("net {RECORD}"))?;
-    match Table::open()?.send(table) {
-        Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
-        sent => sent,
+/// Sees to it that the table of IPv4 is there, and that it has `bridges`.
+pub fn add_ipv4(bridges: &[Bridge]) -> Result<()> {
+    add(&IPV4, bridges)
+}
+
+/// The same for IPv6; `false` where the kernel has no such tables, or lacks what IPv6 takes in them.
+pub fn add_ipv6(bridges: &[Bridge]) -> Result<bool> {
+    match add(&IPV6, bridges) {
+        Err(error) if is_missing(&error) => Ok(false),
+        added => added.map(|()| true),
     }
 }
 
-fn table(batch: &mut Batch) {
-    request(batch, "table", TABLE, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, |m| {
+fn add(family: &'static Family, bridges: &[Bridge]) -> Result<()> {
+    let tables = Tables::open()?;
+    let add_bridges = |batch: &mut Batch| bridges.iter().for_each(|bridge| add_bridge(batch, family, bridge));
+    let added = tables.send(|batch| {
+        add_table(batch, family);
+        add_bridges(batch);
+    });
+    match added {
+        Err(error) if error.errno() == Some(Errno::EXIST) => tables.send(add_bridges),
+        added => added,
+    }
+}
+
+/// A table, with all that is in it from the first. EEXIST: it is there.
+fn add_table(batch: &mut Batch, family: &'static Family) {
+    request(batch, family, "table", TABLE, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, |m| {
         m.text(NFTA_TABLE_NAME, TABLE);
     });
 
-    let (address, port) = (TYPE_IPADDR, TYPE_INET_SERVICE);
-    let protocol_port = TYPE_INET_PROTOCOL << 6 | port;
-    for (name, key, length) in [(PUBLISHED, protocol_port, 8), (PUBLISHED_AT, address << 12 | protocol_port, 12)] {
-        set(batch, name, NFT_SET_MAP, key, length, |m| {
-            m.u32_be(NFTA_SET_DATA_TYPE, address << 6 | port).u32_be(NFTA_SET_DATA_LEN, 8);
-        });
-    }
-    set(batch, BRIDGES, 0, TYPE_IFNAME, 16, |m| {
-        // What nft needs to show names: NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes long, BYTEORDER_HOST_ENDIAN.
-        let [a, b, c, d] = 1u32.to_ne_bytes();
-        m.bytes(NFTA_SET_USERDATA, &[0, 4, a, b, c, d]);
-    });
-    element(batch, NFT_MSG_NEWSETELEM, format_args!("add kontena0 to the bridges"), BRIDGES, &interface(BRIDGE), None);
+    let (address, container) = (family.address, [family.address, PORT]);
+    set(batch, family, 1, PUBLISHED, &[PROTOCOL, PORT], &container);
+    set(batch, family, 2, PUBLISHED_AT, &[address, PROTOCOL, PORT], &container);
+    set(batch, family, 3, BRIDGES, &[NAME], &[]);
+    set(batch, family, 4, WITHIN, &[NAME, NAME], &[]);
+    set(batch, family, 5, HAIRPIN, &[NAME, address], &[]);
 
-    for chain in &CHAINS {
-        request(batch, "chain", chain.name, NFT_MSG_NEWCHAIN, NLM_F_CREATE, |m| {
+    for chain in [&GUARD].into_iter().filter(|_| family.is_ipv4()).chain(&CHAINS) {
+        request(batch, family, "chain", chain.name, NFT_MSG_NEWCHAIN, NLM_F_CREATE, |m| {
             m.text(NFTA_CHAIN_TABLE, TABLE).text(NFTA_CHAIN_NAME, chain.name).text(NFTA_CHAIN_TYPE, chain.kind);
             m.nest(NFTA_CHAIN_HOOK, |m| {
                 m.u32_be(NFTA_HOOK_HOOKNUM, chain.hook).u32_be(NFTA_HOOK_PRIORITY, chain.priority as u32);
             });
         });
         for rule in chain.rules {
-            request(batch, "rule of", chain.name, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, |m| {
+            request(batch, family, "rule of", chain.name, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, |m| {
                 m.text(NFTA_RULE_TABLE, TABLE).text(NFTA_RULE_CHAIN, chain.name).nest(NFTA_RULE_EXPRESSIONS, |m| {
-                    rule.iter().for_each(|expression| expression.put(m));
+                    rule.iter().for_each(|expression| expression.put(m, family));
                 });
             });
         }
     }
 }
 
-/// Deletes the table with all that is in it; no table, or a kernel that knows of none, is no error.
-pub fn delete_table() -> Result<()> {
-    let deleted = Table::open().and_then(|table| {
-        table.send(|batch| {
-            batch.request(format_args!("delete table {TABLE}"), NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, 0, |m| {
-                m.raw(&NFGENMSG).text(NFTA_TABLE_NAME, TABLE);
+/// A set or, with fields for its values, a map; `number` is its own in this batch. HAIRPIN's elements are subnets.
+fn set(batch: &mut Batch, family: &Family, number: u32, name: &str, key: &[Field], value: &[Field]) {
+    // A concatenation's type has those of its fields, and each of them is padded to four bytes.
+    let kind = |fields: &[Field]| fields.iter().fold(0, |kind, (field, _)| kind << 6 | field);
+    let length = |fields: &[Field]| fields.iter().map(|(_, length)| length.next_multiple_of(4)).sum();
+    request(batch, family, "set", name, NFT_MSG_NEWSET, NLM_F_CREATE, |m| {
+        m.text(NFTA_SET_TABLE, TABLE).text(NFTA_SET_NAME, name);
+        m.u32_be(NFTA_SET_KEY_TYPE, kind(key)).u32_be(NFTA_SET_KEY_LEN, length(key));
+        m.u32_be(NFTA_SET_ID, number);
+        if !value.is_empty() {
+            m.u32_be(NFTA_SET_FLAGS, NFT_SET_MAP);
+            m.u32_be(NFTA_SET_DATA_TYPE, kind(value)).u32_be(NFTA_SET_DATA_LEN, length(value));
+        } else if name == HAIRPIN {
+            m.u32_be(NFTA_SET_FLAGS, NFT_SET_INTERVAL | NFT_SET_CONCAT).nest(NFTA_SET_DESC, |m| {
+                m.nest(NFTA_SET_DESC_CONCAT, |m| {
+                    for (_, length) in key {
+                        m.nest(NFTA_LIST_ELEM, |m| {
+                            m.u32_be(NFTA_SET_FIELD_LEN, *length);
+                        });
+                    }
+                });
             });
-        })
+        } else {
+            // What nft needs to show names: NFTNL_UDATA_SET_KEYBYTEORDER, 4 bytes long, BYTEORDER_HOST_ENDIAN.
+            let [a, b, c, d] = 1u32.to_ne_bytes();
+            m.u32_be(NFTA_SET_FLAGS, 0).bytes(NFTA_SET_USERDATA, &[0, 4, a, b, c, d]);
+        }
     });
-    unless_missing(deleted)
+}
+
+/// What the sets have of a bridge. That it is there is no error.
+fn add_bridge(batch: &mut Batch, family: &'static Family, bridge: &Bridge) {
+    let name = interface(&bridge.name);
+    let mut add = |set: &str, first: &[u8], last: Option<&[u8]>| {
+        let what = format_args!("add {} to {} {TABLE}", bridge.name, family.name);
+        element(batch, family, (NFT_MSG_NEWSETELEM, NLM_F_CREATE), what, set, |m| {
+            value(m, NFTA_SET_ELEM_KEY, &[&name[..], first].concat());
+            if let Some(last) = last {
+                value(m, NFTA_SET_ELEM_KEY_END, &[&name[..], last].concat());
+            }
+        });
+    };
+    add(BRIDGES, &[], None);
+    add(WITHIN, &name, None);
+    let mut add_subnet = |subnet: Subnet| add(HAIRPIN, &octets(subnet.nth(0)), Some(&octets(subnet.last())));
+    if family.is_ipv4() {
+        add_subnet(bridge.gateway);
+        add_subnet(Subnet { address: Ipv4Addr::LOCALHOST.into(), prefix: 8 });
+    } else {
+        add_subnet(bridge.gateway6);
+    }
+}
+
+/// Deletes the tables with all that is in them; none, or a kernel that knows of none, is no error.
+pub fn delete_tables() -> Result<()> {
+    let mut deleted = Ok(());
+    for family in [&IPV4, &IPV6] {
+        let delete = |batch: &mut Batch| {
+            let what = format_args!("delete table {} {TABLE}", family.name);
+            batch.request(what, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, 0, |m| {
+                m.raw(&family.header()).text(NFTA_TABLE_NAME, TABLE);
+            });
+        };
+        deleted = unless_missing(Tables::open().and_then(|tables| tables.send(delete))).and(deleted);
+    }
+    deleted
 }
 
 /// What is not there, in a kernel that may not know of tables at all, is as good as deleted.
 pub fn unless_missing(deleted: Result<()>) -> Result<()> {
     match deleted {
-        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::PROTONOSUPPORT | Errno::OPNOTSUPP)) => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
         deleted => deleted,
     }
 }
 
-impl Table {
-    /// Opens the way to the table.
+fn is_missing(error: &Error) -> bool {
+    const MISSING: [Errno; 4] = [Errno::NOENT, Errno::PROTONOSUPPORT, Errno::OPNOTSUPP, Errno::AFNOSUPPORT];
+    error.errno().is_some_and(|errno| MISSING.contains(&errno))
+}
+
+impl Tables {
+    /// Opens the way to the tables.
     pub fn open() -> Result<Self> {
         Socket::open(Protocol::Netfilter).map(|socket| Self { socket: Some(socket) })
     }
 
-    /// Publishes: all of the ports, or none. EEXIST: one of them is in its map already.
-    pub fn publish(&self, ports: &[Publish], address: Ipv4Addr) -> Result<()> {
+    /// Publishes, to a container with these addresses: all of the ports, or none. EEXIST: one of them is in its map
+    /// already.
+    pub fn publish(&self, ports: &[Publish], addresses: &[IpAddr]) -> Result<()> {
         self.send(|batch| {
-            for publish in ports {
-                let (map, key) = key(publish);
-                let [a, b, c, d] = address.octets();
-                let [high, low] = publish.container_port.to_be_bytes();
-                let container = [a, b, c, d, high, low, 0, 0];
-                element(batch, NFT_MSG_NEWSETELEM, format_args!("{publish}"), map, &key, Some(&container));
+            for (publish, address) in mappings(ports, addresses) {
+                let container = [&octets(address)[..], &publish.container_port.to_be_bytes(), &[0; 2]].concat();
+                let message = (NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL);
+                mapping(batch, message, publish, address, Some(&container));
             }
         })
     }
 
-    /// Ends that, one by one: those that are not in their map, or a table that is gone, are no error.
-    pub fn unpublish(&self, ports: &[Publish]) -> Result<()> {
-        for publish in ports {
-            let (map, key) = key(publish);
-            let deleted =
-                self.send(|batch| element(batch, NFT_MSG_DELSETELEM, format_args!("{publish}"), map, &key, None));
-            unless_missing(deleted)?;
+    /// Ends that; those that are not in their map, or a table that is gone, are no error.
+    pub fn unpublish(&self, ports: &[Publish], addresses: &[IpAddr]) -> Result<()> {
+        let all: Vec<_> = mappings(ports, addresses).collect();
+        let delete = |these: &[(&Publish, IpAddr)]| {
+            self.send(|batch| {
+                for (publish, address) in these {
+                    mapping(batch, (NFT_MSG_DELSETELEM, 0), publish, *address, None);
+                }
+            })
+        };
+        match delete(&all) {
+            Err(error) if is_missing(&error) => all.chunks(1).try_for_each(|one| unless_missing(delete(one))),
+            deleted => deleted,
         }
-        Ok(())
     }
 
     /// Forgets the flows to the container at `address`, which would go there still, and not to the port's next
     /// container; for UDP, which has no other end. Best effort: without CONFIG_NF_CT_NETLINK they time out.
-    pub fn forget_flows(&self, address: Ipv4Addr) {
+    pub fn forget_flows(&self, address: IpAddr) {
         let Some(socket) = &self.socket else { return };
+        let family = Family::of(address);
         // Listed and deleted one by one: to delete by a filter takes Linux 6.8. A kernel without ctnetlink lists none.
         let (mut list, mut tuples) = (Batch::default(), Vec::new());
         let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
-        list.message(format_args!(""), kind, NLM_F_DUMP, |m| {
-            m.raw(&NFGENMSG).nest(CTA_TUPLE_REPLY, |m| {
+        list.request(format_args!(""), kind, NLM_F_DUMP, |m| {
+            m.raw(&family.header());
+            if !family.is_ipv4() {
+                // By an IPv6 address the kernel lists all flows but those (ctnetlink_filter_match_tuple compares for
+                // inequality), so it is asked for all.
+                return;
+            }
+            m.nest(CTA_TUPLE_REPLY, |m| {
                 m.nest(CTA_TUPLE_IP, |m| {
-                    m.bytes(CTA_IP_V4_SRC, &address.octets());
+                    m.bytes(family.flow_source, &octets(address));
                 });
             });
             m.nest(CTA_FILTER, |m| {
                 m.u32_ne(CTA_FILTER_ORIG_FLAGS, 0).u32_ne(CTA_FILTER_REPLY_FLAGS, CTA_FILTER_F_CTA_IP_SRC);
             });
         });
-        socket.dump(&list, |flow| {
-            let attributes = flow.get(NFGENMSG.len()..).unwrap_or_default();
-            tuples.extend(attribute(attributes, CTA_TUPLE_ORIG).map(<[u8]>::to_vec));
-        });
-        // As many at once as a socket takes.
-        for tuples in tuples.chunks(1024) {
-            let mut delete = Batch::default();
-            for tuple in tuples {
-                delete.message(format_args!(""), NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, |m| {
-                    m.raw(&NFGENMSG).nest(CTA_TUPLE_ORIG, |m| {
-                        m.raw(tuple);
-                    });
-                });
+        socket.dump(list, |flow| {
+            let attributes = flow.get(family.header().len()..).unwrap_or_default();
+            let tuple = |direction| attribute(attributes, direction);
+            let source = tuple(CTA_TUPLE_REPLY)
+                .and_then(|tuple| attribute(tuple, CTA_TUPLE_IP))
+                .and_then(|addresses| attribute(addresses, family.flow_source));
+            if source == Some(&*octets(address)) {
+                tuples.extend(tuple(CTA_TUPLE_ORIG).map(<[u8]>::to_vec));
             }
-            let _ = socket.send(&delete);
+        });
+        if tuples.is_empty() {
+            return;
         }
+        let mut delete = Batch::default();
+        for tuple in &tuples {
+            delete.request(format_args!(""), NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, |m| {
+                m.raw(&family.header()).nest(CTA_TUPLE_ORIG, |m| {
+                    m.raw(tuple);
+                });
+            });
+        }
+        let _ = socket.send(delete);
     }
 
     /// Sends what `write` puts between the begin and the end of a batch: the kernel does all of it or nothing.
@@ -393,80 +576,95 @@ impl Table {
         let mut batch = Batch::default();
         marker(&mut batch, NFNL_MSG_BATCH_BEGIN);
         write(&mut batch);
+        // Linux before 6.10 does not acknowledge the end itself.
+        batch.acknowledge();
         marker(&mut batch, NFNL_MSG_BATCH_END);
         let Some(socket) = &self.socket else { return Ok(()) };
-        socket.send(&batch).map_err(|error| match error.errno() {
-            Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::PROTONOSUPPORT) => error.advise(
+        socket.send(batch).map_err(|error| {
+            if !is_missing(&error) {
+                return error;
+            }
+            error.advise(
                 "the kernel needs nf_tables with nat, masq, fib and ct (CONFIG_NF_TABLES, CONFIG_NFT_NAT, \
                  CONFIG_NFT_MASQ, CONFIG_NFT_FIB_IPV4, CONFIG_NFT_CT) or their modules: load them, or use --net none \
                  or host",
-            ),
-            _ => error,
+            )
         })
     }
 }
 
-impl std::ops::Drop for Table {
+impl Drop for Tables {
     fn drop(&mut self) {
         self.socket.take().into_iter().for_each(Socket::close_later);
     }
 }
 
-/// The map for a port, and its key there: the address where it has one, protocol and port, each padded to four bytes.
-fn key(publish: &Publish) -> (&'static str, Vec<u8>) {
+/// Which of the ports go to which of the container's addresses.
+fn mappings<'a>(ports: &'a [Publish], addresses: &'a [IpAddr]) -> impl Iterator<Item = (&'a Publish, IpAddr)> {
+    ports.iter().flat_map(|publish| {
+        let fits = |address: &&IpAddr| publish.address.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
+        addresses.iter().filter(fits).map(move |address| (publish, *address))
+    })
+}
+
+/// Adds or deletes an element of the map that a port belongs in.
+fn mapping(batch: &mut Batch, message: (u16, u32), publish: &Publish, container: IpAddr, data: Option<&[u8]>) {
     let [high, low] = publish.host_port.to_be_bytes();
     let protocol_port = [publish.protocol as u8, 0, 0, 0, high, low, 0, 0];
-    match publish.address {
-        Ipv4Addr::UNSPECIFIED => (PUBLISHED, protocol_port.to_vec()),
-        address => (PUBLISHED_AT, [&address.octets()[..], &protocol_port].concat()),
-    }
+    let (map, key) = match publish.address.filter(|address| !address.is_unspecified()) {
+        None => (PUBLISHED, protocol_port.to_vec()),
+        Some(address) => (PUBLISHED_AT, [&octets(address)[..], &protocol_port].concat()),
+    };
+    element(batch, Family::of(container), message, format_args!("publish {publish}"), map, |m| {
+        value(m, NFTA_SET_ELEM_KEY, &key);
+        if let Some(data) = data {
+            value(m, NFTA_SET_ELEM_DATA, data);
+        }
+    });
 }
 
 /// A link's name as a register holds it: 16 bytes, the rest of them zero.
-fn interface(name: &str) -> [u8; 16] {
-    let mut bytes = [0; 16];
+fn interface(name: &str) -> [u8; IFNAMSIZ as usize] {
+    let mut bytes = [0; IFNAMSIZ as usize];
     bytes.iter_mut().zip(name.bytes()).for_each(|(to, byte)| *to = byte);
     bytes
 }
 
-/// struct nfgenmsg: family, version, and what only a batch has
-const NFGENMSG: [u8; 4] = [NFPROTO_IPV4, 0, 0, 0];
-
 /// The begin or the end of a batch; its struct nfgenmsg has the subsystem.
 fn marker(batch: &mut Batch, kind: u16) {
-    batch.message(format_args!("begin an nf_tables batch"), kind, 0, |m| {
+    batch.request(format_args!("begin an nf_tables batch"), kind, 0, |m| {
         m.raw(&[0, 0]).raw(&NFNL_SUBSYS_NFTABLES.to_be_bytes());
     });
 }
 
 /// Adds the `object` of this `name`.
-fn request(batch: &mut Batch, object: &str, name: &str, kind: u16, flags: u32, write: impl FnOnce(&mut Message<'_>)) {
+fn request(
+    batch: &mut Batch,
+    family: &Family,
+    object: &str,
+    name: &str,
+    kind: u16,
+    flags: u32,
+    write: impl FnOnce(&mut Message<'_>),
+) {
     batch.request(format_args!("add {object} {name}"), NFNL_SUBSYS_NFTABLES << 8 | kind, flags, |m| {
-        write(m.raw(&NFGENMSG));
+        write(m.raw(&family.header()));
     });
 }
 
-/// Adds a set, or a map; `write` adds what is particular to it. Its key's length serves as its number in the batch.
-fn set(batch: &mut Batch, name: &str, flags: u32, key: u32, length: u32, write: impl FnOnce(&mut Message<'_>)) {
-    request(batch, "set", name, NFT_MSG_NEWSET, NLM_F_CREATE, |m| {
-        m.text(NFTA_SET_TABLE, TABLE).text(NFTA_SET_NAME, name).u32_be(NFTA_SET_FLAGS, flags);
-        m.u32_be(NFTA_SET_KEY_TYPE, key).u32_be(NFTA_SET_KEY_LEN, length).u32_be(NFTA_SET_ID, length);
-        write(m);
-    });
-}
-
-/// Adds an element to a set or, with data, to a map; or deletes it there. `what` stands in the error.
-fn element(batch: &mut Batch, kind: u16, what: fmt::Arguments<'_>, set: &str, key: &[u8], data: Option<&[u8]>) {
-    let flags = if kind == NFT_MSG_NEWSETELEM { NLM_F_CREATE | NLM_F_EXCL } else { 0 };
+/// Adds or deletes an element that `write` fills; `what` stands in the error.
+fn element(
+    batch: &mut Batch,
+    family: &Family,
+    (kind, flags): (u16, u32),
+    what: fmt::Arguments<'_>,
+    set: &str,
+    write: impl FnOnce(&mut Message<'_>),
+) {
     batch.request(what, NFNL_SUBSYS_NFTABLES << 8 | kind, flags, |m| {
-        m.raw(&NFGENMSG).text(NFTA_SET_ELEM_LIST_TABLE, TABLE).text(NFTA_SET_ELEM_LIST_SET, set);
+        m.raw(&family.header()).text(NFTA_SET_ELEM_LIST_TABLE, TABLE).text(NFTA_SET_ELEM_LIST_SET, set);
         m.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |m| {
-            m.nest(NFTA_LIST_ELEM, |m| {
-                value(m, NFTA_SET_ELEM_KEY, key);
-                if let Some(data) = data {
-                    value(m, NFTA_SET_ELEM_DATA, data);
-                }
-            });
+            m.nest(NFTA_LIST_ELEM, write);
         });
     });
 }
@@ -478,33 +676,43 @@ fn value(m: &mut Message<'_>, kind: u16, value: &[u8]) {
     });
 }
 
-/// 127.0.0.0/8.
-const LOOPBACK: [u8; 1] = [127];
-/// Offsets in the IPv4 header; RFC 791.
-const SOURCE: u32 = 12;
-const DESTINATION: u32 = 16;
 /// Offset in the TCP and the UDP header.
 const DESTINATION_PORT: u32 = 2;
 
 impl Expression {
-    fn put(&self, m: &mut Message<'_>) {
+    fn put(&self, m: &mut Message<'_>, family: &Family) {
+        let load_address = |m: &mut Message<'_>, offset, register| {
+            load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, offset, family.address.1, register);
+        };
+        let look_up = |m: &mut Message<'_>, set: &str, flags| {
+            expression(m, "lookup", |m| {
+                m.text(NFTA_LOOKUP_SET, set).u32_be(NFTA_LOOKUP_SREG, NFT_REG32_00);
+                m.u32_be(NFTA_LOOKUP_FLAGS, flags);
+            });
+        };
         match *self {
-            Bridge(key, is) => {
-                load_meta(m, key, NFT_REG32_00);
-                expression(m, "lookup", |m| {
-                    m.text(NFTA_LOOKUP_SET, BRIDGES).u32_be(NFTA_LOOKUP_SREG, NFT_REG32_00);
-                    m.u32_be(NFTA_LOOKUP_FLAGS, if is { 0 } else { NFT_LOOKUP_F_INV });
+            Meta(key, register) => load_meta(m, key, register),
+            Source(register) => load_address(m, family.source, register),
+            Destination(register) => load_address(m, family.destination, register),
+            In(set) => look_up(m, set, 0),
+            NotIn(set) => look_up(m, set, NFT_LOOKUP_F_INV),
+            IsNot(bytes) => compare(m, NFT_CMP_NEQ, bytes),
+            Loopback => {
+                load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, family.destination, 1, NFT_REG32_00);
+                compare(m, NFT_CMP_EQ, &[127]);
+            }
+            Local => {
+                expression(m, "fib", |m| {
+                    m.u32_be(NFTA_FIB_DREG, NFT_REG32_00).u32_be(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                    m.u32_be(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
                 });
+                compare(m, NFT_CMP_EQ, &RTN_LOCAL.to_ne_bytes());
+                if !family.is_ipv4() {
+                    load_address(m, family.destination, NFT_REG32_00);
+                    compare(m, NFT_CMP_NEQ, &Ipv6Addr::LOCALHOST.octets());
+                }
             }
-            NotFrom(name) => {
-                load_meta(m, NFT_META_IIFNAME, NFT_REG32_00);
-                compare(m, NFT_CMP_NEQ, &interface(name));
-            }
-            Address(offset, bytes) => {
-                load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, offset, bytes.len() as u32, NFT_REG32_00);
-                compare(m, NFT_CMP_EQ, bytes);
-            }
-            Connection(key, bits, any) => {
+            Connection(key, bits) => {
                 expression(m, "ct", |m| {
                     m.u32_be(NFTA_CT_KEY, key).u32_be(NFTA_CT_DREG, NFT_REG32_00);
                 });
@@ -514,17 +722,10 @@ impl Expression {
                     value(m, NFTA_BITWISE_MASK, &bits.to_ne_bytes());
                     value(m, NFTA_BITWISE_XOR, &[0; 4]);
                 });
-                compare(m, if any { NFT_CMP_NEQ } else { NFT_CMP_EQ }, &[0; 4]);
+                compare(m, NFT_CMP_NEQ, &[0; 4]);
             }
-            Local => {
-                expression(m, "fib", |m| {
-                    m.u32_be(NFTA_FIB_DREG, NFT_REG32_00).u32_be(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-                    m.u32_be(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
-                });
-                compare(m, NFT_CMP_EQ, &RTN_LOCAL.to_ne_bytes());
-            }
-            Destination => load_payload(m, NFT_PAYLOAD_NETWORK_HEADER, DESTINATION, 4, NFT_REG32_00),
-            Redirect(map, register) => {
+            Redirect(map, is_at) => {
+                let register = NFT_REG32_00 + if is_at { family.registers() } else { 0 };
                 load_meta(m, NFT_META_L4PROTO, register);
                 load_payload(m, NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT, 2, register + 1);
                 expression(m, "lookup", |m| {
@@ -532,15 +733,16 @@ impl Expression {
                     m.u32_be(NFTA_LOOKUP_DREG, NFT_REG32_00);
                 });
                 expression(m, "nat", |m| {
-                    m.u32_be(NFTA_NAT_TYPE, NFT_NAT_DNAT).u32_be(NFTA_NAT_FAMILY, NFPROTO_IPV4.into());
-                    m.u32_be(NFTA_NAT_REG_ADDR_MIN, NFT_REG32_00).u32_be(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_01);
+                    m.u32_be(NFTA_NAT_TYPE, NFT_NAT_DNAT).u32_be(NFTA_NAT_FAMILY, family.number.into());
+                    m.u32_be(NFTA_NAT_REG_ADDR_MIN, NFT_REG32_00);
+                    m.u32_be(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_00 + family.registers());
                 });
             }
             Masquerade => expression(m, "masq", |_| ()),
-            Drop => expression(m, "immediate", |m| {
+            Verdict(code) => expression(m, "immediate", |m| {
                 m.u32_be(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT).nest(NFTA_IMMEDIATE_DATA, |m| {
                     m.nest(NFTA_DATA_VERDICT, |m| {
-                        m.u32_be(NFTA_VERDICT_CODE, NF_DROP);
+                        m.u32_be(NFTA_VERDICT_CODE, code);
                     });
                 });
             }),

@@ -8,8 +8,8 @@
 mod datagram;
 mod stream;
 
-use crate::config::Protocol;
 use crate::error::{Context, Result};
+use crate::net::options::Protocol;
 use crate::net::sockets::Sockets;
 use crate::sys;
 use datagram::Datagrams;

@@ -3,23 +3,28 @@
 //! Must not choose names or addresses: that is bridge.rs.
 
 use crate::error::{Error, Result};
-use crate::net::netlink::{Batch, Message, Socket};
+use crate::net::netlink::{Batch, Message, Socket, attribute};
+use crate::net::subnet::{Subnet, address, octets};
 use linux_raw_sys::netlink as uapi;
 use rustix::io::Errno;
 use rustix::process::Pid;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The first link of every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const MAKE: u32 = uapi::NLM_F_CREATE | uapi::NLM_F_EXCL;
 /// include/uapi/linux/veth.h
 const VETH_INFO_PEER: u16 = 1;
+/// struct ifinfomsg.
+const LINK_HEADER: usize = 16;
 const UP: u32 = linux_raw_sys::net::net_device_flags::IFF_UP as u32;
 
 /// What to do where the kernel has no such kind of link.
 const NO_BRIDGE: &str = "the kernel lacks CONFIG_BRIDGE, or its module bridge: load it, or use --net none or host";
 const NO_VETH: &str = "the kernel lacks CONFIG_VETH, or its module veth: load it, or use --net none or host";
+const NO_MACVLAN: &str = "the kernel lacks CONFIG_MACVLAN, or its module macvlan: load it, or use another --net";
 
 fn advise(error: Error, missing: &str) -> Error {
     if error.errno() == Some(Errno::OPNOTSUPP) { error.advise(missing) } else { error }
@@ -39,26 +44,62 @@ pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
             );
         })
         .or(Errno::EXIST);
-    host.send(&batch).map_err(|error| advise(error, NO_BRIDGE))
+    host.send(batch).map_err(|error| advise(error, NO_BRIDGE))
 }
 
-/// Makes sure that the link `name` is a bridge: changing nothing of a bridge is refused where it is none.
-pub fn check_bridge(host: &Socket, name: &str) -> Result<()> {
+/// A link's hardware address; empty where it has none.
+pub fn hardware_address(host: &Socket, index: u32) -> Result<Vec<u8>> {
+    let (mut batch, mut address) = (Batch::default(), Vec::new());
+    batch.request(format_args!("look at link {index}"), uapi::RTM_GETLINK as u16, 0, |m| link_header(m, index, 0, 0));
+    host.ask(batch, |link| {
+        let attributes = link.get(LINK_HEADER..).unwrap_or_default();
+        address = attribute(attributes, uapi::IFLA_ADDRESS as u16).unwrap_or_default().to_vec();
+    })?;
+    Ok(address)
+}
+
+/// Calls `each` with the subnets that the host knows the way to, but for the default routes.
+pub fn for_each_route(host: &Socket, is_ipv4: bool, mut each: impl FnMut(Subnet)) {
+    // struct rtmsg, of which family, destination's prefix and type count here.
+    const HEADER: usize = 12;
+    const PREFIX: usize = 1;
+    const TYPE: usize = 7;
     let mut batch = Batch::default();
-    batch.request(format_args!("use {name}"), uapi::RTM_NEWLINK as u16, 0, |m| {
-        link_header(m, 0, 0, 0);
-        m.text(uapi::IFLA_IFNAME as u16, name).nest(uapi::IFLA_LINKINFO as u16, |m| {
-            m.text(uapi::IFLA_INFO_KIND as u16, "bridge").nest(uapi::IFLA_INFO_DATA as u16, |_| ());
-        });
+    batch.request(format_args!("list the routes"), uapi::RTM_GETROUTE as u16, uapi::NLM_F_DUMP, |m| {
+        m.raw(&[if is_ipv4 { AF_INET } else { AF_INET6 }]).raw(&[0; HEADER - 1]);
     });
-    host.send(&batch).map_err(|error| error.advise("a link of this name is there and is no bridge: rename it"))
+    host.dump(batch, |route| {
+        let (Some(prefix), Some(kind)) = (route.get(PREFIX), route.get(TYPE)) else { return };
+        let attributes = route.get(HEADER..).unwrap_or_default();
+        let destination = attribute(attributes, uapi::rtattr_type_t::RTA_DST as u16).and_then(address);
+        if let Some(address) = destination
+            && *kind == uapi::RTN_UNICAST as u8
+            && *prefix > 0
+        {
+            each(Subnet { address, prefix: *prefix });
+        }
+    });
 }
 
-/// Gives the bridge its address. EEXIST is no error.
-pub fn add_bridge_address(host: &Socket, bridge: u32, gateway: (Ipv4Addr, u8)) -> Result<()> {
+/// Gives the bridge its IPv4 address. EEXIST is no error.
+pub fn add_bridge_address(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
     let mut batch = Batch::default();
     add_address(&mut batch, bridge, gateway, "the bridge").or(Errno::EXIST);
-    host.send(&batch)
+    host.send(batch)
+}
+
+/// The same for IPv6, and a link-local address, from which it solicits its neighbours for packets of others: the kernel's
+/// own would be of no use for the second that it takes to detect no duplicate.
+pub fn add_bridge_addresses6(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
+    const LINK_LOCAL: Subnet = Subnet { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), prefix: 64 };
+    let mut batch = Batch::default();
+    batch.request(format_args!("set the bridge's addrgenmode"), uapi::RTM_NEWLINK as u16, 0, |m| {
+        link_header(m, bridge, 0, 0);
+        no_generated_address(m);
+    });
+    add_address(&mut batch, bridge, gateway, "the bridge").or(Errno::EXIST);
+    add_address(&mut batch, bridge, LINK_LOCAL, "the bridge").or(Errno::EXIST);
+    host.send(batch)
 }
 
 /// Deletes a link; none of that name is no error.
@@ -70,7 +111,7 @@ pub fn delete_link(host: &Socket, name: &str) -> Result<()> {
             m.text(uapi::IFLA_IFNAME as u16, name);
         })
         .or(Errno::NODEV);
-    host.send(&batch)
+    host.send(batch)
 }
 
 /// A link of the host's to a container.
@@ -85,6 +126,8 @@ pub struct Veth<'a> {
     pub peer: &'a str,
     /// The peer's hardware address.
     pub hardware: [u8; 6],
+    /// Whether the host has IPv6.
+    pub has_ipv6: bool,
 }
 
 /// Makes a veth pair: the host end up and a port of the bridge, the peer in the container. EEXIST: another link has the
@@ -116,43 +159,89 @@ pub fn add_veth(host: &Socket, veth: &Veth<'_>) -> Result<()> {
                 m.bytes(uapi::IFLA_BRPORT_MODE as u16, &[1]);
             });
         });
+        if veth.has_ipv6 {
+            // A port of a bridge needs no address, whose route would stand behind those of all other ports.
+            no_generated_address(m);
+        }
     });
-    host.send(&batch).map_err(|error| advise(error, NO_VETH))
+    host.send(batch).map_err(|error| advise(error, NO_VETH))
 }
 
-/// Sets up the container's links: loopback, and the peer `index` with its address and the default route.
-pub fn configure(container: &Socket, index: u32, address: (Ipv4Addr, u8), gateway: Ipv4Addr) -> Result<()> {
+/// Makes a link on the LAN of the link `parent`, in the container of `init`; the host itself does not see it there.
+pub fn add_macvlan(host: &Socket, parent: u32, init: Pid, name: &str, hardware: [u8; 6]) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.request(format_args!("add macvlan {name}"), uapi::RTM_NEWLINK as u16, MAKE, |m| {
+        link_header(m, 0, 0, 0);
+        m.text(uapi::IFLA_IFNAME as u16, name)
+            .bytes(uapi::IFLA_ADDRESS as u16, &hardware)
+            .u32_ne(uapi::IFLA_LINK as u16, parent)
+            .u32_ne(uapi::IFLA_NET_NS_PID as u16, init.as_raw_nonzero().get() as u32)
+            .nest(uapi::IFLA_LINKINFO as u16, |m| {
+                m.text(uapi::IFLA_INFO_KIND as u16, "macvlan").nest(uapi::IFLA_INFO_DATA as u16, |m| {
+                    m.u32_ne(uapi::IFLA_MACVLAN_MODE as u16, uapi::macvlan_mode::MACVLAN_MODE_BRIDGE as u32);
+                });
+            });
+    });
+    host.send(batch).map_err(|error| advise(error, NO_MACVLAN))
+}
+
+/// Sets up the container's links: loopback, and `eth0`, its `index`th, with its addresses and, by each gateway, a default
+/// route.
+pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
     let mut batch = Batch::default();
     set_up(&mut batch, LOOPBACK_INDEX, "lo");
     set_up(&mut batch, index, "eth0");
-    add_address(&mut batch, index, address, "eth0");
-    batch.request(format_args!("add the default route by {gateway}"), uapi::RTM_NEWROUTE as u16, MAKE, |m| {
-        const RT_TABLE_MAIN: u8 = 254;
-        // struct rtmsg: family, destination's and source's prefix, tos, table, protocol, scope, type, flags
-        m.raw(&[AF_INET, 0, 0, 0, RT_TABLE_MAIN, uapi::RTPROT_BOOT as u8, 0, uapi::RTN_UNICAST as u8])
-            .raw(&0u32.to_ne_bytes())
-            .bytes(uapi::rtattr_type_t::RTA_GATEWAY as u16, &gateway.octets());
+    for address in addresses {
+        // EACCES: the container has switched its IPv6 off, by --sysctl.
+        add_address(&mut batch, index, *address, "eth0").or(Errno::ACCESS);
+    }
+    for gateway in gateways {
+        let request = format_args!("add the default route by {gateway}");
+        let write = |m: &mut Message<'_>| {
+            const RT_TABLE_MAIN: u8 = 254;
+            let (protocol, kind) = (uapi::RTPROT_BOOT as u8, uapi::RTN_UNICAST as u8);
+            // struct rtmsg: family, destination's and source's prefix, tos, table, protocol, scope, type, flags
+            m.raw(&[family(*gateway), 0, 0, 0, RT_TABLE_MAIN, protocol, 0, kind])
+                .raw(&uapi::RTNH_F_ONLINK.to_ne_bytes())
+                .u32_ne(uapi::rtattr_type_t::RTA_OIF as u16, index)
+                .bytes(uapi::rtattr_type_t::RTA_GATEWAY as u16, &octets(*gateway));
+        };
+        batch.request(request, uapi::RTM_NEWROUTE as u16, MAKE, write).or(Errno::ACCESS);
+    }
+    container.send(batch)
+}
+
+/// The kernel makes the link no link-local address.
+fn no_generated_address(m: &mut Message<'_>) {
+    m.nest(uapi::IFLA_AF_SPEC as u16, |m| {
+        m.nest(AF_INET6.into(), |m| {
+            let mode = uapi::in6_addr_gen_mode::IN6_ADDR_GEN_MODE_NONE;
+            m.bytes(uapi::IFLA_INET6_ADDR_GEN_MODE as u16, &[mode as u8]);
+        });
     });
-    container.send(&batch)
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
 fn set_up(batch: &mut Batch, index: u32, name: &str) {
     batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
 }
 
-fn add_address<'a>(batch: &'a mut Batch, index: u32, (address, prefix): (Ipv4Addr, u8), link: &str) -> &'a mut Batch {
-    batch.request(format_args!("add {address}/{prefix} to {link}"), uapi::RTM_NEWADDR as u16, MAKE, |m| {
+/// Without duplicate address detection, which IPv6 would wait a second for: kontena gives no address twice.
+fn add_address<'a>(batch: &'a mut Batch, index: u32, subnet: Subnet, link: &str) -> &'a mut Batch {
+    batch.request(format_args!("add {subnet} to {link}"), uapi::RTM_NEWADDR as u16, MAKE, |m| {
+        let (address, flags) = (octets(subnet.address), uapi::IFA_F_NODAD as u8);
         // struct ifaddrmsg: family, prefix, flags, scope, index
-        m.raw(&[AF_INET, prefix, 0, 0])
+        m.raw(&[family(subnet.address), subnet.prefix, flags, 0])
             .raw(&index.to_ne_bytes())
-            .bytes(uapi::IFA_LOCAL as u16, &address.octets())
-            .bytes(uapi::IFA_ADDRESS as u16, &address.octets())
-            .bytes(uapi::IFA_BROADCAST as u16, &broadcast(address, prefix).octets());
+            .bytes(uapi::IFA_LOCAL as u16, &address)
+            .bytes(uapi::IFA_ADDRESS as u16, &address);
+        if subnet.address.is_ipv4() {
+            m.bytes(uapi::IFA_BROADCAST as u16, &octets(subnet.last()));
+        }
     })
-}
-
-fn broadcast(address: Ipv4Addr, prefix: u8) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(address) | u32::MAX.checked_shr(prefix.into()).unwrap_or(0))
 }
 
 /// struct ifinfomsg: family, type, index, flags, which flags are meant

@@ -2,7 +2,8 @@
 //!
 //! `intruder call NUMBER [ARGUMENT…]` makes one system call and says `ok` or the errno's name; `intruder foreign` makes one
 //! of another architecture; `intruder time CALLS` gives the nanoseconds of a getpid(2); `intruder look PATH…` reads files,
-//! `intruder owner PATH…` says whose they are, and `intruder terminal` opens one. Must not judge.
+//! `intruder list PATH…` lists directories, `intruder owner PATH…` says whose they are, and `intruder terminal` opens one.
+//! Must not judge.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
 
 use nix::fcntl::OFlag;
@@ -25,6 +26,13 @@ fn main() {
             println!("{}", tests::sys::call(number, arguments).map_or_else(|errno| errno.to_string(), |_| "ok".into()));
         }
         "look" => arguments[1..].iter().for_each(|path| print!("{}", read(path))),
+        "list" => {
+            for path in &arguments[1..] {
+                for entry in fs::read_dir(path).unwrap_or_else(|error| refused(path, &error)).flatten() {
+                    println!("{}", entry.file_name().display());
+                }
+            }
+        }
         "owner" => {
             for path in &arguments[1..] {
                 let metadata = fs::metadata(path).unwrap_or_else(|error| refused(path, &error));

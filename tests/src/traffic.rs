@@ -1,0 +1,99 @@
+//! Packets of tests: who gets to whom.
+
+use crate::Place;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt, socket, sockopt,
+};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+/// What the demo's page has.
+const HEADING: &str = "<h1>";
+/// How long a packet may take that is to come.
+pub const WAIT: Duration = Duration::from_secs(2);
+
+/// Asserts that there is a page at `address`, seen from `place`.
+///
+/// # Panics
+/// Where there is none.
+#[track_caller]
+pub fn assert_page(place: &Place, address: &str) {
+    let page = place.get(address);
+    assert!(page.as_ref().is_ok_and(|page| page.contains(HEADING)), "the page at {address}: {page:?}");
+}
+
+/// Asserts that there is not even a connection to `address`, seen from `place`.
+///
+/// # Panics
+/// Where there is one.
+#[track_caller]
+pub fn assert_unreachable(place: &Place, address: &str) {
+    let connection = connect(place, address, Duration::from_millis(500));
+    assert!(connection.is_err(), "a connection to {address}: {connection:?}");
+}
+
+/// Connects to `address` from `place`.
+///
+/// # Errors
+/// Where it does not work within `wait`.
+///
+/// # Panics
+/// Where it is no address.
+pub fn connect(place: &Place, address: &str, wait: Duration) -> std::io::Result<TcpStream> {
+    let address: SocketAddr = address.parse().unwrap();
+    place.inside(|| TcpStream::connect_timeout(&address, wait))
+}
+
+/// Sends a datagram from `client` to `to`, and an answer back from a socket bound to `at` on `server`; gives the
+/// address that the server sees.
+///
+/// # Errors
+/// Where one of the two does not come.
+///
+/// # Panics
+/// Where something else comes.
+pub fn udp_round_trip(client: &Place, to: &str, server: &Place, at: &str) -> std::io::Result<SocketAddr> {
+    let to: SocketAddr = to.parse().unwrap();
+    let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let server = server.inside(|| UdpSocket::bind(at))?;
+    let client = client.inside(|| UdpSocket::bind(SocketAddr::new(any, 0)))?;
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(WAIT))?;
+    }
+    let mut buffer = [0; 16];
+    client.send_to(b"question", to)?;
+    let (length, from) = server.recv_from(&mut buffer)?;
+    assert_eq!(&buffer[..length], b"question");
+    server.send_to(b"answer", from)?;
+    // Connected, so that an answer from another address than was asked does not count.
+    client.connect(to)?;
+    let length = client.recv(&mut buffer)?;
+    assert_eq!(&buffer[..length], b"answer");
+    Ok(from)
+}
+
+/// Sends a router advertisement from the `eth0` of `place` to all nodes there, as the default router for an hour;
+/// RFC 4861.
+///
+/// # Panics
+/// Where it cannot be sent.
+pub fn advertise_router(place: &Place) {
+    const ROUTER_ADVERTISEMENT: u8 = 134;
+    const HOP_LIMIT: u8 = 64;
+    const SECONDS: [u8; 2] = 3600u16.to_be_bytes();
+    place.inside(|| {
+        let socket = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::IcmpV6).unwrap();
+        // Or it could come from beyond a router, and does not count.
+        setsockopt(&socket, sockopt::Ipv6MulticastHops, &255).unwrap();
+        // Type, code, checksum, hop limit, flags, lifetime, and two times that are not given. The kernel adds the sum.
+        let mut message = [0; 16];
+        message[0] = ROUTER_ADVERTISEMENT;
+        message[4] = HOP_LIMIT;
+        message[6..8].copy_from_slice(&SECONDS);
+        let all_nodes =
+            SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0, 0, if_nametoindex("eth0").unwrap());
+        sendto(socket.as_raw_fd(), &message, &SockaddrIn6::from(all_nodes), MsgFlags::empty()).unwrap();
+    });
+}
