@@ -206,6 +206,28 @@ fn launcher_killed_at_any_system_call_is_repaired_by_the_next_command() {
 }
 
 #[test]
+fn port_that_a_killed_launcher_was_about_to_publish_is_the_next_ones() {
+    let host = Host::new();
+    let _first = host.nginx("first", &[]);
+    let options = ["--name", "victim", "-p", "8080:80"];
+    let mut victim = Traced::start(host.run(&options, host.demo(), &["/usr/sbin/nginx"]));
+    // Its address is in the journal, and its port; the next thing would be the element of the map.
+    while let Some((number, arguments)) = victim.next_call() {
+        let of_map = |bytes: &[u8]| bytes.windows(9).any(|window| window == b"published");
+        if number == nix::libc::SYS_sendto as u64 && of_map(&victim.read(arguments[1], arguments[2])) {
+            break;
+        }
+    }
+    victim.kill();
+    let web = host.nginx("web", &["-p", "8080:80"]);
+    // When nothing has happened for a while, what the victim held is given back.
+    wait_until("the end of what the victim held", || !host.state().join("victim").exists());
+    host.get("127.0.0.1:8080").unwrap();
+    host.neighbour.get("192.0.2.1:8080").unwrap();
+    let _ = web.stop();
+}
+
+#[test]
 fn init_that_begins_after_its_launchers_death_ends() {
     let host = Host::new();
     let mut victim = Traced::start(host.run(&["--name", "victim", "--net", "none"], host.demo(), &["/usr/sbin/nginx"]));

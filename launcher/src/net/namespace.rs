@@ -75,7 +75,7 @@ pub fn of_container(root: &Root, name: &str) -> Result<(Namespace, Vec<IpAddr>)>
     let (init, _) = seen.init().ok_or_else(missing)?;
     let fd = file::open(CWD, &format!("/proc/{init}/ns/net"), OFlags::RDONLY);
     // It was open before the container was seen to live still: it is not another's, which has the pid by now.
-    if !root.look(name)?.is_some_and(|now| now.init() == seen.init()) {
+    if root.look(name)?.is_none_or(|now| now.init() != seen.init()) {
         return Err(missing());
     }
     let fd = fd.context(format_args!("{what}"), "mount /proc")?;

@@ -92,6 +92,7 @@ mod uapi {
     pub const NFT_MSG_NEWRULE: u16 = 6;
     pub const NFT_MSG_NEWSET: u16 = 9;
     pub const NFT_MSG_NEWSETELEM: u16 = 12;
+    pub const NFT_MSG_GETSETELEM: u16 = 13;
     pub const NFT_MSG_DELSETELEM: u16 = 14;
 
     pub const NFTA_TABLE_NAME: u16 = 1;
@@ -507,9 +508,11 @@ impl Tables {
         })
     }
 
-    /// Ends that; those that are not in their map, or a table that is gone, are no error.
-    pub fn unpublish(&self, ports: &[Publish], addresses: &[IpAddr]) -> Result<()> {
-        let all: Vec<_> = mappings(ports, addresses).collect();
+    /// Ends that; those that are not in their map, or a table that is gone, are no error. Where it is not `certain` that it
+    /// was published, it may be another container's by now, and then stays.
+    pub fn unpublish(&self, ports: &[Publish], addresses: &[IpAddr], certain: bool) -> Result<()> {
+        let is_ours = |(publish, address): &(&Publish, IpAddr)| certain || self.leads_to(publish, *address);
+        let all: Vec<_> = mappings(ports, addresses).filter(is_ours).collect();
         let delete = |these: &[(&Publish, IpAddr)]| {
             self.send(|batch| {
                 for (publish, address) in these {
@@ -521,6 +524,19 @@ impl Tables {
             Err(error) if is_missing(&error) => all.chunks(1).try_for_each(|one| unless_missing(delete(one))),
             deleted => deleted,
         }
+    }
+
+    /// Whether what comes to the port is sent to `container`.
+    fn leads_to(&self, publish: &Publish, container: IpAddr) -> bool {
+        let (mut batch, mut found) = (Batch::default(), false);
+        mapping(&mut batch, (NFT_MSG_GETSETELEM, 0), publish, container, None);
+        let look = |reply: &[u8]| {
+            let path = [NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE];
+            let value = path.into_iter().try_fold(reply.get(4..).unwrap_or_default(), attribute);
+            found = value.is_some_and(|value| value.starts_with(&octets(container)));
+        };
+        let Some(socket) = &self.socket else { return false };
+        socket.ask(batch, look).is_ok() && found
     }
 
     /// Forgets the flows to the container at `address`, which would go there still, and not to the port's next

@@ -133,13 +133,14 @@ pub fn publish(bridge: &Bridge, root: &Root, ports: &[Publish], addresses: &[IpA
 }
 
 /// Ends that for the container that had these addresses, by the tables that it was done with or, for one whose launcher was
-/// killed, anew.
+/// killed, anew: that may have been before it had done it, and another has its ports by now.
 pub fn unpublish(ports: &[Publish], addresses: &[IpAddr], tables: Option<Tables>) -> Result<()> {
     if ports.is_empty() || addresses.is_empty() {
         return Ok(());
     }
+    let certain = tables.is_some();
     let unpublish = |tables: Tables| {
-        tables.unpublish(ports, addresses)?;
+        tables.unpublish(ports, addresses, certain)?;
         if ports.iter().any(|port| port.protocol == Protocol::Udp) {
             addresses.iter().for_each(|address| tables.forget_flows(*address));
         }
