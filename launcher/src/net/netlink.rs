@@ -357,3 +357,188 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// struct nlmsghdr, and what is behind it.
+    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let mut bytes = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].as_flattened());
+        bytes.extend([sequence.to_ne_bytes(), [0; 4]].as_flattened());
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// NLMSG_ERROR, with the whole request in it or its header alone, and a text.
+    fn answer(errno: i32, request: &[u8], is_capped: bool, text: &str) -> Vec<u8> {
+        let (mut body, mut flags) = ((-errno).to_ne_bytes().to_vec(), 0);
+        body.extend(if is_capped { &request[..HEADER] } else { request });
+        if is_capped {
+            flags |= uapi::NLM_F_CAPPED as u16;
+        }
+        if !text.is_empty() {
+            flags |= uapi::NLM_F_ACK_TLVS as u16;
+            body.extend(((4 + text.len() + 1) as u16).to_ne_bytes());
+            body.extend((uapi::nlmsgerr_attrs::NLMSGERR_ATTR_MSG as u16).to_ne_bytes());
+            body.extend(text.bytes().chain([0]));
+        }
+        message(2, flags, u32_at(request, 8).unwrap(), &body)
+    }
+
+    #[test]
+    fn lengths_count_what_they_should_and_padding_is_behind_them() {
+        let mut batch = Batch::default();
+        batch.request(format_args!(""), 0x10, 0x600, |m| {
+            m.raw(&[7, 0, 0, 0]).bytes(1, &[1]).nest(2, |m| {
+                m.text(3, "abc").u32_be(4, 5).nest(6, |_| ());
+            });
+            m.u32_ne(8, 9);
+        });
+        let ne = |number: u16| number.to_ne_bytes();
+        let expected: Vec<u8> = [
+            // Length, type, flags with NLM_F_REQUEST, sequence number, port.
+            &60u32.to_ne_bytes()[..],
+            &[ne(0x10), ne(0x601)].concat(),
+            &[0; 8],
+            &[7, 0, 0, 0],
+            &[&ne(5)[..], &ne(1), &[1, 0, 0, 0]].concat(),
+            // A nest has its own bit, and is as long as all that is in it.
+            &[&ne(24)[..], &ne(1 << 15 | 2)].concat(),
+            &[&ne(8)[..], &ne(3), b"abc\0"].concat(),
+            &[&ne(8)[..], &ne(4), &[0, 0, 0, 5]].concat(),
+            &[&ne(4)[..], &ne(1 << 15 | 6)].concat(),
+            &[&ne(8)[..], &ne(8), &9u32.to_ne_bytes()].concat(),
+        ]
+        .concat();
+        assert_eq!(batch.bytes, expected);
+        assert!(!batch.overflow);
+    }
+
+    #[test]
+    fn attribute_that_is_too_long_is_not_sent() {
+        for (length, overflow) in [(u16::MAX as usize - 4, false), (u16::MAX as usize - 3, true)] {
+            let mut batch = Batch::default();
+            batch.request(format_args!(""), 0x10, 0, |m| _ = m.bytes(1, &vec![0; length]));
+            assert_eq!(batch.overflow, overflow, "{length}");
+            let mut batch = Batch::default();
+            batch.request(format_args!(""), 0x10, 0, |m| _ = m.nest(1, |m| _ = m.raw(&vec![0; length])));
+            assert_eq!(batch.overflow, overflow, "{length}");
+        }
+    }
+
+    #[test]
+    fn last_request_alone_asks_for_an_acknowledgement() {
+        let mut batch = Batch::default();
+        for number in 0..3 {
+            batch.request(format_args!("{number}"), 0x10, 0, |_| ());
+        }
+        batch.acknowledge();
+        batch.request(format_args!("behind"), 0x11, 0, |_| ());
+        batch.acknowledge();
+        let mut messages = &*batch.bytes;
+        let flags: Vec<u16> =
+            std::iter::from_fn(|| take_message(&mut messages)).map(|message| u16_at(message, 6).unwrap()).collect();
+        let (request, acknowledged) = (uapi::NLM_F_REQUEST as u16, (uapi::NLM_F_REQUEST | uapi::NLM_F_ACK) as u16);
+        assert_eq!(flags, [request, request, acknowledged, request]);
+        assert_eq!(batch.acknowledged, Some(2));
+    }
+
+    #[test]
+    fn answers_are_read_as_they_were_written() {
+        let request = message(0x10, 0x605, 7, &[1; 21]);
+        for is_capped in [false, true] {
+            for (errno, text) in [(0, ""), (17, ""), (22, "Invalid name"), (95, "x")] {
+                let bytes = answer(errno, &request, is_capped, text);
+                let answer = Answer::of(take_message(&mut &*bytes).unwrap()).unwrap();
+                assert_eq!((answer.sequence, answer.errno, answer.text), (7, errno, text.as_bytes()));
+            }
+        }
+        assert!(Answer::of(&request).is_none());
+        let bytes = [message(0x10, 0, 1, &[1, 2, 3]), message(0x11, 0, 2, &[])].concat();
+        let mut messages = &*bytes;
+        assert_eq!(take_message(&mut messages).unwrap().len(), HEADER + 3);
+        assert_eq!(take_message(&mut messages).unwrap().len(), HEADER);
+        assert!(take_message(&mut messages).is_none());
+    }
+
+    #[test]
+    fn attribute_is_found_behind_others_and_in_nests() {
+        let mut batch = Batch::default();
+        batch.request(format_args!(""), 0x10, 0, |m| {
+            m.bytes(1, &[1, 2, 3]).text(2, "").nest(3, |m| _ = m.u32_be(1, 77));
+        });
+        let attributes = &batch.bytes[HEADER..];
+        assert_eq!(attribute(attributes, 1), Some(&[1, 2, 3][..]));
+        assert_eq!(attribute(attributes, 2), Some(&[0][..]));
+        assert_eq!(attribute(attributes, 3).and_then(|nest| attribute(nest, 1)), Some(&[0, 0, 0, 77][..]));
+        assert_eq!(attribute(attributes, 4), None);
+    }
+
+    /// xorshift64*: the same numbers in every run.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self, below: usize) -> usize {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below
+        }
+    }
+
+    /// Reads all that there is to read in what the kernel may have sent; must end, whatever that is.
+    fn read_all(bytes: &[u8]) -> usize {
+        let (mut messages, mut read) = (bytes, 0);
+        while let Some(message) = take_message(&mut messages) {
+            read += 1;
+            assert!(read * HEADER <= bytes.len(), "every message takes away at least its header");
+            if let Some(answer) = Answer::of(message) {
+                read += String::from_utf8_lossy(answer.text).len().min(1);
+            }
+            for header in [0, 4, 12, 16] {
+                let attributes = message.get(HEADER + header..).unwrap_or_default();
+                for kind in [0, 1, 2, 5, 25] {
+                    let nested = attribute(attributes, kind).and_then(|nest| attribute(nest, 1));
+                    assert!(nested.is_none_or(|value| value.len() <= attributes.len()));
+                }
+            }
+        }
+        read
+    }
+
+    #[test]
+    fn no_reply_makes_the_parsers_panic_or_go_on_for_ever() {
+        let mut random = Random(0x6b6f_6e74_656e_6130);
+        let request = message(0x18, 0x605, 3, &[0xab; 40]);
+        let mut nest = Batch::default();
+        nest.request(format_args!(""), 0x1c, 0, |m| {
+            m.raw(&[0; 12]).nest(1, |m| _ = m.u32_ne(1, 1)).text(5, "some text").nest(2, |m| _ = m.nest(1, |_| ()));
+        });
+        let good =
+            [answer(0, &request, false, ""), answer(22, &request, true, "text"), nest.bytes, message(3, 2, 0, &[0; 4])]
+                .concat();
+        assert!(read_all(&good) >= 4);
+        for cut in 0..good.len() {
+            read_all(&good[..cut]);
+        }
+        // Some bytes of something good, of the kind that lengths are made of.
+        for _ in 0..100_000 {
+            let mut bent = good.clone();
+            for _ in 0..=random.next(4) {
+                let at = random.next(bent.len());
+                bent[at] = [0, 1, 3, 4, 15, 16, 0x7f, 0x80, 0xff, random.next(256) as u8][random.next(10)];
+            }
+            bent.truncate(bent.len() - random.next(8));
+            read_all(&bent);
+        }
+        // And what nobody has ever sent.
+        for _ in 0..100_000 {
+            let noise: Vec<u8> = (0..random.next(96)).map(|_| (random.next(256) & random.next(256)) as u8).collect();
+            read_all(&noise);
+        }
+    }
+}
