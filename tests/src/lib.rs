@@ -9,6 +9,7 @@
 
 mod container;
 mod host;
+pub mod netlink;
 mod place;
 mod process;
 mod snapshot;

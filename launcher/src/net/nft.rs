@@ -21,7 +21,7 @@
 //!     chain publish { type nat hook prerouting priority dstnat;
 //!         dnat to ip daddr . meta l4proto . th dport map @published_at
 //!         fib daddr type local dnat to meta l4proto . th dport map @published; }
-//!     chain publish_local { type nat hook output priority dstnat;
+//!     chain publish_local { type nat hook output priority -100;
 //!         dnat to ip daddr . meta l4proto . th dport map @published_at
 //!         fib daddr type local dnat to meta l4proto . th dport map @published; }
 //!     # What was not published is for its bridge alone: not for neighbours of the host, nor for other bridges.
