@@ -256,7 +256,7 @@ impl Host<'_> {
                 Via::Relay => Entry::Relay(*port),
             })?;
         }
-        self.net.lease(config, self.root, journal)?;
+        self.net.prepare(config, self.root, journal)?;
         let (mut container, plan) = self.clone(rootfs, duties)?;
         let plan_read: Plan<'_> =
             decode(&plan).ok_or_else(|| Error::usage(format_args!("read the container's plan"), ""))?;

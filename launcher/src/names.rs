@@ -18,7 +18,7 @@ pub fn files(config: &Config, net: &Network<'_>) -> Vec<(&'static CStr, CString)
     let hostname = config.hostname.to_string_lossy();
     let mut hosts = match net {
         Network::Host => file::read_text(CWD, HOSTS),
-        Network::Bridge(_) | Network::Macvlan(..) => LOCALHOST.into(),
+        Network::Bridge(..) | Network::Macvlan(..) => LOCALHOST.into(),
         Network::Joined(_, addresses, _) if !addresses.is_empty() => {
             LOCALHOST.to_owned() + &hosts_lines(config, addresses)
         }

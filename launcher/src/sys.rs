@@ -397,6 +397,15 @@ pub fn send_packet(socket: impl AsFd, bytes: &[u8], packet: &mut Packet) -> Resu
     check(unsafe { syscall!(SENDMSG, socket.as_fd().as_raw_fd(), &raw const header, flags) }).map(drop)
 }
 
+/// `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)`, into a buffer that may say what is
+/// asked for.
+pub fn getsockopt(socket: impl AsFd, level: u32, option: u32, buffer: &mut [u8]) -> Result<()> {
+    let mut length = buffer.len() as u32;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes no more than the length given to the buffer, which is alive across the call, as it is.
+    check(unsafe { syscall!(GETSOCKOPT, fd, level, option, buffer.as_mut_ptr(), &raw mut length) }).map(drop)
+}
+
 /// Numbers of netlink options, which linux-raw-sys has beside its messages.
 pub const NETLINK_OPTIONS: [u32; 2] = [netlink::NETLINK_EXT_ACK, netlink::NETLINK_CAP_ACK];
 

@@ -24,6 +24,7 @@ const DEBIAN: &[&str] = &[
     "findutils",
     "grep",
     "iproute2",
+    "iptables",
     "libcap2-bin",
     "mount",
     "nftables",

@@ -33,6 +33,7 @@ pub const ROOTFS: &[Need] = &[
 pub const TESTS: &[Need] = &[
     Package { name: "iproute2", proof: "ip" },
     Package { name: "nftables", proof: "nft" },
+    Package { name: "iptables", proof: "iptables-legacy" },
     Package { name: "apache2-utils", proof: "ab" },
     Package { name: "chromium", proof: "chromium" },
 ];

@@ -81,14 +81,25 @@ const NETWORK: &[&str] = &[
     "nft_nat",
     "nft_masq",
     "nft_fib_ipv4",
+    "nft_fib_ipv6",
     "nf_conntrack_netlink",
 ];
 /// The machine's link to QEMU.
 const CARD: &[&str] = &["virtio_pci", "virtio_net"];
 /// What images are made of.
 const IMAGES: &[&str] = &["overlay", "loop", "squashfs", "erofs"];
-/// What the tests need besides: the disk with their instruments, the port for their report, and another's nft rule.
-const INSTRUMENTS: &[&str] = &["virtio_pci", "virtio_blk", "virtio_console", "nft_redir"];
+/// What the tests need besides: the disk with their instruments, the port for their report, a link of the LAN's, and what
+/// firewalls of others are made of.
+const INSTRUMENTS: &[&str] = &[
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "macvlan",
+    "nft_redir",
+    "nft_reject_inet",
+    "iptable_filter",
+    "ip6table_filter",
+];
 
 /// No v1 hierarchy takes a controller away; a panic ends the machine at once, instead of never.
 const KERNEL_ARGUMENTS: &str = "cgroup_no_v1=all panic=-1 rdinit=/sbin/kontena-init";

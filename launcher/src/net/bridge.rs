@@ -7,7 +7,7 @@ use crate::file::{self, CWD};
 use crate::net::netlink::{Protocol, Socket};
 use crate::net::options::Asked;
 use crate::net::subnet::Subnet;
-use crate::net::{Links, nft, rtnl, sysctl};
+use crate::net::{Links, firewall, nft, rtnl, sysctl};
 use crate::state::{Entry, Journal, Root};
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
@@ -33,7 +33,7 @@ pub const RECORD: &str = "bridge ";
 
 /// The links of this network namespace, `NAME: …` a line; /sys/class/net has those of the one it was mounted in.
 const LINKS: &str = "/proc/net/dev";
-/// What the host ends' names begin with.
+/// What the names of links on the host begin with.
 const HOST_END: &str = "kt";
 /// How often, and how long each time, a container waits for its address's last link to go.
 const PATIENCE: (u32, Duration) = (500, Duration::from_millis(2));
@@ -95,8 +95,8 @@ impl Bridge {
         Subnet { address: Ipv6Addr::from(PREFIX | network << 64).into(), prefix: 64 }
     }
 
-    /// The bridge `name`: as it was made or, where it was not yet, as it is `asked` for.
-    pub fn find(name: &str, asked: Option<&Self>, root: &Root) -> Result<Self> {
+    /// The bridge `name`: as it was made, and `true`, or as it is `asked` for.
+    pub fn find(name: &str, asked: Option<&Self>, root: &Root) -> Result<(Self, bool)> {
         let made = recorded(root).into_iter().find(|bridge| bridge.name == name);
         match (made, asked) {
             (Some(made), Some(asked)) if made != *asked => {
@@ -106,9 +106,10 @@ impl Bridge {
                     hint,
                 ))
             }
-            (Some(made), _) => Ok(made),
-            (None, Some(asked)) => Ok(asked.clone()),
+            (Some(made), _) => Ok((made, true)),
+            (None, Some(asked)) => Ok((asked.clone(), false)),
             (None, None) if name == Self::DEFAULT => Self::parse(name, Self::DEFAULT_SUBNET, None, None)
+                .map(|bridge| (bridge, false))
                 .map_err(|hint| Error::usage(format_args!("{name}"), hint)),
             (None, None) => {
                 let hint = format!("give its subnet, to make it: --net bridge={name},subnet=10.88.0.0/24");
@@ -173,6 +174,11 @@ pub fn add_tables(bridge: &Bridge, root: &Root) -> Result<()> {
     nft::add_ipv6(&bridges).map(drop)
 }
 
+/// Makes the bridge, if it is missing.
+pub fn make(bridge: &Bridge, root: &Root) -> Result<()> {
+    find_or_add(bridge, root, &Socket::open(Protocol::Route)?).map(drop)
+}
+
 /// Links the container to the bridge, and gives its addresses there: IPv4, and IPv6 where the host has it.
 pub fn connect(
     bridge: &Bridge,
@@ -213,7 +219,7 @@ pub fn connect(
             addresses.push(Subnet { address, ..bridge.gateway6 });
             gateways.push(bridge.gateway6.address);
         }
-        let host_end = host_end(address);
+        let host_end = link_name(address);
         let veth = rtnl::Veth {
             host_end: &host_end,
             bridge: index,
@@ -224,7 +230,7 @@ pub fn connect(
         };
         match rtnl::add_veth(links.host, &veth) {
             Ok(()) => {
-                links.configure(&addresses, &gateways)?;
+                links.configure("eth0", &addresses, &gateways)?;
                 return Ok(addresses.iter().map(|subnet| subnet.address).collect());
             }
             // The link of a container that has just ended, on its way out; or another state directory's.
@@ -260,6 +266,7 @@ fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket) -> Result<(u32, bool
             root.record_shared(&format!("net {}", nft::RECORD))?;
             nft::add_ipv4(&recorded(root))?;
             rtnl::add_bridge(host, name, hardware)?;
+            firewall::warn(bridge);
             name_to_index(host, name).context(format_args!("find {name}"), "")?
         }
     };
@@ -348,8 +355,8 @@ fn candidate(gateway: Subnet, name: &str, attempt: u128) -> IpAddr {
     gateway.nth(1 + (u128::from(hash) + attempt) % gateway.hosts())
 }
 
-/// The host end's name says whose it is: it has the container's address.
-fn host_end(address: IpAddr) -> String {
+/// The name of a link on the host says whose it is: it has the container's address.
+pub fn link_name(address: IpAddr) -> String {
     let [_, _, a, b, c, d] = hardware_address(address);
     format!("{HOST_END}{a:02x}{b:02x}{c:02x}{d:02x}")
 }

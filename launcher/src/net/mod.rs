@@ -3,11 +3,12 @@
 //! ```text
 //! cli.rs → options.rs → subnet.rs
 //! launch.rs → mod.rs → bridge.rs, publish.rs, namespace.rs → rtnl.rs (links, addresses, routes), nft.rs (the tables),
-//!                                                            sysctl.rs
+//!                                                            sysctl.rs, firewall.rs
 //!                                                          → netlink.rs (messages and their acknowledgements)
 //! ```
 
 mod bridge;
+mod firewall;
 mod namespace;
 mod netlink;
 mod nft;
@@ -41,8 +42,8 @@ pub use sockets::Sockets;
 
 /// The network of a container: what was asked for, as it is found here.
 pub enum Network<'a> {
-    /// Its own, linked to this bridge.
-    Bridge(Bridge),
+    /// Its own, linked to this bridge, which has been made already, or not.
+    Bridge(Bridge, bool),
     /// Its own, with a link beside this one of the host's, and default routes by these.
     Macvlan(&'a CStr, &'a [IpAddr]),
     /// Its own, with loopback alone.
@@ -118,9 +119,9 @@ impl<'a> Network<'a> {
     pub fn find(net: &'a Net, config: &Config, root: &Root) -> Result<Self> {
         match net {
             Net::Bridge(name, asked) => {
-                let bridge = Bridge::find(name, asked.as_ref(), root)?;
+                let (bridge, made) = Bridge::find(name, asked.as_ref(), root)?;
                 bridge.check(&config.asked)?;
-                Ok(Self::Bridge(bridge))
+                Ok(Self::Bridge(bridge, made))
             }
             Net::Macvlan(link, gateways) => Ok(Self::Macvlan(link, gateways)),
             Net::None => Ok(Self::None),
@@ -160,18 +161,19 @@ impl<'a> Network<'a> {
     /// The host, as the container reaches it.
     pub fn gateway(&self) -> IpAddr {
         match self {
-            Self::Bridge(bridge) => Some(bridge.gateway.address),
+            Self::Bridge(bridge, _) => Some(bridge.gateway.address),
             Self::Joined(_, _, gateway) => *gateway,
             _ => None,
         }
         .unwrap_or(Ipv4Addr::LOCALHOST.into())
     }
 
-    /// Takes the addresses that were asked for, so that it is known before anything is started whether they are free.
-    pub fn lease(&self, config: &Config, root: &Root, journal: &mut Journal<'_>) -> Result<()> {
+    /// Before anything is started: takes the addresses that were asked for, so that it is known whether they are free; and
+    /// makes the bridge, should it be the first time, so that what there is to say of it is said.
+    pub fn prepare(&self, config: &Config, root: &Root, journal: &mut Journal<'_>) -> Result<()> {
         let Asked { ip, ip6, .. } = config.asked;
         let of_ip6 = |ip: Subnet| match self {
-            Self::Bridge(bridge) => bridge.lease_of(ip.address),
+            Self::Bridge(bridge, _) => bridge.lease_of(ip.address),
             _ => ip.address,
         };
         // That of --ip last: it is the container's own.
@@ -191,7 +193,10 @@ impl<'a> Network<'a> {
                 return Err(Error::usage(format_args!("{option} {}", asked.address), &hint));
             }
         }
-        Ok(())
+        match self {
+            Self::Bridge(bridge, false) => bridge::make(bridge, root),
+            _ => Ok(()),
+        }
     }
 
     /// The sysfs that shows it, where a container in a user namespace cannot make one, for want of privileges over it.
@@ -220,13 +225,13 @@ impl<'a> Network<'a> {
         reservations: &[Reservation],
         (init, pidfd): (Pid, &OwnedFd),
     ) -> Result<Connected> {
-        if !matches!(self, Self::Bridge(_) | Self::Macvlan(..)) {
+        if !matches!(self, Self::Bridge(..) | Self::Macvlan(..)) {
             return Ok(Connected::default());
         }
         let host = Socket::open(Protocol::Route)?;
         let links = Links { host: &host, container: &socket_inside(pidfd)?, init };
         match self {
-            Self::Bridge(bridge) => {
+            Self::Bridge(bridge, _) => {
                 let addresses = bridge::connect(bridge, root, journal, &config.asked, &links)?;
                 let is_sent = |port: &Publish| self.way_of(config, port) == Via::Nft;
                 let ports: Vec<_> = reservations.iter().map(|reserved| reserved.port).filter(is_sent).collect();
@@ -253,9 +258,9 @@ pub struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// Sets up `eth0` in the container, which has just been put there, and its loopback.
-    fn configure(&self, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
-        let index = name_to_index(self.container, "eth0").context(format_args!("find eth0 in the container"), "")?;
+    /// Sets up the link `name` of the container, which has just been put there, as its eth0, and its loopback.
+    fn configure(&self, name: &str, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
+        let index = name_to_index(self.container, name).context(format_args!("find {name} in the container"), "")?;
         rtnl::configure(self.container, index, addresses, gateways)
     }
 }
@@ -267,8 +272,10 @@ fn connect_macvlan(link: &CStr, gateways: &[IpAddr], asked: &Asked, links: &Link
     let addresses: Vec<Subnet> = asked.ip.into_iter().chain(asked.ip6).collect();
     let own = asked.ip.map_or(Ipv4Addr::UNSPECIFIED.into(), |ip| ip.address);
     let hardware = asked.hardware.unwrap_or_else(|| bridge::hardware_address(own));
-    rtnl::add_macvlan(links.host, parent, links.init, "eth0", hardware)?;
-    links.configure(&addresses, gateways)?;
+    // Linux before 6.13 refuses a name that the host itself has, as if the link were to stay there.
+    let name = bridge::link_name(own);
+    rtnl::add_macvlan(links.host, parent, links.init, &name, hardware)?;
+    links.configure(&name, &addresses, gateways)?;
     Ok(addresses.iter().map(|subnet| subnet.address).collect())
 }
 

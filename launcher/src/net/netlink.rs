@@ -102,7 +102,10 @@ impl Socket {
                 Err(Errno::AGAIN) if failure.is_some() => break,
                 // There were more failures than the socket holds.
                 Err(Errno::NOBUFS) => continue,
-                Err(errno) => return Err(Error::new(talk, errno, "")),
+                Err(errno) => {
+                    let what = batch.requests.last().map_or("", |request| &*request.what);
+                    return Err(Error::new(format_args!("{what}: wait for the kernel's answer"), errno, ""));
+                }
             };
             let mut messages = buffer.get(..length).unwrap_or_default();
             while let Some(message) = take_message(&mut messages) {

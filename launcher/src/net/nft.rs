@@ -65,10 +65,13 @@ const PUBLISHED_AT: &str = "published_at";
 pub const RECORD: &str = "table kontena";
 
 /// Numbers of include/uapi/linux/netfilter/nf_tables.h and nfnetlink.h, which linux-raw-sys does not have.
-mod uapi {
+pub mod uapi {
+    #![allow(missing_docs, reason = "the headers have them")]
+
     pub const NFNL_MSG_BATCH_BEGIN: u16 = 16;
     pub const NFNL_MSG_BATCH_END: u16 = 17;
     pub const NFNL_SUBSYS_NFTABLES: u16 = 10;
+    pub const NFPROTO_INET: u8 = 1;
     pub const NFPROTO_IPV4: u8 = 2;
     pub const NFPROTO_IPV6: u8 = 10;
 
@@ -89,7 +92,9 @@ mod uapi {
     pub const NFT_MSG_NEWTABLE: u16 = 0;
     pub const NFT_MSG_DELTABLE: u16 = 2;
     pub const NFT_MSG_NEWCHAIN: u16 = 3;
+    pub const NFT_MSG_GETCHAIN: u16 = 4;
     pub const NFT_MSG_NEWRULE: u16 = 6;
+    pub const NFT_MSG_GETRULE: u16 = 7;
     pub const NFT_MSG_NEWSET: u16 = 9;
     pub const NFT_MSG_NEWSETELEM: u16 = 12;
     pub const NFT_MSG_GETSETELEM: u16 = 13;
@@ -99,6 +104,7 @@ mod uapi {
     pub const NFTA_CHAIN_TABLE: u16 = 1;
     pub const NFTA_CHAIN_NAME: u16 = 3;
     pub const NFTA_CHAIN_HOOK: u16 = 4;
+    pub const NFTA_CHAIN_POLICY: u16 = 5;
     pub const NFTA_CHAIN_TYPE: u16 = 7;
     pub const NFTA_HOOK_HOOKNUM: u16 = 1;
     pub const NFTA_HOOK_PRIORITY: u16 = 2;
@@ -520,6 +526,10 @@ impl Tables {
                 }
             })
         };
+        if all.is_empty() {
+            // Linux before 6.10 does not answer to a batch with nothing in it.
+            return Ok(());
+        }
         match delete(&all) {
             Err(error) if is_missing(&error) => all.chunks(1).try_for_each(|one| unless_missing(delete(one))),
             deleted => deleted,

@@ -185,12 +185,16 @@ pub fn add_macvlan(host: &Socket, parent: u32, init: Pid, name: &str, hardware: 
     host.send(batch).map_err(|error| advise(error, NO_MACVLAN))
 }
 
-/// Sets up the container's links: loopback, and `eth0`, its `index`th, with its addresses and, by each gateway, a default
-/// route.
+/// Sets up the container's links: loopback, and its `index`th, from now on `eth0`, with its addresses and, by each gateway, a
+/// default route.
 pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
     let mut batch = Batch::default();
-    set_up(&mut batch, LOOPBACK_INDEX, "lo");
-    set_up(&mut batch, index, "eth0");
+    let set_up = uapi::RTM_NEWLINK as u16;
+    batch.request(format_args!("set lo up"), set_up, 0, |m| link_header(m, LOOPBACK_INDEX, UP, UP));
+    batch.request(format_args!("set eth0 up"), set_up, 0, |m| {
+        link_header(m, index, UP, UP);
+        m.text(uapi::IFLA_IFNAME as u16, "eth0");
+    });
     for address in addresses {
         // EACCES: the container has switched its IPv6 off, by --sysctl.
         add_address(&mut batch, index, *address, "eth0").or(Errno::ACCESS);
@@ -223,10 +227,6 @@ fn no_generated_address(m: &mut Message<'_>) {
 
 fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { AF_INET } else { AF_INET6 }
-}
-
-fn set_up(batch: &mut Batch, index: u32, name: &str) {
-    batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
 }
 
 /// Without duplicate address detection, which IPv6 would wait a second for: kontena gives no address twice.

@@ -1,0 +1,138 @@
+//! Others' firewalls that drop what goes through the host: kontena says so when it makes a bridge, and what it says helps.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use tests::traffic::{assert_page, assert_unreachable};
+use tests::{Container, HOST_ADDRESS, HOST_ADDRESS6, Host};
+
+const WARNING: &str = "kontena: warning: ";
+
+/// Starts nginx on kontena0 with a published port; gives what it says on the standard error besides.
+fn start(host: &Host) -> (Container<'_>, Vec<String>) {
+    let web = host.nginx("web", &["-p", "8080:80"]);
+    let warnings = web.stderr().lines().map(String::from).collect();
+    (web, warnings)
+}
+
+/// Does what the warnings say, and looks whether it helps.
+#[track_caller]
+fn assert_remedied(host: &Host, warnings: &[String], addresses: &[&str]) {
+    for address in addresses {
+        assert_unreachable(&host.neighbour, address);
+    }
+    for warning in warnings {
+        let (what, remedy) = warning.rsplit_once(": ").unwrap();
+        assert!(what.starts_with(WARNING) && what.contains("kontena0 is cut off"), "{warning}");
+        let _ = host.says("sh", &["-c", remedy]);
+    }
+    for address in addresses {
+        assert_page(&host.neighbour, address);
+    }
+}
+
+fn of_both() -> [String; 2] {
+    [format!("{HOST_ADDRESS}:8080"), format!("[{HOST_ADDRESS6}]:8080")]
+}
+
+#[test]
+fn chain_of_nftables_is_told_with_the_line_that_helps() {
+    let host = Host::new();
+    let theirs = "table inet strict { chain through { type filter hook forward priority 10; policy drop; }
+        chain input { type filter hook input priority 0; policy accept; }; }";
+    let _ = host.program("nft").args(["-f", "-"]).input(theirs.as_bytes()).run().ok();
+    let before = host.says("nft", &["list", "table", "inet", "strict"]);
+    let (web, warnings) = start(&host);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("chain through of table inet strict"), "{warnings:?}");
+    assert_eq!(host.says("nft", &["list", "table", "inet", "strict"]), before, "nothing of theirs is changed");
+    let [four, six] = of_both();
+    assert_remedied(&host, &warnings, &[&four, &six]);
+    // Where the bridge is known, or was there before, there is nothing to say.
+    let _ = web.stop();
+    assert_eq!(host.run(&[], host.demo(), &["/bin/true"]).run().code(0).stderr, "");
+    host.prune();
+    assert_eq!(host.run(&[], host.demo(), &["/bin/true"]).run().code(0).stderr, "");
+    let net = "bridge=blue,subnet=10.88.0.0/24";
+    let stderr = host.run(&["--net", net], host.demo(), &["/bin/true"]).run().code(0).stderr;
+    assert!(stderr.starts_with(WARNING) && stderr.contains("blue"), "{stderr}");
+}
+
+#[test]
+fn iptables_are_told_with_the_line_that_helps() {
+    let host = Host::new();
+    // As docker leaves them.
+    let _ = host.says("iptables-nft", &["-P", "FORWARD", "DROP"]);
+    let _ = host.says("ip6tables-nft", &["-P", "FORWARD", "DROP"]);
+    let (_web, warnings) = start(&host);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains(": iptables -I FORWARD -i kontena0 -j ACCEPT"), "{warnings:?}");
+    assert!(warnings[1].contains(": ip6tables -I FORWARD -i kontena0 -j ACCEPT"), "{warnings:?}");
+    let [four, six] = of_both();
+    // The programs may be links to the older ones.
+    let warnings: Vec<String> = warnings.iter().map(|line| line.replace("tables -I", "tables-nft -I")).collect();
+    assert_remedied(&host, &warnings, &[&four, &six]);
+}
+
+#[test]
+fn iptables_from_before_nftables_are_told_with_the_line_that_helps() {
+    let host = Host::new();
+    let _ = host.says("iptables-legacy", &["-P", "FORWARD", "DROP"]);
+    let _ = host.says("ip6tables-legacy", &["-P", "FORWARD", "DROP"]);
+    let (_web, warnings) = start(&host);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("chain FORWARD of iptables-legacy"), "{warnings:?}");
+    assert!(warnings[1].contains("chain FORWARD of ip6tables-legacy"), "{warnings:?}");
+    let [four, six] = of_both();
+    assert_remedied(&host, &warnings, &[&four, &six]);
+    host.prune();
+}
+
+#[test]
+fn iptables_that_are_not_there_are_not_made() {
+    let host = Host::new();
+    let _ = host.run(&[], host.demo(), &["/bin/true"]).run().ok();
+    for names in ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"] {
+        // The file itself is there once the kernel knows of any.
+        let tables = host.says("sh", &["-c", &format!("cat {names} 2>/dev/null; true")]);
+        assert_eq!(tables, "", "{names}");
+    }
+}
+
+#[test]
+fn firewalls_that_come_with_a_program_of_their_own_are_told_with_it() {
+    let host = Host::new();
+    let theirs = "table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept;
+            ct state established,related accept; reject with icmpx admin-prohibited; }; }";
+    let _ = host.program("nft").args(["-f", "-"]).input(theirs.as_bytes()).run().ok();
+    let (web, warnings) = start(&host);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].ends_with(": firewall-cmd --zone=trusted --add-interface=kontena0"), "{warnings:?}");
+    let _ = web.stop();
+    host.prune();
+    let _ = host.says("nft", &["flush", "ruleset"]);
+
+    let theirs = "table ip filter { chain ufw-before-forward {}
+        chain FORWARD { type filter hook forward priority 0; policy drop; jump ufw-before-forward; }; }";
+    let _ = host.program("nft").args(["-f", "-"]).input(theirs.as_bytes()).run().ok();
+    let (_web, warnings) = start(&host);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].ends_with(": ufw route allow in on kontena0 && ufw route allow out on kontena0"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn firewalls_that_are_in_nobodys_way_are_not_told() {
+    let host = Host::new();
+    let theirs = "table inet other {
+            chain input { type filter hook input priority 0; policy drop; }
+            chain forward { type filter hook forward priority 0; policy accept; }
+            chain regular { drop; }
+        }
+        table bridge other { chain forward { type filter hook forward priority 0; policy drop; }; }
+        table arp other { chain input { type filter hook input priority 0; policy drop; }; }";
+    let _ = host.program("nft").args(["-f", "-"]).input(theirs.as_bytes()).run().ok();
+    let _ = host.says("iptables-legacy", &["-P", "INPUT", "DROP"]);
+    let (_web, warnings) = start(&host);
+    assert_eq!(warnings, [""; 0]);
+}
