@@ -3,9 +3,11 @@
 use crate::Place;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, bind, recv, sendto, setsockopt,
+    socket, sockopt,
 };
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
+use nix::sys::time::TimeVal;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -96,4 +98,37 @@ pub fn advertise_router(place: &Place) {
             SocketAddrV6::new(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), 0, 0, if_nametoindex("eth0").unwrap());
         sendto(socket.as_raw_fd(), &message, &SockaddrIn6::from(all_nodes), MsgFlags::empty()).unwrap();
     });
+}
+
+/// Sends a TCP segment that ends a connection which there never was, from `from` at `place`, and says whether there is an
+/// answer: a port that is closed has one, RFC 9293. Connection tracking finds such a segment invalid.
+///
+/// # Panics
+/// Where it cannot be sent.
+pub fn is_fin_answered(place: &Place, from: &str, to: SocketAddrV4) -> bool {
+    const FIN: u8 = 1;
+    const SOURCE: usize = 12;
+    let from: Ipv4Addr = from.parse().unwrap();
+    // Ports, sequence and acknowledgement number, five words of header, flags, window, checksum, urgent pointer.
+    let mut segment =
+        [&40_000u16.to_be_bytes()[..], &to.port().to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, FIN]].concat();
+    segment.extend([4, 0, 0, 0, 0, 0]);
+    let pseudo = [&from.octets()[..], &to.ip().octets(), &[0, 6, 0, 20], &segment].concat();
+    let sum: u32 = pseudo.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = !((sum >> 16) + (sum & 0xffff)) as u16;
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    place.inside(|| {
+        let socket = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp).unwrap();
+        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0))).unwrap();
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(1, 0)).unwrap();
+        sendto(socket.as_raw_fd(), &segment, &SockaddrIn::from(SocketAddrV4::new(*to.ip(), 0)), MsgFlags::empty())
+            .unwrap();
+        let mut packet = [0; 256];
+        while let Ok(length) = recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+            if length >= SOURCE + 4 && packet[SOURCE..SOURCE + 4] == to.ip().octets() {
+                return true;
+            }
+        }
+        false
+    })
 }

@@ -13,7 +13,8 @@ fn of_containers(snapshot: &Snapshot) -> Vec<String> {
     let state = snapshot.lines("state").iter().filter(|line| !line.ends_with("/.host") && !line.ends_with("/.leases"));
     let cgroups = snapshot.lines("cgroups").iter().filter(|line| line.contains("/kontena/"));
     let links = snapshot.lines("links").iter().filter(|line| line.contains(" kt"));
-    let elements = snapshot.lines("nft ruleset").iter().filter(|line| line.contains(" : 10.77."));
+    let is_element = |line: &&String| [" : 10.", " : fd"].iter().any(|address| line.contains(address));
+    let elements = snapshot.lines("nft ruleset").iter().filter(is_element);
     state.chain(cgroups).chain(links).chain(elements).cloned().collect()
 }
 
@@ -203,6 +204,73 @@ fn launcher_killed_at_any_system_call_is_repaired_by_the_next_command() {
     assert_nothing_of_containers(&host);
     host.prune();
     before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn launcher_killed_after_any_message_to_the_kernel_is_repaired_by_the_next_command() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let fresh =
+        |options: &[&'static str]| [&["--name", "victim", "-p", "8080:80", "-p", "5353:53/udp"], options].concat();
+    let networks = [
+        fresh(&["--net", "bridge"]),
+        fresh(&[
+            "--net",
+            "bridge=blue,subnet=10.88.0.0/24,subnet6=fd00:88::/64",
+            "--ip",
+            "10.88.0.9",
+            "--ip6",
+            "fd00:88::7:7",
+        ]),
+        vec!["--name", "victim", "--net", "macvlan=eth0", "--ip", "192.0.2.7/24", "--ip6", "2001:db8::7/64"],
+    ];
+    for options in &networks {
+        // The first time, with a bridge to be made, and again with what there is then.
+        for is_first in [true, false] {
+            let mut messages = 0;
+            loop {
+                if !is_first {
+                    let _ = host.run(options, host.demo(), &["/bin/true"]).run().ok();
+                }
+                let mut victim = Traced::start(host.run(options, host.demo(), &["/bin/true"]));
+                if !goes_on_after_messages(&mut victim, messages + 1) {
+                    let _ = victim.finish().code(0);
+                    break;
+                }
+                victim.kill();
+                if messages % 2 == 0 {
+                    host.prune();
+                    before.assert_restored(|| host.snapshot());
+                } else {
+                    let _ = host.run(options, host.demo(), &["/bin/true"]).run().ok();
+                    assert_nothing_of_containers(&host);
+                    let leases = host.state().join(".leases");
+                    assert!(!leases.exists() || fs::read_dir(leases).unwrap().count() == 0);
+                    if is_first {
+                        host.prune();
+                        before.assert_restored(|| host.snapshot());
+                    }
+                }
+                messages += 1;
+            }
+            assert!(messages >= 2, "only {messages} messages with {options:?}?");
+            host.prune();
+            before.assert_restored(|| host.snapshot());
+        }
+    }
+}
+
+/// Lets it go on until it has sent `count` messages, by netlink or otherwise, and is about to make its next call; `false`
+/// where it ends before.
+fn goes_on_after_messages(traced: &mut Traced, count: usize) -> bool {
+    let mut sent = 0;
+    while let Some((number, _)) = traced.next_call() {
+        if sent == count {
+            return true;
+        }
+        sent += usize::from(number == nix::libc::SYS_sendto as u64);
+    }
+    false
 }
 
 #[test]

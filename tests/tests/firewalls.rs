@@ -1,10 +1,18 @@
 //! Others' firewalls that drop what goes through the host: kontena says so when it makes a bridge, and what it says helps.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs;
 use tests::traffic::{assert_page, assert_unreachable};
-use tests::{Container, HOST_ADDRESS, HOST_ADDRESS6, Host};
+use tests::{Container, HOST_ADDRESS, HOST_ADDRESS6, Host, instruments};
 
 const WARNING: &str = "kontena: warning: ";
+
+/// Runs a line of a shell's, which may be one of iptables: that looks for its parts where it was installed to.
+fn shell(host: &Host, line: &str) {
+    let libraries = fs::read_dir(instruments().join("usr/lib")).unwrap().flatten();
+    let parts = libraries.map(|entry| entry.path().join("xtables")).find(|path| path.is_dir());
+    let _ = host.program("sh").env("XTABLES_LIBDIR", parts.expect("iptables")).args(["-c", line]).run().ok();
+}
 
 /// Starts nginx on kontena0 with a published port; gives what it says on the standard error besides.
 fn start(host: &Host) -> (Container<'_>, Vec<String>) {
@@ -22,7 +30,7 @@ fn assert_remedied(host: &Host, warnings: &[String], addresses: &[&str]) {
     for warning in warnings {
         let (what, remedy) = warning.rsplit_once(": ").unwrap();
         assert!(what.starts_with(WARNING) && what.contains("kontena0 is cut off"), "{warning}");
-        let _ = host.says("sh", &["-c", remedy]);
+        shell(host, remedy);
     }
     for address in addresses {
         assert_page(&host.neighbour, address);
@@ -60,8 +68,7 @@ fn chain_of_nftables_is_told_with_the_line_that_helps() {
 fn iptables_are_told_with_the_line_that_helps() {
     let host = Host::new();
     // As docker leaves them.
-    let _ = host.says("iptables-nft", &["-P", "FORWARD", "DROP"]);
-    let _ = host.says("ip6tables-nft", &["-P", "FORWARD", "DROP"]);
+    shell(&host, "iptables-nft -P FORWARD DROP && ip6tables-nft -P FORWARD DROP");
     let (_web, warnings) = start(&host);
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains(": iptables -I FORWARD -i kontena0 -j ACCEPT"), "{warnings:?}");
@@ -75,8 +82,7 @@ fn iptables_are_told_with_the_line_that_helps() {
 #[test]
 fn iptables_from_before_nftables_are_told_with_the_line_that_helps() {
     let host = Host::new();
-    let _ = host.says("iptables-legacy", &["-P", "FORWARD", "DROP"]);
-    let _ = host.says("ip6tables-legacy", &["-P", "FORWARD", "DROP"]);
+    shell(&host, "iptables-legacy -P FORWARD DROP && ip6tables-legacy -P FORWARD DROP");
     let (_web, warnings) = start(&host);
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("chain FORWARD of iptables-legacy"), "{warnings:?}");
@@ -132,7 +138,7 @@ fn firewalls_that_are_in_nobodys_way_are_not_told() {
         table bridge other { chain forward { type filter hook forward priority 0; policy drop; }; }
         table arp other { chain input { type filter hook input priority 0; policy drop; }; }";
     let _ = host.program("nft").args(["-f", "-"]).input(theirs.as_bytes()).run().ok();
-    let _ = host.says("iptables-legacy", &["-P", "INPUT", "DROP"]);
+    shell(&host, "iptables-legacy -P INPUT DROP");
     let (_web, warnings) = start(&host);
     assert_eq!(warnings, [""; 0]);
 }

@@ -82,13 +82,38 @@ fn port_can_be_published_on_all_addresses_of_one_family() {
 }
 
 #[test]
-fn loopback_refuses_at_once() {
-    // Nothing that came to ::1 can be sent on; a client that tries it first, as for localhost, goes on to 127.0.0.1.
+fn loopback_is_served() {
+    // The kernel lets nothing that comes to ::1 out again: it is relayed.
     let host = Host::new();
-    let _web = host.nginx("web", &["-p", "8080:80"]);
+    let mut web = host.nginx("web", &["-p", "8080:80", "-p", "[::1]:8081:80", "-p", "5353:53/udp"]);
+    for port in [8080, 8081] {
+        assert_page(host.place(), &format!("[::1]:{port}"));
+    }
+    udp_round_trip(host.place(), "[::1]:5353", &web.network(), "0.0.0.0:53").unwrap();
+    for address in ["127.0.0.1:8081".into(), at_host(8081)] {
+        assert_unreachable(host.place(), &address);
+    }
+    assert_unreachable(&host.neighbour, &at_host(8081));
+    // All else goes by the kernel: whoever asks is seen by the own address.
+    let from = udp_round_trip(&host.neighbour, &at_host(5353), &web.network(), "[::]:53").unwrap();
+    assert_eq!(from.ip().to_string(), NEIGHBOUR_ADDRESS6);
+    let _ = web.stop();
+    for port in [8080, 8081] {
+        assert_unreachable(host.place(), &format!("[::1]:{port}"));
+    }
+}
+
+#[test]
+fn loopback_refuses_at_once_where_it_is_not_to_be_relayed() {
+    // A client that tries it first, as for localhost, goes on to 127.0.0.1.
+    let host = Host::new();
+    let _web = host.nginx("web", &["-p", "8080:80", "--publish-via", "nft"]);
     let refused = connect(host.place(), "[::1]:8080", WAIT).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     assert_page(host.place(), "127.0.0.1:8080");
+    let line =
+        host.run(&["-p", "[::1]:8081:80", "--publish-via", "nft"], host.demo(), &["/bin/true"]).run().refused(125);
+    assert!(line.contains("[::1]:8081/tcp") && line.contains("--publish-via"), "{line}");
 }
 
 #[test]
@@ -334,8 +359,10 @@ fn kernel_without_ipv6_does_without() {
     let before = host.snapshot();
     let _ = without_ipv6(&host, &["-p", "8080:80", "-p", "80"]).ok();
     assert_eq!(setting(host.place(), "all/forwarding"), "0");
-    let line = without_ipv6(&host, &["-p", "[::]:8080:80"]).refused(125);
-    assert!(line.contains("[::]:8080/tcp") && line.contains("this host has no IPv6"), "{line}");
+    for port in ["[::]:8080:80", "[::1]:8080:80"] {
+        let line = without_ipv6(&host, &["-p", port]).refused(125);
+        assert!(line.contains("]:8080/tcp") && line.contains("this host has no IPv6"), "{line}");
+    }
     host.prune();
     before.assert_restored(|| host.snapshot());
 }

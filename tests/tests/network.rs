@@ -3,9 +3,9 @@
 
 use nix::sys::signal::Signal;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
-use tests::traffic::{WAIT, assert_page, assert_unreachable, udp_round_trip};
+use tests::traffic::{WAIT, assert_page, assert_unreachable, is_fin_answered, udp_round_trip};
 use tests::{Container, HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Place, wait_until};
 
 /// Writes a sysctl of the network namespace of `place`.
@@ -254,6 +254,17 @@ fn neighbour_cannot_route_to_a_container() {
     assert_page(&host.neighbour, &format!("{HOST_ADDRESS}:8080"));
     let _ = host.says("nft", &["flush", "chain", "ip", "kontena", "isolate"]);
     assert_page(&host.neighbour, &address);
+}
+
+#[test]
+fn neighbour_cannot_look_for_ports_by_segments_of_no_connection() {
+    let host = Host::new();
+    let mut web = host.nginx("web", &[]);
+    host.neighbour.ip(&format!("route add 10.77.0.0/16 via {HOST_ADDRESS}\n"));
+    let closed = SocketAddrV4::new(web.address().parse().unwrap(), 81);
+    assert!(!is_fin_answered(&host.neighbour, NEIGHBOUR_ADDRESS, closed));
+    let _ = host.says("nft", &["flush", "chain", "ip", "kontena", "isolate"]);
+    assert!(is_fin_answered(&host.neighbour, NEIGHBOUR_ADDRESS, closed));
 }
 
 #[test]

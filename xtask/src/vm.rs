@@ -88,13 +88,14 @@ const NETWORK: &[&str] = &[
 const CARD: &[&str] = &["virtio_pci", "virtio_net"];
 /// What images are made of.
 const IMAGES: &[&str] = &["overlay", "loop", "squashfs", "erofs"];
-/// What the tests need besides: the disk with their instruments, the port for their report, a link of the LAN's, and what
-/// firewalls of others are made of.
+/// What the tests need besides: the disk with their instruments, the port for their report, a link of the LAN's, what ss(8)
+/// asks, and what firewalls of others are made of.
 const INSTRUMENTS: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
     "macvlan",
+    "tcp_diag",
     "nft_redir",
     "nft_reject_inet",
     "iptable_filter",

@@ -174,9 +174,9 @@ pub fn add_tables(bridge: &Bridge, root: &Root) -> Result<()> {
     nft::add_ipv6(&bridges).map(drop)
 }
 
-/// Makes the bridge, if it is missing.
+/// Makes the bridge, if it is missing; a link of its name is looked at.
 pub fn make(bridge: &Bridge, root: &Root) -> Result<()> {
-    find_or_add(bridge, root, &Socket::open(Protocol::Route)?).map(drop)
+    find_or_add(bridge, root, &Socket::open(Protocol::Route)?, false).map(drop)
 }
 
 /// Links the container to the bridge, and gives its addresses there: IPv4, and IPv6 where the host has it.
@@ -187,7 +187,7 @@ pub fn connect(
     asked: &Asked,
     links: &Links<'_>,
 ) -> Result<Vec<IpAddr>> {
-    let (index, has_ipv6) = find_or_add(bridge, root, links.host)?;
+    let (index, has_ipv6) = find_or_add(bridge, root, links.host, true)?;
     if let (Some(address), false) = (asked.ip6, has_ipv6) {
         return Err(Error::usage(format_args!("--ip6 {}", address.address), NO_IPV6));
     }
@@ -253,8 +253,9 @@ pub fn connect(
 pub const NO_IPV6: &str =
     "the container has no IPv6: it is switched off on the host, or the kernel has no nf_tables for it";
 
-/// The bridge's index, and whether it has IPv6; with all that must hold around it, made where it is missing.
-fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket) -> Result<(u32, bool)> {
+/// The bridge's index, and whether it has IPv6; with all that must hold around it, made where it is missing. It is known, or
+/// not, that it was kontena that made it.
+fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket, is_ours: bool) -> Result<(u32, bool)> {
     let name = &*bridge.name;
     let hardware = hardware_address(bridge.gateway.address);
     sysctl::forward_ipv4(root)?;
@@ -274,7 +275,7 @@ fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket) -> Result<(u32, bool
     // last thing that is done to the bridge: where it is off, the bridge is not ready, or not kontena's.
     let route_localnet = bridge.setting("ipv4", "route_localnet");
     let is_ready = !sysctl::is(&route_localnet, "0");
-    if !is_ready || !recorded(root).contains(bridge) {
+    if !is_ready || !is_ours {
         let found = rtnl::hardware_address(host, index)?;
         if found != hardware {
             let hint =

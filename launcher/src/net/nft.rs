@@ -37,7 +37,7 @@
 //!
 //! `ip6 kontena` has the same for IPv6, but for what is about the loopback: the kernel itself keeps ::1 from everybody
 //! outside, so there is no `guard`; and it lets nothing that came to ::1 out again, so `publish` and `publish_local` leave
-//! that alone (`fib daddr type local ip6 daddr != ::1 …`), and a connection to a published port there is refused.
+//! that alone (`fib daddr type local ip6 daddr != ::1 …`): it is the relay's.
 //!
 //! `hairpin` is of addresses, since a packet that br_netfilter takes to postrouting within a bridge has no iifname. What
 //! connection tracking finds invalid has no status, so a rule about the status must let through, not drop.
