@@ -7,13 +7,11 @@ use crate::file::{self, CWD};
 use crate::net::netlink::{Protocol, Socket};
 use crate::net::options::Asked;
 use crate::net::subnet::Subnet;
-use crate::net::{Links, firewall, nft, rtnl, sysctl};
+use crate::net::{Links, firewall, nft, patiently, rtnl, sysctl};
 use crate::state::{Entry, Journal, Root};
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use std::net::{IpAddr, Ipv6Addr};
-use std::thread::sleep;
-use std::time::Duration;
 
 /// A bridge that containers share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +33,6 @@ pub const RECORD: &str = "bridge ";
 const LINKS: &str = "/proc/net/dev";
 /// What the names of links on the host begin with.
 const HOST_END: &str = "kt";
-/// How often, and how long each time, a container waits for its address's last link to go.
-const PATIENCE: (u32, Duration) = (500, Duration::from_millis(2));
 
 impl Bridge {
     /// The one that containers are on unless they are told otherwise, and its subnet.
@@ -192,7 +188,7 @@ pub fn connect(
         return Err(Error::usage(format_args!("--ip6 {}", address.address), NO_IPV6));
     }
     let attempts = ATTEMPTS.min(bridge.gateway.hosts());
-    let (mut attempt, mut waited) = (0, 0);
+    let mut attempt = 0;
     while attempt < 2 * attempts {
         let address = match asked.ip {
             Some(asked) => asked.address,
@@ -228,18 +224,15 @@ pub fn connect(
             hardware: asked.hardware.unwrap_or_else(|| hardware_address(address)),
             has_ipv6,
         };
-        match rtnl::add_veth(links.host, &veth) {
+        let add = || rtnl::add_veth(links.host, &veth);
+        match if asked.ip.is_some() { patiently(Errno::EXIST, add) } else { add() } {
             Ok(()) => {
-                links.configure("eth0", &addresses, &gateways)?;
+                rtnl::configure(links.container, links.index("eth0")?, &addresses, &gateways)?;
                 return Ok(addresses.iter().map(|subnet| subnet.address).collect());
             }
             // The link of a container that has just ended, on its way out; or another state directory's.
             Err(error) if error.errno() == Some(Errno::EXIST) => match asked.ip {
                 None => journal.end_lease(&Entry::Address(address)),
-                Some(_) if waited < PATIENCE.0 => {
-                    waited += 1;
-                    sleep(PATIENCE.1);
-                }
                 Some(_) => return Err(error.advise("a container of another --root has this address")),
             },
             Err(error) => return Err(error),

@@ -28,10 +28,13 @@ use namespace::Namespace;
 use netlink::{Protocol, Socket};
 use options::{Asked, Net, Publish, Via};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use rustix::process::Pid;
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread::sleep;
+use std::time::Duration;
 use subnet::Subnet;
 
 pub use bridge::Bridge;
@@ -258,11 +261,23 @@ pub struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// Sets up the link `name` of the container, which has just been put there, as its eth0, and its loopback.
-    fn configure(&self, name: &str, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
-        let index = name_to_index(self.container, name).context(format_args!("find {name} in the container"), "")?;
-        rtnl::configure(self.container, index, addresses, gateways)
+    /// The link of the container that was just put there.
+    fn index(&self, name: &str) -> Result<u32> {
+        name_to_index(self.container, name).context(format_args!("find {name} in the container"), "")
     }
+}
+
+/// Does something again and again while it fails with `errno`, for as long as the kernel may take over what is gone.
+fn patiently(errno: Errno, mut what: impl FnMut() -> Result<()>) -> Result<()> {
+    const ATTEMPTS: u32 = 500;
+    const PAUSE: Duration = Duration::from_millis(2);
+    for _ in 1..ATTEMPTS {
+        match what() {
+            Err(error) if error.errno() == Some(errno) => sleep(PAUSE),
+            done => return done,
+        }
+    }
+    what()
 }
 
 /// Gives the container a link of its own on the LAN of the host's `link`. It goes with the network namespace.
@@ -275,7 +290,10 @@ fn connect_macvlan(link: &CStr, gateways: &[IpAddr], asked: &Asked, links: &Link
     // Linux before 6.13 refuses a name that the host itself has, as if the link were to stay there.
     let name = bridge::link_name(own);
     rtnl::add_macvlan(links.host, parent, links.init, &name, hardware)?;
-    links.configure(&name, &addresses, gateways)?;
+    let index = links.index(&name)?;
+    // The last container's of this address may still be there, on its way out.
+    patiently(Errno::ADDRINUSE, || rtnl::set_up_as(links.container, index, "eth0"))?;
+    rtnl::configure(links.container, index, &addresses, gateways)?;
     Ok(addresses.iter().map(|subnet| subnet.address).collect())
 }
 

@@ -185,16 +185,23 @@ pub fn add_macvlan(host: &Socket, parent: u32, init: Pid, name: &str, hardware: 
     host.send(batch).map_err(|error| advise(error, NO_MACVLAN))
 }
 
-/// Sets up the container's links: loopback, and its `index`th, from now on `eth0`, with its addresses and, by each gateway, a
-/// default route.
+/// Sets a link up, from now on `name`; it was down, or could not be renamed (before Linux 6.2).
+pub fn set_up_as(container: &Socket, index: u32, name: &str) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| {
+        link_header(m, index, UP, UP);
+        m.text(uapi::IFLA_IFNAME as u16, name);
+    });
+    container.send(batch)
+}
+
+/// Sets up the container's links: loopback, and `eth0`, its `index`th, with its addresses and, by each gateway, a default
+/// route.
 pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
     let mut batch = Batch::default();
-    let set_up = uapi::RTM_NEWLINK as u16;
-    batch.request(format_args!("set lo up"), set_up, 0, |m| link_header(m, LOOPBACK_INDEX, UP, UP));
-    batch.request(format_args!("set eth0 up"), set_up, 0, |m| {
-        link_header(m, index, UP, UP);
-        m.text(uapi::IFLA_IFNAME as u16, "eth0");
-    });
+    for (index, name) in [(LOOPBACK_INDEX, "lo"), (index, "eth0")] {
+        batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
+    }
     for address in addresses {
         // EACCES: the container has switched its IPv6 off, by --sysctl.
         add_address(&mut batch, index, *address, "eth0").or(Errno::ACCESS);
