@@ -273,7 +273,7 @@ impl Host<'_> {
             _ => None,
         };
         let address = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-        duties.relay = self.relay(address, &container, &plan)?;
+        duties.relay = self.relay(address, connected.needs_relay, &container, &plan)?;
         if let (Some(Ready::Port), Some(_)) = (config.life.wait_ready, &duties.starter) {
             let port = config.publish.iter().find(|port| port.protocol == Protocol::Tcp);
             let to = |port: &Publish| (address, port.container_port).into();
@@ -302,9 +302,9 @@ impl Host<'_> {
         }
     }
 
-    /// The relay to a container that has this address, where it has something to do.
-    fn relay(&self, address: IpAddr, container: &Started, plan: &[u8]) -> Result<Option<Relay>> {
-        let is_relayed = |reserved: &&net::Reservation| self.net.is_relayed(self.config, &reserved.port);
+    /// The relay to a container that has this address, where it has something to do, or is to do it all.
+    fn relay(&self, address: IpAddr, all: bool, container: &Started, plan: &[u8]) -> Result<Option<Relay>> {
+        let is_relayed = |reserved: &&net::Reservation| all || self.net.is_relayed(self.config, &reserved.port);
         let relayed: Vec<_> = self.reservations.iter().filter(is_relayed).collect();
         if relayed.is_empty() {
             return Ok(None);

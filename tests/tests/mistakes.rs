@@ -319,14 +319,23 @@ fn without_netfilter(host: &Host, options: &[&str]) -> tests::Outcome {
 fn kernel_without_nf_tables_is_told() {
     let host = Host::new();
     let before = host.snapshot();
-    for options in [&[][..], &["-p", "8080:80"]] {
-        let line = without_netfilter(&host, options).refused(125);
-        assert!(
-            line.contains("EPROTONOSUPPORT") && line.contains("NF_TABLES") && line.contains("--net none"),
-            "{line}"
-        );
-        assert_nothing_left(&host, &before);
-    }
+    let line = without_netfilter(&host, &["-p", "8080:80", "--publish-via", "nft"]);
+    assert_eq!(line.code, 125, "{line}");
+    let last = line.stderr.lines().last().unwrap();
+    assert!(last.contains("no nf_tables") && last.contains("--publish-via"), "{line}");
+    assert_nothing_left(&host, &before);
+    // Without that, it is a warning.
+    let line = without_netfilter(&host, &["-p", "8080:80"]).code(0).stderr;
+    assert!(line.starts_with("kontena: warning: ") && line.contains("relayed") && line.lines().count() == 1, "{line}");
+    assert_eq!(host.snapshot().lines("forwarding"), ["0"]);
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+    // Where the host forwards, nothing would keep the LAN from the containers.
+    host.inside(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
+    let line = without_netfilter(&host, &[]);
+    assert!(line.code == 125 && line.stderr.lines().last().unwrap().contains("ip_forward"), "{line}");
+    host.inside(|| fs::write("/proc/sys/net/ipv4/ip_forward", "0")).unwrap();
+    assert_nothing_left(&host, &before);
     let _ = without_netfilter(&host, &["--net", "none"]).ok();
     let _ = without_netfilter(&host, &["--net", "host"]).ok();
     let _ = host.run(&["-p", "8080:80"], host.demo(), &["/bin/true"]).run().ok();

@@ -362,6 +362,38 @@ fn killed_launcher_leaves_neither_port_nor_process() {
 }
 
 #[test]
+fn ports_are_relayed_where_the_kernel_has_no_nf_tables() {
+    let host = Host::new();
+    let before = host.snapshot();
+    let program = host.run(&["--name", "web", "-p", "8080:80"], host.demo(), &["/usr/sbin/nginx"]);
+    // On a thread of its own, whose filter ends with it.
+    let running = thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let (domain, protocol) = (nix::libc::AF_NETLINK, nix::libc::NETLINK_NETFILTER);
+            tests::sys::refuse_sockets(domain, protocol, nix::libc::EPROTONOSUPPORT).unwrap();
+            program.start()
+        });
+        thread.join().unwrap()
+    });
+    let mut web = Container::new(&host, "web", running);
+    wait_until("the page", || {
+        assert!(!web.has_ended(), "{}", web.stderr());
+        host.get("127.0.0.1:8080").is_ok()
+    });
+    assert!(host.neighbour.get(&format!("{HOST_ADDRESS}:8080")).is_ok());
+    // Nobody keeps the LAN from what the host would forward: so it does not.
+    assert_eq!(host.snapshot().lines("forwarding"), ["0"]);
+    let address = format!("{}:80", web.address());
+    host.neighbour.ip(&format!("route add 10.77.0.0/16 via {HOST_ADDRESS}\n"));
+    assert!(host.neighbour.get(&address).is_err());
+    assert!(host.get(&address).is_ok());
+    let _ = web.stop();
+    host.neighbour.ip("route del 10.77.0.0/16\n");
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
 fn ways_that_there_are_not_are_refused() {
     let host = Host::new();
     for (options, words) in [

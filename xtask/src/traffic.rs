@@ -176,7 +176,9 @@ impl Stage {
     /// Starts the server in all ways that there are here.
     fn serve(&mut self) -> Result<Vec<Way>> {
         let directory = self.directory();
-        let rootfs = host::target_dir().join("rootfs").display().to_string();
+        // A copy: the directory that is served becomes a mountpoint in it.
+        let rootfs = self.scratch.dir.join("rootfs").display().to_string();
+        run("cp", &["-a", &host::target_dir().join("rootfs").display().to_string(), &rootfs])?;
         fs::create_dir_all(&directory)?;
         let large = fs::File::create(format!("{directory}/large"))?;
         large.set_len(LARGE)?;

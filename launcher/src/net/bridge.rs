@@ -166,7 +166,7 @@ pub fn add_tables(bridge: &Bridge, root: &Root) -> Result<()> {
         bridges.push(bridge.clone());
     }
     root.record_shared(&format!("net {}", nft::RECORD))?;
-    nft::add_ipv4(&bridges)?;
+    nft::need(nft::add_ipv4(&bridges)?)?;
     nft::add_ipv6(&bridges).map(drop)
 }
 
@@ -175,15 +175,16 @@ pub fn make(bridge: &Bridge, root: &Root) -> Result<()> {
     find_or_add(bridge, root, &Socket::open(Protocol::Route)?, false).map(drop)
 }
 
-/// Links the container to the bridge, and gives its addresses there: IPv4, and IPv6 where the host has it.
+/// Links the container to the bridge, and gives its addresses there: IPv4, and IPv6 where the host has it; and whether the
+/// kernel can send it what comes to its ports.
 pub fn connect(
     bridge: &Bridge,
     root: &Root,
     journal: &mut Journal<'_>,
     asked: &Asked,
     links: &Links<'_>,
-) -> Result<Vec<IpAddr>> {
-    let (index, has_ipv6) = find_or_add(bridge, root, links.host, true)?;
+) -> Result<(Vec<IpAddr>, bool)> {
+    let Found { index, has_ipv6, has_tables } = find_or_add(bridge, root, links.host, true)?;
     if let (Some(address), false) = (asked.ip6, has_ipv6) {
         return Err(Error::usage(format_args!("--ip6 {}", address.address), NO_IPV6));
     }
@@ -228,7 +229,7 @@ pub fn connect(
         match if asked.ip.is_some() { patiently(Errno::EXIST, add) } else { add() } {
             Ok(()) => {
                 rtnl::configure(links.container, links.index("eth0")?, &addresses, &gateways)?;
-                return Ok(addresses.iter().map(|subnet| subnet.address).collect());
+                return Ok((addresses.iter().map(|subnet| subnet.address).collect(), has_tables));
             }
             // The link of a container that has just ended, on its way out; or another state directory's.
             Err(error) if error.errno() == Some(Errno::EXIST) => match asked.ip {
@@ -246,21 +247,33 @@ pub fn connect(
 pub const NO_IPV6: &str =
     "the container has no IPv6: it is switched off on the host, or the kernel has no nf_tables for it";
 
-/// The bridge's index, and whether it has IPv6; with all that must hold around it, made where it is missing. It is known, or
-/// not, that it was kontena that made it.
-fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket, is_ours: bool) -> Result<(u32, bool)> {
+/// A bridge that is there.
+struct Found {
+    index: u32,
+    has_ipv6: bool,
+    /// Whether the kernel has nf_tables. Without them the host forwards nothing: a container reaches the host and those on its
+    /// bridge, and its ports are relayed.
+    has_tables: bool,
+}
+
+/// The bridge, with all that must hold around it, made where it is missing. It is known, or not, that it was kontena that
+/// made it.
+fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket, is_ours: bool) -> Result<Found> {
     let name = &*bridge.name;
     let hardware = hardware_address(bridge.gateway.address);
-    sysctl::forward_ipv4(root)?;
     let index = match name_to_index(host, name) {
         Ok(index) => index,
         Err(_) => {
             check_routes(bridge, host)?;
             root.record_shared(&bridge.record())?;
             root.record_shared(&format!("net {}", nft::RECORD))?;
-            nft::add_ipv4(&recorded(root))?;
+            // Before there is anything for them to guard.
+            if nft::add_ipv4(&recorded(root))? {
+                firewall::warn(bridge);
+            } else {
+                crate::print(2, NO_TABLES);
+            }
             rtnl::add_bridge(host, name, hardware)?;
-            firewall::warn(bridge);
             name_to_index(host, name).context(format_args!("find {name}"), "")?
         }
     };
@@ -278,10 +291,25 @@ fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket, is_ours: bool) -> Re
     }
     if !is_ready {
         rtnl::add_bridge_address(host, index, bridge.gateway)?;
+        if !nft::add_ipv4(&recorded(root))? {
+            let _ = sysctl::write(&bridge.setting("ipv6", "disable_ipv6"), "1");
+            return if sysctl::is("ipv4/ip_forward", "0") {
+                Ok(Found { index, has_ipv6: false, has_tables: false })
+            } else {
+                let hint = "the host forwards (net.ipv4.ip_forward is 1), and nothing would keep its neighbours from the \
+                            container: load nf_tables, set that to 0, or use --net none";
+                Err(Error::usage(format_args!("the kernel has no nf_tables"), hint))
+            };
+        }
         sysctl::write(&route_localnet, "1")?;
     }
-    Ok((index, has_ipv6(bridge, root, index, host)?))
+    sysctl::forward_ipv4(root)?;
+    Ok(Found { index, has_ipv6: has_ipv6(bridge, root, index, host)?, has_tables: true })
 }
+
+/// Told once, when a bridge is made without tables.
+const NO_TABLES: &str = "kontena: warning: the kernel has no nf_tables: ports are relayed, and containers reach the host and \
+                         their bridge alone; see docs/board.md for what to build in\n";
 
 /// Whether the bridge has IPv6, which it is given where the host has it. Without tables to keep the LAN from its
 /// containers, it is switched off.

@@ -64,6 +64,8 @@ pub struct Connected {
     pub addresses: Vec<IpAddr>,
     /// The nftables tables, open, where a port is published.
     pub tables: Option<Tables>,
+    /// Whether the kernel can send nothing to its ports: all of them are relayed.
+    pub needs_relay: bool,
 }
 
 /// The network that the container is to get: an ordinary user's has nothing but loopback, unless it is told otherwise.
@@ -235,15 +237,19 @@ impl<'a> Network<'a> {
         let links = Links { host: &host, container: &socket_inside(pidfd)?, init };
         match self {
             Self::Bridge(bridge, _) => {
-                let addresses = bridge::connect(bridge, root, journal, &config.asked, &links)?;
+                let (addresses, has_tables) = bridge::connect(bridge, root, journal, &config.asked, &links)?;
+                if !has_tables {
+                    nft::need(config.publish_via != Some(Via::Nft) || config.publish.is_empty())?;
+                    return Ok(Connected { addresses, tables: None, needs_relay: true });
+                }
                 let is_sent = |port: &Publish| self.way_of(config, port) == Via::Nft;
                 let ports: Vec<_> = reservations.iter().map(|reserved| reserved.port).filter(is_sent).collect();
                 let tables = publish::publish(bridge, root, &ports, &addresses)?;
-                Ok(Connected { addresses, tables })
+                Ok(Connected { addresses, tables, needs_relay: false })
             }
             Self::Macvlan(link, gateways) => {
                 let addresses = connect_macvlan(link, gateways, &config.asked, &links)?;
-                Ok(Connected { addresses, tables: None })
+                Ok(Connected { addresses, ..Connected::default() })
             }
             _ => Ok(Connected::default()),
         }

@@ -359,17 +359,28 @@ static CHAINS: [Chain; 4] = [
     },
 ];
 
-/// Sees to it that the table of IPv4 is there, and that it has `bridges`.
-pub fn add_ipv4(bridges: &[Bridge]) -> Result<()> {
-    add(&IPV4, bridges)
+/// Sees to it that the table of IPv4 is there, and that it has `bridges`; `false` where the kernel has no such tables, or lacks
+/// what they take.
+pub fn add_ipv4(bridges: &[Bridge]) -> Result<bool> {
+    unless_lacking(add(&IPV4, bridges))
 }
 
-/// The same for IPv6; `false` where the kernel has no such tables, or lacks what IPv6 takes in them.
+/// The same for IPv6.
 pub fn add_ipv6(bridges: &[Bridge]) -> Result<bool> {
-    match add(&IPV6, bridges) {
+    unless_lacking(add(&IPV6, bridges))
+}
+
+fn unless_lacking(added: Result<()>) -> Result<bool> {
+    match added {
         Err(error) if is_missing(&error) => Ok(false),
         added => added.map(|()| true),
     }
+}
+
+/// The error for who cannot do without tables.
+pub fn need(are_there: bool) -> Result<()> {
+    let hint = "build in nf_tables with nat, masq, fib and ct, or load their modules, or leave --publish-via nft out";
+    if are_there { Ok(()) } else { Err(Error::usage(format_args!("the kernel has no nf_tables"), hint)) }
 }
 
 fn add(family: &'static Family, bridges: &[Bridge]) -> Result<()> {
