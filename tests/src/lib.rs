@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test this is how a failure is told")]
 #![deny(unsafe_code)]
 
+mod background;
 mod container;
 mod host;
 pub mod netlink;
@@ -15,14 +16,17 @@ mod process;
 mod snapshot;
 #[allow(unsafe_code)]
 pub mod sys;
+mod terminal;
 mod trace;
 pub mod traffic;
 
+pub use background::Background;
 pub use container::{Container, leaf_processes};
 pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6};
 pub use place::Place;
 pub use process::{Outcome, Program, Running, patience, wait_for, wait_until};
 pub use snapshot::Snapshot;
+pub use terminal::Terminal;
 pub use trace::Traced;
 
 use std::path::PathBuf;

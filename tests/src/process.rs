@@ -1,6 +1,6 @@
 //! Programs that a test starts, each with a deadline: a test may fail, and never hang.
 
-use crate::Place;
+use crate::{Place, Terminal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
@@ -101,6 +101,30 @@ impl<'a> Program<'a> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         self.command = command;
         self
+    }
+
+    /// The same, by another program of the machine's that is given this one and its arguments, and this one's environment.
+    #[must_use]
+    pub fn through(self, program: &str, arguments: &[&str]) -> Self {
+        self.by(program, arguments)
+    }
+
+    /// Starts another program that is given this one and its arguments, after `change`.
+    #[track_caller]
+    pub(crate) fn spawn_by(self, program: &str, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Child {
+        let mut by = self.by(program, arguments);
+        change(&mut by.command);
+        let text = format!("{:?}", by.command);
+        by.place.spawn(&mut by.command).unwrap_or_else(|error| panic!("start {text}: {error}"))
+    }
+
+    /// Starts it on a terminal of 24 rows and 80 columns.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[track_caller]
+    pub fn on_terminal(self) -> Terminal {
+        Terminal::start(self, (24, 80))
     }
 
     /// Starts it.

@@ -5,8 +5,11 @@ use nix::sys::signal::{SigHandler, Signal};
 use nix::unistd::Pid;
 use std::ffi::CString;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 /// `int prlimit(pid_t pid, RLIMIT_NOFILE, const struct rlimit *new_limit, NULL)`.
 ///
@@ -118,4 +121,27 @@ pub fn refuse_sockets(domain: i32, protocol: i32, errno: i32) -> io::Result<()> 
     // SAFETY: the kernel copies the program, which is alive across the call, and binds this thread alone.
     let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What the command starts leads a session, and its stdin is that session's terminal: setsid(2), `ioctl(0, TIOCSCTTY, 0)`.
+pub fn take_terminal(command: &mut Command) {
+    let take = || {
+        nix::unistd::setsid()?;
+        // SAFETY: takes two integers; stdin is open here, whatever it is.
+        nix::errno::Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+        Ok(())
+    };
+    // SAFETY: two system calls, and no memory is allocated and no lock taken: fork(2) in a program with threads allows that.
+    unsafe { command.pre_exec(take) };
+}
+
+/// `int ioctl(int fd, TIOCSWINSZ, const struct winsize *size)`.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) -> nix::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel reads a struct winsize, which is alive across the call.
+    nix::errno::Errno::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })
+        .map(drop)
 }
