@@ -108,13 +108,18 @@ pub fn c_string(text: impl Into<Vec<u8>>) -> Result<CString> {
 
 /// A name that is safe as a file, a cgroup and a host: `[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}`.
 pub fn name(text: &str) -> Result<String> {
-    let good = |c: u8| c.is_ascii_alphanumeric() || b"_.+-".contains(&c);
-    let first = text.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    if first && text.len() <= 128 && text.bytes().all(good) {
+    if is_name(text) {
         return Ok(text.into());
     }
     let hint = "not a name: give 1 to 128 letters, digits or _.+- with a letter or digit first";
     Err(wrong("--name", text, hint))
+}
+
+/// Whether a container can be called so: as a path, it leads nowhere else.
+pub fn is_name(text: &str) -> bool {
+    let good = |c: u8| c.is_ascii_alphanumeric() || b"_.+-".contains(&c);
+    let first = text.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    first && text.len() <= 128 && text.bytes().all(good)
 }
 
 /// A node name of at most 64 bytes; sethostname(2).

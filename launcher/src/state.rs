@@ -14,6 +14,7 @@
 //!
 //! Must not know what the things are for: each is undone by the file that takes it.
 
+use crate::config::is_name;
 use crate::ended::Ended;
 use crate::error::{Context, Error, Result};
 use crate::net::options::{Protocol, Publish, port};
@@ -199,10 +200,15 @@ impl Root {
 
     /// The container of this name.
     pub fn look(&self, name: &str) -> Result<Option<Seen>> {
+        // All who name a container come by here, and what is no name may be a path out of this directory.
+        if !is_name(name) {
+            return Ok(None);
+        }
         loop {
             let file = match file::open(self, &journal(name), OFlags::RDONLY) {
                 Ok(file) => file,
-                Err(Errno::NOENT) => return Ok(None),
+                // Something that is no container's directory may be here, too.
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
                 Err(errno) => return Err(Error::new(format_args!("open {}/{name}/journal", self.path), errno, "")),
             };
             let is_running = sys::is_locked(&file, Lock::Life);
