@@ -30,6 +30,8 @@ pub fn fork() -> Result<Side> {
     drop(front);
     setsid().context(format_args!("setsid"), "")?;
     crate::output::leave_stdio()?;
+    // Somebody may wait for the end of a pipe, or for a lock, that the caller has left open.
+    sys::close_all_but(&back);
     Ok(Side::Back(back))
 }
 

@@ -69,7 +69,7 @@ fn summary(root: &Root, seen: &Seen) -> Json {
     if let Some(ended) = seen.ended() {
         let mut exit = Json::open('{');
         exit.number("status", ended.status).text("at", &Moment(ended.at, 0).to_string());
-        if let Some(signal) = ended.status.checked_sub(128).filter(|signal| *signal > 0) {
+        if let Some(signal) = ended.status.checked_sub(128).filter(|signal| (1..=64).contains(signal)) {
             exit.text("signal", &signal_name(signal.into()));
         }
         exit.truth("oom_killed", ended.is_oom_killed);

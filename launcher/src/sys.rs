@@ -445,7 +445,8 @@ pub fn close_all_but(keep: &OwnedFd) {
     let keep = keep.as_raw_fd() as usize;
     for (first, last) in [(3, keep - 1), (keep + 1, u32::MAX as usize)] {
         if first <= last {
-            // SAFETY: in a process that does nothing from here on but wait for `keep` and exit, without dropping anything.
+            // SAFETY: in a process that was just forked, and from here on neither uses nor drops an fd of its parent's but
+            // `keep`.
             unsafe { sc::syscall3(uapi::__NR_close_range as usize, first, last, 0) };
         }
     }
