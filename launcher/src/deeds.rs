@@ -6,8 +6,9 @@
 use crate::attach;
 use crate::cgroup::{self, Leaf};
 use crate::error::{Context, Error, Result};
-use crate::exec::open_init;
+use crate::exec::{does_not_run, open_init};
 use crate::file::{self, CWD};
+use crate::join;
 use crate::life::STOP_TIMEOUT;
 use crate::limits::Limit;
 use crate::state::{Entry, Root, Seen};
@@ -39,28 +40,34 @@ pub enum Deed {
     },
 }
 
-/// Does it to all of them; those that it has worked for are printed, and the first error is the end's, after the others were
-/// told.
-pub fn carry_out(root: &Root, names: &[String], deed: &Deed) -> Result<u8> {
-    let mut failed = None;
-    for name in names {
-        let done = root.find(name).and_then(|seen| match deed {
+/// Does it to all of them; those that it has worked for are printed.
+pub fn carry_out(root: &Root, names: &[String], deed: &Deed) -> Result<()> {
+    for_each(names, &mut |name| {
+        let seen = root.find(name)?;
+        match deed {
             Deed::Stop(time) => stop(root, &seen, *time),
             Deed::Kill { signal, all } => kill(root, &seen, *signal, *all),
             Deed::Freeze(frozen) => freeze(&seen, *frozen),
             Deed::Update(limits) => update(&seen, limits),
             Deed::Delete { force } => delete(root, &seen, *force),
-        });
-        match done {
-            Ok(()) => crate::print(1, &format!("{name}\n")),
-            Err(error) => {
-                if let Some(before) = failed.replace(error) {
-                    crate::complain(&before);
-                }
-            }
+        }?;
+        crate::print(1, &format!("{name}\n"));
+        Ok(())
+    })
+}
+
+/// Does something for each of the names, also where it fails for another one: the last error is this function's, and the others
+/// are told.
+pub fn for_each(names: &[String], what: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    let mut done = Ok(());
+    for name in names {
+        if let Err(error) = what(name)
+            && let Err(before) = std::mem::replace(&mut done, Err(error))
+        {
+            crate::complain(&before);
         }
     }
-    failed.map_or(Ok(0), Err)
+    done
 }
 
 fn stop(root: &Root, seen: &Seen, time: Option<u64>) -> Result<()> {
@@ -113,7 +120,9 @@ fn kill(root: &Root, seen: &Seen, signal: u32, all: bool) -> Result<()> {
     if !all {
         return sys::pidfd_send_signal(&init, signal).context(what, "");
     }
-    for pid in cgroup::all_processes(leaf(seen)?) {
+    // PID 1 would pass it on to one of those that get it anyway.
+    let is_init = |pid: u32| seen.init().is_some_and(|(init, _)| init == pid);
+    for pid in join::processes(leaf(seen)?).into_iter().filter(|pid| !is_init(*pid)) {
         if let Some(process) = sys::pidfd(pid) {
             let _ = sys::pidfd_send_signal(process, signal);
         }
@@ -123,7 +132,7 @@ fn kill(root: &Root, seen: &Seen, signal: u32, all: bool) -> Result<()> {
 
 fn freeze(seen: &Seen, frozen: bool) -> Result<()> {
     if !seen.is_running {
-        return Err(Error::usage(format_args!("{} does not run", seen.name), "see kontena list for those that run"));
+        return Err(does_not_run(&seen.name));
     }
     let path = format!("{}/cgroup.freeze", leaf(seen)?);
     let value = if frozen { "1" } else { "0" };
@@ -163,10 +172,11 @@ fn leaf(seen: &Seen) -> Result<&str> {
 /// `kontena wait`: prints the exit statuses, and gives the last.
 pub fn wait(root: &Root, names: &[String]) -> Result<u8> {
     let mut status = 0;
-    for name in names {
+    for_each(names, &mut |name| {
         status = root.wait(name)?.status;
         crate::print(1, &format!("{status}\n"));
-    }
+        Ok(())
+    })?;
     Ok(status)
 }
 

@@ -139,10 +139,7 @@ fn attend(master: OwnedFd, started: &Started, signals: &Signals, takes_input: bo
 /// The container's PID 1. Its pid may be another's when its launcher is gone; while it lives, it has not reaped it.
 pub fn open_init(root: &Root, seen: &Seen) -> Result<OwnedFd> {
     let name = &seen.name;
-    let is_over = || {
-        let hint = "see kontena list for those that run";
-        Error::usage(format_args!("{name} does not run"), hint)
-    };
+    let is_over = || does_not_run(name);
     let (pid, _) = seen.init().ok_or_else(is_over)?;
     let pid = Pid::from_raw(pid as i32).ok_or_else(is_over)?;
     let init = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| is_over())?;
@@ -150,6 +147,11 @@ pub fn open_init(root: &Root, seen: &Seen) -> Result<OwnedFd> {
         Some(now) if now.init() == seen.init() => Ok(init),
         _ => Err(is_over()),
     }
+}
+
+/// Something was to be done with a container that there is, and has ended.
+pub fn does_not_run(name: &str) -> Error {
+    Error::usage(format_args!("{name} does not run"), "see kontena list for those that run")
 }
 
 /// What the payload has, the kernel would not hand on to a process that joins.

@@ -78,12 +78,9 @@ impl Container<'_> {
     fn namespaces(&self) -> Result<u32> {
         let mut flags = 0;
         for (name, flag) in NAMESPACES {
-            let number = |process: &str| -> Result<(u64, u64)> {
-                let path = format!("/proc/{process}/ns/{name}");
-                let stat = file::c_path(&path).and_then(|path| stat(&*path));
-                let stat =
-                    stat.context(format_args!("look at {path}"), "the container has just ended, or is another user's")?;
-                Ok((stat.st_dev, stat.st_ino))
+            let number = |process: &str| {
+                let hint = "the container has just ended, or is another user's";
+                namespace(process, name).context(format_args!("look at /proc/{process}/ns/{name}"), hint)
             };
             if number(&self.pid.to_string())? != number("self")? {
                 flags |= flag;
@@ -91,6 +88,20 @@ impl Container<'_> {
         }
         Ok(flags)
     }
+}
+
+/// The number of a namespace of a process's.
+fn namespace(process: &str, name: &str) -> rustix::io::Result<(u64, u64)> {
+    let path = file::c_path(&format!("/proc/{process}/ns/{name}"))?;
+    stat(&*path).map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// The processes of a container, by its leaf cgroup; without those that are outside of it, of [`Container::start`].
+pub fn processes(leaf: &str) -> Vec<u32> {
+    let ours = namespace("self", "pid");
+    let mut all = cgroup::all_processes(leaf);
+    all.retain(|pid| namespace(&pid.to_string(), "pid") != ours);
+    all
 }
 
 fn open_cgroup(path: &str) -> Result<OwnedFd> {

@@ -74,7 +74,7 @@ fn carry_out(state: &str, command: Command) -> error::Result<u8> {
         Command::Print(_) | Command::Run(_) => {}
         Command::Exec(request) => return exec::run(&root, request),
         Command::Attach(name, keys, takes_input) => return deeds::attach(&root, name, keys, *takes_input),
-        Command::Each(names, deed) => return deeds::carry_out(&root, names, deed),
+        Command::Each(names, deed) => deeds::carry_out(&root, names, deed)?,
         Command::Wait(names) => return deeds::wait(&root, names),
         Command::List(format) => show::list(&root, *format)?,
         Command::Ps(names, format) => show::ps(&root, names, *format)?,

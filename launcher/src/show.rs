@@ -4,8 +4,11 @@
 
 use crate::cgroup;
 use crate::config::Format;
+use crate::deeds::for_each;
 use crate::error::{Context, Error, Result};
+use crate::exec::does_not_run;
 use crate::file::{self, CWD};
+use crate::join;
 use crate::json::Json;
 use crate::life::signal_name;
 use crate::plan;
@@ -43,14 +46,15 @@ pub fn list(root: &Root, format: Option<Format>) -> Result<()> {
 /// `kontena inspect`.
 pub fn inspect(root: &Root, names: &[String]) -> Result<()> {
     let mut all = Vec::new();
-    for name in names {
+    let found = for_each(names, &mut |name| {
         let seen = root.find(name)?;
         let mut json = summary(root, &seen);
         describe(root, &seen, &mut json);
         all.push(json.close('}'));
-    }
+        Ok(())
+    });
     crate::print(1, &array(all.into_iter()));
-    Ok(())
+    found
 }
 
 /// What `list` tells of a container.
@@ -184,16 +188,18 @@ pub fn ps(root: &Root, names: &[String], format: Format) -> Result<()> {
     let mut rows =
         vec![["CONTAINER", "PID", "INSIDE", "PARENT", "USER", "STATE", "MEMORY", "TIME", "COMMAND"].map(String::from)];
     let mut all = Vec::new();
-    for name in names {
+    let found = for_each(names, &mut |name| {
         let seen = root.find(name)?;
+        seen.init().ok_or_else(|| does_not_run(name))?;
         let leaf = seen.cgroup().ok_or_else(|| Error::usage(format_args!("{name} has no cgroup of its own"), ""))?;
-        for process in cgroup::all_processes(leaf).into_iter().filter_map(Process::of) {
+        for process in join::processes(leaf).into_iter().filter_map(Process::of) {
             rows.push(process.row(name));
             all.push(process.json(name));
         }
-    }
+        Ok(())
+    });
     crate::print(1, &if format == Format::Json { array(all.into_iter()) } else { table(&rows) });
-    Ok(())
+    found
 }
 
 /// A process, as /proc tells; proc_pid_status(5), proc_pid_stat(5).
@@ -272,12 +278,12 @@ const SECOND: u64 = 1_000_000;
 pub fn stats(root: &Root, names: &[String], format: Format, stream: bool) -> Result<()> {
     let mut before = Vec::new();
     if format == Format::Table {
-        before = read_all(root, names)?;
+        before = read_all(root, names)?.0;
         sys::sleep(MOMENT);
     }
     let replaces = format == Format::Table && rustix::termios::isatty(sys::standard_fd(1));
     loop {
-        let now = read_all(root, names)?;
+        let (now, found) = read_all(root, names)?;
         let text = match format {
             Format::Json => array(now.iter().map(|(name, _, stats)| stats.as_json(name, None))),
             Format::Table => {
@@ -290,8 +296,8 @@ pub fn stats(root: &Root, names: &[String], format: Format, stream: bool) -> Res
             }
         };
         crate::print(1, &text);
-        if !stream {
-            return Ok(());
+        if !stream || now.is_empty() && found.is_err() {
+            return found;
         }
         before = now;
         sys::sleep(SECOND);
@@ -302,17 +308,28 @@ pub fn stats(root: &Root, names: &[String], format: Format, stream: bool) -> Res
     }
 }
 
-/// Name, moment and figures of the containers of these names, or of all that run.
-fn read_all(root: &Root, names: &[String]) -> Result<Vec<(String, u64, Stats)>> {
-    let all = match names {
-        [] => root.all()?.into_iter().filter(|seen| seen.init().is_some()).collect(),
-        names => names.iter().map(|name| root.find(name)).collect::<Result<Vec<Seen>>>()?,
-    };
+/// Name, moment and figures of a container.
+type Read = (String, u64, Stats);
+
+/// Those of the containers of these names, and an error where one of them does not run; or of all that run.
+fn read_all(root: &Root, names: &[String]) -> Result<(Vec<Read>, Result<()>)> {
+    let (mut all, mut found) = (Vec::new(), Ok(()));
+    match names {
+        [] => all.extend(root.all()?.into_iter().filter(|seen| seen.init().is_some())),
+        names => {
+            for name in names {
+                match root.find(name) {
+                    Ok(seen) if seen.init().is_some() => all.push(seen),
+                    seen => found = seen.and_then(|_| Err(does_not_run(name))),
+                }
+            }
+        }
+    }
     let read = |seen: Seen| {
         let stats = Stats::read(seen.cgroup()?);
         Some((seen.name, sys::monotonic_microseconds(), stats))
     };
-    Ok(all.into_iter().filter_map(read).collect())
+    Ok((all.into_iter().filter_map(read).collect(), found))
 }
 
 /// `kontena logs`.

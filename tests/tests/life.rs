@@ -234,10 +234,12 @@ fn several_names_are_dealt_with_one_by_one() {
 
     // What is printed of those that are there is not lost for one that is not.
     let _ = start();
-    for (words, inside) in [(&["inspect"][..], "\"name\":\""), (&["ps"], "sleep"), (&["stats"], " kB")] {
+    for (words, inside) in [(&["inspect"][..], "\"name\":\""), (&["ps"], "sleep"), (&["stats"], "PROCESSES")] {
         let outcome = verb(&host, &[words, &["a", "b", "c"]].concat());
-        assert!(outcome.stdout.contains('a') && outcome.stdout.contains('c'), "{outcome}");
-        assert!(words[0] == "stats" || outcome.stdout.contains(inside), "{outcome}");
+        assert!(outcome.stdout.contains(inside), "{outcome}");
+        let names =
+            ["a", "c"].map(|name| outcome.stdout.split(['\n', '"']).any(|word| word.split(' ').next() == Some(name)));
+        assert_eq!(names, [true, true], "{outcome}");
         assert!(outcome.refused(125).contains("no container \"b\""));
     }
     let _ = verb(&host, &["stop", "a", "c"]).ok();
@@ -363,8 +365,6 @@ fn nginx_is_stopped_by_its_own_signal() {
     let _ = web.does("stop");
     assert_eq!(web.end(), 0, "nginx quits in peace");
     assert!(host.get("127.0.0.1:8080").is_err());
-    // The page's lines are in the log as nginx, of another user than root, has written them to /dev/stdout.
-    assert!(web.logged().contains("GET / HTTP/1.0"), "{}", web.logged());
     let _ = web.does("delete");
     host.prune();
     assert!(!host.state().exists());
@@ -440,21 +440,11 @@ fn wait_gives_the_exit_status() {
     let host = Host::new();
     let job = host.background("job", &[], "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done");
     job.wait_for_log("ready");
-    // Several who wait, and one for a container of the foreground.
-    let mut foreground = host.sh(&["--name", "front"], "read -r line; exit 4").with(|command| {
-        command.stdin(std::process::Stdio::piped());
-    });
-    foreground = foreground.input(b"");
-    let waits: Vec<_> = (0..3).map(|_| host.kontena().args(["wait", "job"]).start()).collect();
-    let front = foreground.start();
-    let outcome = front.finish();
-    let _ = outcome.code(4);
+    let mut waits: Vec<_> = (0..3).map(|_| host.kontena().args(["wait", "job"]).start()).collect();
     thread::sleep(std::time::Duration::from_millis(50));
-    for mut wait in waits {
-        assert!(!wait.has_ended());
-        if job.status() == "running" {
-            let _ = verb(&host, &["kill", "job", "TERM"]).ok();
-        }
+    assert!(waits.iter_mut().all(|wait| !wait.has_ended()));
+    let _ = verb(&host, &["kill", "job", "TERM"]).ok();
+    for wait in waits {
         assert_eq!(wait.finish().code(9).stdout, "9\n");
     }
     let other = host.background("other", &[], "exit 2");
@@ -499,6 +489,7 @@ fn wait_gives_the_exit_status_of_what_leaves_nothing() {
 #[test]
 fn delete_forgets_what_has_ended() {
     let host = Host::new();
+    let _ = host.debian();
     let before = host.snapshot();
     let job = host.background("job", &[], POLITE);
     job.wait_for_log("ready");
