@@ -60,6 +60,8 @@ struct Client {
     socket: OwnedFd,
     /// Whether it has started the container, which ends with it.
     is_owner: bool,
+    /// Whether it does that until the container has started alone, and sees nothing of it.
+    is_starter: bool,
     /// What it has no room for yet, and since when; CLOCK_MONOTONIC, microseconds.
     behind: Option<(Vec<u8>, u64)>,
 }
@@ -83,9 +85,14 @@ impl Attached {
         Ok(())
     }
 
-    /// Adds who has started the container.
-    pub fn add_owner(&mut self, socket: OwnedFd) {
-        self.clients.push(Client { socket, is_owner: true, behind: None });
+    /// Adds who has started the container, and stays with it until it has ended, or waits for its start alone.
+    pub fn add_owner(&mut self, socket: OwnedFd, stays: bool) {
+        self.clients.push(Client { socket, is_owner: true, is_starter: !stays, behind: None });
+    }
+
+    /// The container has started, and goes on without who has waited for that.
+    pub fn started(&mut self) {
+        self.clients.iter_mut().filter(|client| client.is_starter).for_each(|client| client.is_owner = false);
     }
 
     /// Whether somebody has no room for more.
@@ -127,7 +134,7 @@ impl Attached {
             && let Some(listener) = &self.listener
             && let Ok(socket) = accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
         {
-            self.clients.push(Client { socket, is_owner: false, behind: None });
+            self.clients.push(Client { socket, is_owner: false, is_starter: false, behind: None });
         }
         requests
     }
@@ -136,20 +143,22 @@ impl Attached {
     pub fn tell(&mut self, stream: Stream, bytes: &[u8]) {
         if !self.clients.is_empty() {
             let what = if stream == Stream::Stdout { OUTPUT } else { ERRORS };
-            self.send(&[&[what], bytes].concat());
+            let message = [&[what], bytes].concat();
+            self.clients.iter_mut().filter(|client| !client.is_starter).for_each(|client| client.send(&message));
         }
     }
 
     /// Tells all how the container has ended, and waits until they know.
-    pub fn end(&mut self, status: u8) {
+    pub fn end(&mut self, message: &[u8]) {
         self.wait();
-        self.send(&[ENDED, status]);
+        self.clients.iter_mut().for_each(|client| client.send(message));
         self.wait();
         self.clients.clear();
     }
 
-    /// Waits until nobody is behind, or those who are have been left behind.
+    /// Waits until nobody is behind, or those who are have been left behind: the container has ended, and is nobody's any more.
     pub fn wait(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.is_owner = false);
         while self.is_behind() {
             let fds: Vec<_> = self.clients.iter().filter(|client| client.behind.is_some()).collect();
             let mut fds: Vec<_> = fds.iter().map(|client| PollFd::new(&client.socket, PollFlags::OUT)).collect();
@@ -160,12 +169,6 @@ impl Attached {
             drop(fds);
             self.clients.iter_mut().for_each(Client::catch_up);
             self.clients.retain(|client| !client.is_gone());
-        }
-    }
-
-    fn send(&mut self, message: &[u8]) {
-        for client in &mut self.clients {
-            client.send(message);
         }
     }
 }
@@ -217,6 +220,11 @@ impl Client {
             _ => None,
         }
     }
+}
+
+/// The message of [`FAILED`].
+pub fn failure(error: &Error) -> Vec<u8> {
+    [&[FAILED, error.status()], error.to_string().as_bytes()].concat()
 }
 
 /// Receives a packet. Where the other end was closed before it had read everything, that is told first, and then what it had

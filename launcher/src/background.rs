@@ -38,6 +38,7 @@ pub fn fork() -> Result<Side> {
 /// The caller's side: waits until the container runs, and with a terminal until it ends.
 pub fn attend(launcher: OwnedFd, config: &Config) -> Result<u8> {
     let life = &config.life;
+    sys::restore_sigpipe();
     let signals = Signals::block()?;
     let options = Options {
         detach_keys: &life.detach_keys,

@@ -80,24 +80,31 @@ fn stop(root: &Root, seen: &Seen, time: Option<u64>) -> Result<()> {
         // As docker has it: what was asked for is so.
         return Ok(());
     }
-    root.ask_to_stop(&seen.name);
-    end(root, seen, signal, time.unwrap_or(seconds))
+    end(root, &seen.name, signal, time.unwrap_or(seconds))
 }
 
 /// Sends a signal, waits for so many seconds, and kills what is left.
-fn end(root: &Root, seen: &Seen, signal: u32, seconds: u64) -> Result<()> {
-    let Ok(init) = open_init(root, seen) else {
-        // Between two lives: its launcher looks before the next.
-        return root.wait(&seen.name).map(drop);
-    };
-    // Frozen processes do not take a signal.
-    let _ = freeze(seen, false);
-    let _ = sys::pidfd_send_signal(&init, signal);
-    let timeout = Timespec { tv_sec: seconds as i64, tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout)) == Ok(0) {
-        kill_all(seen, &init);
+fn end(root: &Root, name: &str, signal: u32, seconds: u64) -> Result<()> {
+    root.ask_to_stop(name);
+    // Only now, since it may have been started again meanwhile. From here on its launcher sees to it that it is not.
+    let Some(seen) = root.look(name)?.filter(|seen| seen.is_running) else { return Ok(()) };
+    if let Ok(init) = open_init(root, &seen) {
+        if signal != SIGKILL {
+            // Frozen processes take no other signal.
+            let _ = freeze(&seen, false);
+            let _ = sys::pidfd_send_signal(&init, signal);
+        }
+        let seconds = if signal == SIGKILL { 0 } else { seconds };
+        let timeout = Timespec { tv_sec: seconds as i64, tv_nsec: 0 };
+        if poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout)) == Ok(0) {
+            kill_all(&seen, &init);
+        }
     }
-    root.wait(&seen.name).map(drop)
+    match root.wait(name) {
+        // It was not kept, and somebody else has seen its end before.
+        Err(_) if root.look(name)?.is_none() => Ok(()),
+        ended => ended.map(drop),
+    }
 }
 
 /// SIGKILL to all of the cgroup, or to PID 1, which takes its namespace along.
@@ -109,13 +116,11 @@ fn kill_all(seen: &Seen, init: &OwnedFd) {
 }
 
 fn kill(root: &Root, seen: &Seen, signal: u32, all: bool) -> Result<()> {
-    let init = open_init(root, seen)?;
-    if signal == SIGKILL {
+    if signal == SIGKILL && seen.is_running {
         // It is not to be started again by who has just been asked for the opposite.
-        root.ask_to_stop(&seen.name);
-        kill_all(seen, &init);
-        return Ok(());
+        return end(root, &seen.name, signal, 0);
     }
+    let init = open_init(root, seen)?;
     let what = format_args!("send a signal to {}", seen.name);
     if !all {
         return sys::pidfd_send_signal(&init, signal).context(what, "");
@@ -152,8 +157,7 @@ fn update(seen: &Seen, limits: &[Limit]) -> Result<()> {
 
 fn delete(root: &Root, seen: &Seen, force: bool) -> Result<()> {
     if force && seen.is_running {
-        root.ask_to_stop(&seen.name);
-        end(root, seen, SIGKILL, 10)?;
+        end(root, &seen.name, SIGKILL, 0)?;
         // One that was not in the background is gone with its end.
         if root.look(&seen.name)?.is_none() {
             return Ok(());

@@ -3,7 +3,7 @@
 //! Paths are relative to an fd wherever there is one. Must not know what any file is for.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{Mode, OFlags, RawDir, inotify};
 use rustix::io::{Errno, Result, retry_on_intr};
 use std::ffi::CString;
 use std::mem::MaybeUninit;
@@ -58,6 +58,13 @@ pub fn make_directories(path: &str) -> Result<()> {
 /// rmdir(2).
 pub fn remove_directory(path: &str) -> Result<()> {
     rustix::fs::rmdir(&*c_path(path)?)
+}
+
+/// An fd that can be read from when something has changed in a directory; inotify(7).
+pub fn watch(directory: &str, changes: inotify::WatchFlags) -> Result<OwnedFd> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    inotify::add_watch(&watch, &*c_path(directory)?, changes)?;
+    Ok(watch)
 }
 
 #[inline(never)]

@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::explain::explain;
 use crate::health::Checks;
 use crate::life::{Ready, Restart};
-use crate::log::Writer;
+use crate::log::{Stream, Writer};
 use crate::net::options::{Protocol, Publish, Via};
 use crate::net::{self, Network, Relay, Sockets, Way};
 use crate::output::{self, Output};
@@ -22,7 +22,7 @@ use crate::ready::{self, Readiness};
 use crate::start::{Started, inherited, seal_init, start};
 use crate::state::{Entry, Journal, Root};
 use crate::stats::{self, Stats};
-use crate::supervise::{Duties, News, Signals, Told, listen, pause, supervise};
+use crate::supervise::{Duties, News, Signals, Told, listen, pause, reap_all, supervise};
 use crate::userns::{self, Maps};
 use crate::{cgroup, devices, join, names, root, sys, terminal};
 use kontena_init::plan::{PLAN_ARGUMENT, Plan, READY, Step, decode};
@@ -54,9 +54,8 @@ pub fn run(state: &str, config: &Config) -> Result<u8> {
     match background::fork()? {
         Side::Front(launcher) => return background::attend(launcher, config),
         Side::Back(starter) => {
-            if !life.detach {
-                attached.add_owner(rustix::io::dup(&starter).context(format_args!("dup"), "")?);
-            }
+            let owner = rustix::io::fcntl_dupfd_cloexec(&starter, 3).context(format_args!("fcntl"), "")?;
+            attached.add_owner(owner, !life.detach);
             duties.starter = Some(starter);
         }
     }
@@ -127,7 +126,11 @@ fn run_container(
     });
     if let (Some(format), Some(begun), Some(path)) = (config.stats, begun, path) {
         let elapsed = sys::monotonic_microseconds() - begun;
-        crate::print(2, &Stats::read(path).print(format, &config.name, elapsed, &unmeasured));
+        let text = Stats::read(path).print(format, &config.name, elapsed, &unmeasured);
+        match &mut duties.output {
+            Some(output) => output.attached.tell(Stream::Stderr, text.as_bytes()),
+            None => crate::print(2, &text),
+        }
     }
     // On failure too: by now the container's processes are dead or dying.
     if status.is_err() && duties.starter.is_some() {
@@ -145,9 +148,7 @@ fn run_container(
     } else if !swept {
         let _ = root.sweep();
     }
-    if let (Some(output), Ok(status)) = (&mut duties.output, &status) {
-        output.attached.end(*status);
-    }
+    duties.tell_end(&status);
     let status = status?;
     released.map(|()| status)
 }
@@ -209,8 +210,12 @@ impl Host<'_> {
                 Ok(status) => (*status, String::new()),
                 Err(error) => (error.status(), error.to_string()),
             };
+            // What of it holds on to the state is done.
+            self.root.started();
             let limits = self.path.filter(|_| journal.is_kept()).map(|path| (path, &hits));
             journal.set(Entry::Ended(Ended::of(status, limits, reason)))?;
+            // Not before: until then others take the pid of its PID 1 from the journal.
+            reap_all();
             if !self.is_to_live_again(status, restarts, duties) {
                 return ended;
             }
@@ -221,7 +226,10 @@ impl Host<'_> {
             restarts += 1;
             journal.set(Entry::Restarts(restarts))?;
             hits = self.path.map(Hits::read).unwrap_or_default();
-            if !pause(self.signals, duties, delay)? {
+            let changes = Journal::watch_for_stop(&self.directory);
+            let is_stopped = || Journal::is_stop_asked(&self.directory);
+            let mut tell = |news| self.write_down(news, journal);
+            if !pause(self.signals, duties, delay, changes.as_ref(), &is_stopped, &mut tell)? {
                 return ended;
             }
             delay = (delay * 2).min(LONGEST_DELAY);
@@ -235,8 +243,8 @@ impl Host<'_> {
             Restart::OnFailure(times) => status != 0 && times.is_none_or(|times| restarts < times),
             Restart::Always => true,
         };
-        let is_wanted = by_policy || std::mem::take(&mut duties.is_to_restart);
-        is_wanted && !duties.is_stopped && !Journal::is_stop_asked(&self.directory)
+        let is_sick = std::mem::take(&mut duties.is_to_restart);
+        (by_policy || is_sick) && !duties.is_stopped && !Journal::is_stop_asked(&self.directory)
     }
 
     /// From the clone of a container's init to its end.
@@ -261,6 +269,10 @@ impl Host<'_> {
         let plan_read: Plan<'_> =
             decode(&plan).ok_or_else(|| Error::usage(format_args!("read the container's plan"), ""))?;
         journal.set(Entry::Init(container.pid.as_raw_pid() as u32, sys::realtime_seconds()))?;
+        // Who asks for the end from here on finds it there; who has asked before did not.
+        if Journal::is_stop_asked(&self.directory) {
+            duties.signal(SIGKILL, &container);
+        }
         let mut ready = vec![READY];
         let connected = self
             .net
@@ -284,21 +296,35 @@ impl Host<'_> {
         let mut checks = config.life.health.as_ref().map(|health| Checks::new(health, &plan, self.init, self.path));
         let ended = supervise(&mut container, self.signals, duties, checks.as_mut(), &mut |news| match news {
             News::Quiet => *swept = self.root.sweep().is_ok(),
-            News::Health(is_well) => drop(journal.set(Entry::Health(is_well))),
-            News::LeftAlone if config.life.rm => {}
-            News::LeftAlone => drop(journal.set(Entry::Kept)),
+            news => self.write_down(news, journal),
         })?;
+        let is_to_be_ready = duties.is_to_be_ready();
         (duties.readiness, duties.relay) = (None, None);
         match (ended.report, self.path) {
             (Some(report), _) => Err(explain(report, &plan_read)),
             (None, Some(path)) if ended.status == KILLED && hits.since(path).is_oom_killed() => {
                 Err(out_of_memory(path))
             }
-            (None, _) if duties.starter.is_some() => {
+            (None, _) if duties.starter.is_some() && is_to_be_ready => {
                 let what = format_args!("{} ended with {} before it was ready", config.name, ended.status);
                 Err(Error::usage(what, "its log is gone with it: run it in the foreground to see why"))
             }
-            (None, _) => Ok(ended.status),
+            (None, _) if duties.starter.is_some() && ended.was_killed => {
+                Err(Error::usage(format_args!("{} was killed while it started", config.name), "start it again"))
+            }
+            (None, _) => {
+                duties.started();
+                Ok(ended.status)
+            }
+        }
+    }
+
+    /// What others are to know of a container that goes on.
+    fn write_down(&self, news: News, journal: &mut Journal<'_>) {
+        match news {
+            News::Health(is_well) => drop(journal.set(Entry::Health(is_well))),
+            News::LeftAlone if !self.config.life.rm => drop(journal.set(Entry::Kept)),
+            News::LeftAlone | News::Quiet => {}
         }
     }
 

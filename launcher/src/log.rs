@@ -11,7 +11,8 @@ use crate::life::Log as Limits;
 use crate::sys;
 use crate::time::Moment;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, OFlags, fstat, ftruncate, inotify, renameat, statat, unlinkat};
+use rustix::fs::inotify::WatchFlags;
+use rustix::fs::{AtFlags, OFlags, fstat, ftruncate, renameat, statat, unlinkat};
 use std::collections::VecDeque;
 
 /// The name of the file that is written.
@@ -302,10 +303,8 @@ impl<'a> Reader<'a> {
 
     /// An fd that can be read from when there may be more: something in the directory has changed.
     pub fn watch(&self, directory: &str) -> rustix::io::Result<OwnedFd> {
-        let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let changes = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
-        inotify::add_watch(&watch, &*file::c_path(directory)?, changes | inotify::WatchFlags::CLOSE_WRITE)?;
-        Ok(watch)
+        let changes = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE;
+        file::watch(directory, changes)
     }
 }
 

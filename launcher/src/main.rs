@@ -68,7 +68,10 @@ fn carry_out(state: &str, command: Command) -> error::Result<u8> {
             return Ok(0);
         }
         Command::Run(config) => return launch::run(state, config),
-        _ => Root::open(state)?,
+        _ => {
+            sys::restore_sigpipe();
+            Root::open(state)?
+        }
     };
     match command {
         Command::Print(_) | Command::Run(_) => {}

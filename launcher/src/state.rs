@@ -20,7 +20,8 @@ use crate::error::{Context, Error, Result};
 use crate::net::options::{Protocol, Publish, port};
 use crate::sys::{self, Lock};
 use crate::{cgroup, file, net};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::inotify::WatchFlags;
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, readlinkat_raw, renameat, symlinkat, unlinkat,
 };
@@ -489,6 +490,11 @@ impl<'a> Journal<'a> {
             return self.rewrite();
         }
         self.record(entry)
+    }
+
+    /// An fd that can be read from when somebody may have come to want that the container of these files is not started again.
+    pub fn watch_for_stop(directory: &OwnedFd) -> Option<OwnedFd> {
+        file::watch(&format!("/proc/self/fd/{}", directory.as_raw_fd()), WatchFlags::CREATE).ok()
     }
 
     /// Whether somebody does not want the container of these files to be started again.

@@ -2,7 +2,7 @@
 //!
 //! One poll(2). Must not wake up without a cause.
 
-use crate::attach::{self, FAILED, RUNNING, Request};
+use crate::attach::{self, ENDED, RUNNING, Request};
 use crate::error::{Context, Error, Result};
 use crate::health::Checks;
 use crate::net::{self, Relay};
@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType, recvmsg, send};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{WaitId, WaitIdOptions, WaitOptions, waitid};
 use std::mem::MaybeUninit;
 
 /// What init is told of, and through it the payload.
@@ -97,6 +97,8 @@ pub fn listen(status: &OwnedFd) -> Told {
 pub struct Ended {
     /// Its exit status, which is the command's.
     pub status: u8,
+    /// Whether a signal ended it, and not the command's end.
+    pub was_killed: bool,
     /// Why the command never ran, if so.
     pub report: Option<Report>,
 }
@@ -170,20 +172,22 @@ pub fn supervise(
             duties.signal(signal, process);
         }
         if !runs && came.next().is_some_and(|came| !came.is_empty()) {
-            match listen(&process.status) {
-                Told::Terminal(master) => {
-                    if let Some(output) = &mut duties.output {
-                        output.set_terminal(master);
+            // All of it: where the process has ended, there will be no other look.
+            while !runs && is_ready(&process.status) {
+                match listen(&process.status) {
+                    Told::Terminal(master) => {
+                        if let Some(output) = &mut duties.output {
+                            output.set_terminal(master);
+                        }
                     }
+                    Told::Failure(failure) => report = Some(failure),
+                    Told::Nothing => {}
+                    Told::End => runs = true,
                 }
-                Told::Failure(failure) => report = Some(failure),
-                Told::Nothing => {}
-                Told::End => {
-                    runs = true;
-                    if report.is_none() && !is_over(&process.pidfd) {
-                        duties.started();
-                    }
-                }
+            }
+            // Of one that has ended already, its exit status tells whether it had ever begun.
+            if runs && report.is_none() && !is_ready(&process.pidfd) {
+                duties.started();
             }
         }
         let check_ended = is_checked && came.next().is_some_and(|came| !came.is_empty());
@@ -211,42 +215,71 @@ pub fn supervise(
     if let Some(output) = &mut duties.output {
         output.drain();
     }
-    Ok(Ended { status: reap(&process.pidfd)?, report })
+    let (status, was_killed) = exit_status(&process.pidfd, WaitIdOptions::NOWAIT)?;
+    Ok(Ended { status, was_killed, report })
 }
 
-/// Waits for a moment in which there is no container; `false` when it is to be the last.
-pub fn pause(signals: &Signals, duties: &mut Duties, microseconds: u64) -> Result<bool> {
+/// Waits for a moment in which there is no container; `false` when `is_stopped` says that it was to be the last, which is
+/// looked at when there is something to be read from `changes`.
+pub fn pause(
+    signals: &Signals,
+    duties: &mut Duties,
+    microseconds: u64,
+    changes: Option<&OwnedFd>,
+    is_stopped: &dyn Fn() -> bool,
+    tell: &mut dyn FnMut(News),
+) -> Result<bool> {
     let end = sys::monotonic_microseconds() + microseconds;
     loop {
+        duties.is_stopped |= is_stopped();
         let left = end.saturating_sub(sys::monotonic_microseconds());
         if left == 0 || duties.is_stopped {
             return Ok(!duties.is_stopped);
         }
         let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        fds.extend(changes.map(|changes| PollFd::new(changes, PollFlags::IN)));
         duties.output.iter().for_each(|output| output.watch(&mut fds));
-        wait(&mut fds, Some(left))?;
-        let came: Vec<PollFlags> = fds.iter().skip(1).map(PollFd::revents).collect();
+        let patience = duties.output.as_ref().and_then(|output| output.attached.patience());
+        wait(&mut fds, Some(patience.unwrap_or(left).min(left)))?;
+        let came: Vec<PollFlags> = fds.iter().skip(1 + usize::from(changes.is_some())).map(PollFd::revents).collect();
         while let Some(signal) = signals.next() {
-            duties.is_stopped |= signal == SIGTERM || signal == SIGINT || signal == duties.stop_signal;
+            duties.is_stopped |= duties.asks_for_the_end(signal);
         }
-        let requests = duties.output.as_mut().map(|output| output.work(&came)).unwrap_or_default();
-        duties.is_stopped |=
-            requests.iter().any(|request| matches!(request, Request::OwnerIsGone | Request::Signal(_)));
+        while changes.is_some_and(|changes| rustix::io::read(changes, &mut [0; 512]).is_ok()) {}
+        for request in duties.output.as_mut().map(|output| output.work(&came)).unwrap_or_default() {
+            match request {
+                Request::Detach => tell(News::LeftAlone),
+                Request::Signal(signal) => duties.is_stopped |= duties.asks_for_the_end(signal),
+                Request::OwnerIsGone => duties.is_stopped = true,
+                Request::Input(_) | Request::EndOfInput | Request::Size(..) => {}
+            }
+        }
     }
 }
 
-/// The exit status of a process that has ended, or is about to.
+/// The exit status of a process that has ended, or is about to, whose pid may be another's from now on.
 pub fn reap(pidfd: &OwnedFd) -> Result<u8> {
-    let ended = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
-    let ended = ended.context(format_args!("waitid"), "")?;
-    let status =
-        ended.and_then(|ended| ended.exit_status().or_else(|| ended.terminating_signal().map(|signal| 128 + signal)));
-    Ok(status.unwrap_or(0) as u8)
+    exit_status(pidfd, WaitIdOptions::empty()).map(|(status, _)| status)
 }
 
-/// Whether a process has ended.
-pub fn is_over(pidfd: &OwnedFd) -> bool {
-    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+/// The same for all that have ended.
+pub fn reap_all() {
+    while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+}
+
+/// The exit status, and whether a signal was the reason for it.
+fn exit_status(pidfd: &OwnedFd, options: WaitIdOptions) -> Result<(u8, bool)> {
+    let options = options | WaitIdOptions::EXITED;
+    let ended = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), options));
+    let ended = ended.context(format_args!("waitid"), "")?;
+    let signal = ended.as_ref().and_then(|ended| ended.terminating_signal());
+    let status = ended.and_then(|ended| ended.exit_status()).or(signal.map(|signal| 128 + signal));
+    Ok((status.unwrap_or(0) as u8, signal.is_some()))
+}
+
+/// Whether there is something to be read, or a process has ended.
+fn is_ready(fd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// poll(2) with a timeout in microseconds; how many are ready. Where nothing comes for a moment, it waits with little memory.
@@ -302,18 +335,27 @@ impl Duties {
         self.output.as_mut().map(|output| output.work(came.as_slice())).unwrap_or_default()
     }
 
+    fn asks_for_the_end(&self, signal: u32) -> bool {
+        [SIGTERM, SIGINT, SIGKILL, self.stop_signal].contains(&signal)
+    }
+
     /// Passes a signal on; one that asks for the end asks for no other life, too.
-    fn signal(&mut self, signal: u32, process: &Started) {
-        self.is_stopped |= [SIGTERM, SIGINT, SIGKILL, self.stop_signal].contains(&signal);
+    pub fn signal(&mut self, signal: u32, process: &Started) {
+        self.is_stopped |= self.asks_for_the_end(signal);
         // ESRCH: it has just ended.
         let _ = sys::pidfd_send_signal(&process.pidfd, signal);
     }
 
-    /// The command runs.
-    fn started(&mut self) {
-        if self.readiness.as_ref().is_none_or(|readiness| !readiness.is_waited_for()) {
+    /// The command runs, or has run.
+    pub fn started(&mut self) {
+        if !self.is_to_be_ready() {
             self.tell_starter(&[RUNNING]);
         }
+    }
+
+    /// Whether the start waits for more than that the command runs.
+    pub fn is_to_be_ready(&self) -> bool {
+        self.readiness.as_ref().is_some_and(Readiness::is_waited_for)
     }
 
     /// Tells who has started the container, and who has waited for that alone is gone then.
@@ -321,13 +363,23 @@ impl Duties {
         if let Some(starter) = self.starter.take() {
             let _ = send(&starter, message, SendFlags::NOSIGNAL);
         }
+        if let Some(output) = &mut self.output {
+            output.attached.started();
+        }
     }
 
-    /// Tells who has started the container that it could not be; `false` where nobody waits for that.
-    pub fn tell_failure(&mut self, error: &Error) -> bool {
-        let message = [&[FAILED, error.status()], error.to_string().as_bytes()].concat();
-        let is_waited_for = self.starter.is_some();
-        self.tell_starter(&message);
-        is_waited_for
+    /// Tells who has started the container that it could not be.
+    pub fn tell_failure(&mut self, error: &Error) {
+        self.tell_starter(&attach::failure(error));
+    }
+
+    /// Tells all who see the container how it has ended.
+    pub fn tell_end(&mut self, ended: &Result<u8>) {
+        if let Some(output) = &mut self.output {
+            output.attached.end(&match ended {
+                Ok(status) => vec![ENDED, *status],
+                Err(error) => attach::failure(error),
+            });
+        }
     }
 }

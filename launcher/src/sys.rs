@@ -287,6 +287,14 @@ pub fn is_ignored(signal: u32) -> bool {
     result == 0 && action[0] == SIG_IGN
 }
 
+/// `int sigaction(SIGPIPE, SIG_DFL)`: ends with the reader of its output; the language has it ignored.
+pub fn restore_sigpipe() {
+    // struct sigaction with SIG_DFL, no flags and an empty mask is all zeros, on every architecture.
+    let default = [0u64; 4];
+    // SAFETY: the struct is at most 32 bytes and alive across the call. It cannot fail with a valid pointer.
+    unsafe { syscall!(RT_SIGACTION, uapi::SIGPIPE, default.as_ptr(), 0, size_of::<u64>()) };
+}
+
 /// `int sigprocmask(SIG_BLOCK, const sigset_t *set, sigset_t *oldset)`: the mask that was; bit n-1 is signal n.
 pub fn block_signals(mask: u64) -> u64 {
     let mut old = 0u64;
