@@ -77,13 +77,20 @@ pub struct Capabilities {
     pub ambient: u64,
 }
 
-/// `--cap-add` and `--cap-drop`, where what is dropped by its name is dropped, and what is added by its name stays
-/// whatever ALL says.
+/// `--cap-add` and `--cap-drop` of a container.
 pub fn parse(add: &[String], drop: &[String]) -> Result<Capabilities> {
-    let (mut added, mut dropped, mut bounding) = (0, 0, DEFAULT.iter().fold(0, |set, number| set | 1 << number));
+    let default = DEFAULT.iter().fold(0, |set, number| set | 1 << number);
+    let (bounding, ambient) = change((default, 0), add, drop)?;
+    Ok(Capabilities { bounding, ambient })
+}
+
+/// The bounding and the ambient set, changed: what is dropped by its name is dropped, and what is added by its name stays
+/// whatever ALL says. A process that joins a container may have what that has not.
+pub fn change((mut bounding, mut ambient): (u64, u64), add: &[String], drop: &[String]) -> Result<(u64, u64)> {
+    let (mut added, mut dropped) = (0, 0);
     for text in drop {
         match set("--cap-drop", text)? {
-            ALL => bounding = 0,
+            ALL => (bounding, ambient) = (0, 0),
             set => dropped |= set,
         }
     }
@@ -93,13 +100,6 @@ pub fn parse(add: &[String], drop: &[String]) -> Result<Capabilities> {
             set => added |= set,
         }
     }
-    Ok(Capabilities { bounding: (bounding | added) & !dropped, ambient: added & !dropped })
-}
-
-/// The same for a process that joins a container: what it adds, the container need not have.
-pub fn change((bounding, ambient): (u64, u64), add: &[String], drop: &[String]) -> Result<(u64, u64)> {
-    let sets = |option, names: &[String]| names.iter().try_fold(0, |all, name| Ok(all | set(option, name)?));
-    let (added, dropped) = (sets("--cap-add", add)?, sets("--cap-drop", drop)?);
     Ok(((bounding | added) & !dropped, (ambient | added) & !dropped))
 }
 
