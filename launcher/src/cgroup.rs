@@ -460,11 +460,29 @@ pub fn remove(path: &str) -> Result<()> {
     let mut removed = file::remove_directory(path);
     if removed == Err(Errno::BUSY) {
         kill_and_wait(path);
-        removed = file::remove_directory(path);
+        removed = remove_tree(path);
     }
     match removed {
         Err(Errno::NOENT) => Ok(()),
         removed => removed.context(format_args!("rmdir {path}"), "run kontena prune to try again"),
+    }
+}
+
+/// Removes a cgroup with those below it, which a container may have made, however deep.
+fn remove_tree(path: &str) -> rustix::io::Result<()> {
+    let mut at = String::from(path);
+    loop {
+        let removed = file::remove_directory(&at);
+        let names = || file::open(CWD, &at, OFlags::DIRECTORY).and_then(file::names).unwrap_or_default();
+        let is_cgroup = |name: &String| file::open(CWD, &format!("{at}/{name}"), OFlags::DIRECTORY).is_ok();
+        match removed {
+            Err(Errno::BUSY) => match names().into_iter().find(is_cgroup) {
+                Some(below) => at = format!("{at}/{below}"),
+                None => return removed,
+            },
+            Ok(()) if at.len() > path.len() => at.truncate(at.rfind('/').unwrap_or(path.len())),
+            removed => return removed,
+        }
     }
 }
 
