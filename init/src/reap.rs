@@ -40,7 +40,9 @@ pub fn supervise(payload: Pid, target: Target) -> i32 {
             }
             // The launcher is gone, or has given up.
             Ok(signal) if matches!(target, Target::Joined) && signal == END.as_raw() => {
-                let _ = sys::kill(-payload_number, SIGKILL as c_int);
+                // Before its setsid(2), it leads no group.
+                let killed = sys::kill(-payload_number, SIGKILL as c_int);
+                let _ = killed.or_else(|_| sys::kill(payload_number, SIGKILL as c_int));
             }
             // A background process that touches the terminal; not meant for the payload.
             Ok(signal) if signal == SIGTTIN as c_int || signal == SIGTTOU as c_int => {}
