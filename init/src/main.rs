@@ -192,6 +192,9 @@ fn join(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         let root = root.map_err(fail(Step::Join, 0))?;
         return Err(payload::become_payload(&joining.process, &root, None, status));
     };
+    // As PID 1: this process lives beside the container, where it has to do with nothing but the one that it has started.
+    set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
+    caps::limit(caps::KILL).map_err(fail(Step::Capabilities, 0))?;
     Ok(process)
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::explain::explain_process;
 use crate::file::{self, CWD};
 use crate::join::Container;
+use crate::output::without_stdio;
 use crate::plan;
 use crate::start::{Started, seal_init};
 use crate::state::{Root, Seen};
@@ -96,8 +97,9 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
     }
     let pid = seen.init().map_or(0, |(pid, _)| pid);
     let container = Container { pid, init: &init, leaf: seen.cgroup() };
-    let mut started = container.start(&seal_init()?, process, request.detach)?;
-    set_oom_score(&plan, &started);
+    take_oom_score(&plan);
+    let start = || container.start(&seal_init()?, process, request.detach);
+    let mut started = if request.detach { without_stdio(start) } else { start() }?;
 
     if !request.detach && !request.tty {
         let mut duties = Duties::default();
@@ -154,12 +156,11 @@ pub fn does_not_run(name: &str) -> Error {
     Error::usage(format_args!("{name} does not run"), "see kontena list for those that run")
 }
 
-/// What the payload has, the kernel would not hand on to a process that joins.
-fn set_oom_score(plan: &Plan<'_>, started: &Started) {
+/// Takes the payload's, which a process that joins it inherits from this one.
+fn take_oom_score(plan: &Plan<'_>) {
     let score = plan.settings.iter().find_map(|setting| setting.to_bytes().strip_prefix(b"self/oom_score_adj="));
     if let Some(score) = score {
-        let path = format!("/proc/{}/oom_score_adj", started.pid.as_raw_pid());
-        let _ = file::write(CWD, &path, &String::from_utf8_lossy(score));
+        let _ = file::write(CWD, "/proc/self/oom_score_adj", &String::from_utf8_lossy(score));
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::error::Result;
 use crate::join;
 use crate::life::{Health, OnFailure};
+use crate::output::without_stdio;
 use crate::start::Started;
 use crate::supervise::reap;
 use crate::sys;
@@ -111,7 +112,8 @@ impl<'a> Checks<'a> {
         let plan = plan.ok_or_else(|| crate::error::Error::usage(format_args!("read the container's plan"), ""))?;
         let process = Process { argv: List::Items(&command), terminal: 0, notify: c"", notify_as: 0, ..plan.process };
         let pid = container.pid.as_raw_pid() as u32;
-        join::Container { pid, init: &container.pidfd, leaf: self.leaf }.start(self.init_program, process, false)
+        let container = join::Container { pid, init: &container.pidfd, leaf: self.leaf };
+        without_stdio(|| container.start(self.init_program, process, false))
     }
 }
 

@@ -175,6 +175,18 @@ pub fn leave_stdio() -> Result<()> {
     Ok(())
 }
 
+/// Starts something that is to have no stdio but /dev/null, and goes on with what there was.
+pub fn without_stdio<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let what = format_args!("fcntl");
+    let copy = |standard| rustix::io::fcntl_dupfd_cloexec(sys::standard_fd(standard), 3).context(what, "");
+    let ours = [copy(0)?, copy(1)?, copy(2)?];
+    let started = leave_stdio().and_then(|()| start());
+    for (ours, standard) in ours.iter().zip(0..) {
+        sys::become_standard(ours, standard).context(what, "")?;
+    }
+    started
+}
+
 fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
     rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK).context(format_args!("fcntl"), "")
 }
