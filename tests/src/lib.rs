@@ -26,7 +26,7 @@ pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_A
 pub use place::Place;
 pub use process::{Outcome, Program, Running, patience, wait_for, wait_until};
 pub use snapshot::Snapshot;
-pub use terminal::Terminal;
+pub use terminal::{Modes, Terminal};
 pub use trace::Traced;
 
 use std::path::PathBuf;

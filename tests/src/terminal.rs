@@ -31,6 +31,26 @@ pub struct Terminal {
     /// Held open, so that the terminal is never hung up by the end of a program alone.
     slave: OwnedFd,
     output: Arc<Mutex<Vec<u8>>>,
+    original: Modes,
+}
+
+/// The modes of a terminal: input, output, control and local flags, and the control characters; termios(3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Modes([u32; 4], Vec<u8>);
+
+impl Modes {
+    fn of(terminal: &OwnedFd) -> Self {
+        // The kernel's NCCS; what the C library has behind them means nothing.
+        const CHARACTERS: usize = 19;
+        let termios = tcgetattr(terminal).unwrap();
+        let flags = [
+            termios.input_flags.bits(),
+            termios.output_flags.bits(),
+            termios.control_flags.bits(),
+            termios.local_flags.bits(),
+        ];
+        Self(flags, termios.control_chars[..CHARACTERS].to_vec())
+    }
 }
 
 impl Terminal {
@@ -42,6 +62,7 @@ impl Terminal {
     pub fn start(program: Program<'_>, (rows, columns): (u16, u16)) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("the tests need /dev/ptmx");
+        let original = Modes::of(&pty.slave);
         let stdio = || pty.slave.try_clone().unwrap();
         let leader = program.spawn_by("sh", &["-c", LEADER, "sh"], |command| {
             command.stdin(stdio()).stdout(stdio()).stderr(stdio()).env("TERM", "xterm");
@@ -57,7 +78,7 @@ impl Terminal {
                 ours.lock().unwrap().extend_from_slice(&buffer[..length]);
             }
         });
-        Self { leader, master, slave: pty.slave, output }
+        Self { leader, master, slave: pty.slave, output, original }
     }
 
     /// Types.
@@ -69,9 +90,33 @@ impl Terminal {
         (&self.master).write_all(text.as_bytes()).unwrap();
     }
 
+    /// The same with bytes that need not be text.
+    ///
+    /// # Panics
+    /// Where the terminal is gone.
+    #[track_caller]
+    pub fn type_bytes(&self, bytes: &[u8]) {
+        (&self.master).write_all(bytes).unwrap();
+    }
+
+    /// Types without end, from now on.
+    ///
+    /// # Panics
+    /// Where the terminal is gone.
+    pub fn flood(&self) {
+        let mut master = self.master.try_clone().unwrap();
+        // Until nobody has the other end any more.
+        spawn(move || while master.write_all(&[b'x'; 4096]).is_ok() {});
+    }
+
     /// All that was written to it so far.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+    }
+
+    /// The same without carriage returns: each terminal on the way has added one.
+    pub fn lines(&self) -> String {
+        self.text().replace('\r', "")
     }
 
     /// Waits until `text` has been written to it; gives all so far.
@@ -102,12 +147,11 @@ impl Terminal {
         // Not as they are typed, or the echo would be taken for the answer.
         let before = self.text().len();
         self.type_in(&format!("echo '<''<'; {command}; echo '>''>'\n"));
-        let answer = wait_for(&format!("the answer to {command}, after {}", self.text()), || {
+        wait_for(&format!("the answer to {command}, after {}", self.text()), || {
             let text = self.text();
             let (_, rest) = text.get(before..)?.split_once("<<\r\n")?;
             Some(rest.split_once(">>")?.0.trim().replace('\r', ""))
-        });
-        answer
+        })
     }
 
     /// Changes its size.
@@ -118,25 +162,36 @@ impl Terminal {
         sys::set_window_size(&self.master, rows, columns).unwrap();
     }
 
+    /// Its modes before the program was started.
+    pub fn original_modes(&self) -> Modes {
+        self.original.clone()
+    }
+
     /// Its modes.
     ///
     /// # Panics
     /// Where the terminal is gone.
-    pub fn modes(&self) -> Termios {
-        tcgetattr(&self.slave).unwrap()
+    pub fn modes(&self) -> Modes {
+        Modes::of(&self.slave)
     }
 
-    /// Sets them.
+    /// Changes them.
     ///
     /// # Panics
     /// Where the terminal is gone.
-    pub fn set_modes(&self, modes: &Termios) {
-        tcsetattr(&self.slave, SetArg::TCSANOW, modes).unwrap();
+    pub fn change_modes(&self, change: impl FnOnce(&mut Termios)) {
+        let mut termios = tcgetattr(&self.slave).unwrap();
+        change(&mut termios);
+        tcsetattr(&self.slave, SetArg::TCSANOW, &termios).unwrap();
     }
 
     /// Whether what is typed goes to the program as it is.
+    ///
+    /// # Panics
+    /// Where the terminal is gone.
     pub fn is_raw(&self) -> bool {
-        !self.modes().local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+        let flags = tcgetattr(&self.slave).unwrap().local_flags;
+        !flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
     }
 
     /// Waits until the program has made it raw.

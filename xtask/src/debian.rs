@@ -25,12 +25,15 @@ const DEBIAN: &[&str] = &[
     "grep",
     "iproute2",
     "iptables",
+    "libc-bin",
     "libcap2-bin",
     "mount",
+    "ncurses-base",
     "nftables",
     "nginx-light",
     "procps",
     "sed",
+    "tmux",
     "util-linux",
 ];
 

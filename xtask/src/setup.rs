@@ -35,6 +35,7 @@ pub const TESTS: &[Need] = &[
     Package { name: "nftables", proof: "nft" },
     Package { name: "iptables", proof: "iptables-legacy" },
     Package { name: "apache2-utils", proof: "ab" },
+    Package { name: "tmux", proof: "tmux" },
     Package { name: "chromium", proof: "chromium" },
 ];
 
