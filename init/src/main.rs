@@ -15,7 +15,7 @@ use kontena_init::plan::{
     self, JOIN_ARGUMENT, Joining, List, PLAN_ARGUMENT, Plan, READY, Report, SOCKETS_ARGUMENT, Step, Wire,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, IntoRawFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, write};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
@@ -134,7 +134,7 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         return Ok(payload);
     }
     let terminal = if plan.process.terminal == 1 {
-        let slave = terminal::open(&root, status).map_err(fail(Step::Terminal, 0))?;
+        let slave = terminal::open(&root, &plan.process, status).map_err(fail(Step::Terminal, 0))?;
         terminal::mount_console(&dev, &slave).map_err(fail(Step::Terminal, 0))?;
         Some(slave)
     } else {
@@ -162,6 +162,8 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         Some(slave) => terminal::send(&ours, &[READY], slave),
         None => send(&ours, &[READY], SendFlags::NOSIGNAL).map(drop),
     };
+    // Open for the container's life: it is not hung up when all have closed it who are to open it again, by /dev/console say.
+    terminal.map(IntoRawFd::into_raw_fd);
 
     sys::give_back(block);
     // From here on PID 1 only signals and reaps.

@@ -53,7 +53,7 @@ fn try_to_become(
     setsid().map_err(fail(Step::Session, 0))?;
     let mut terminal = None;
     if handshake.is_none() && process.terminal == 1 {
-        terminal = Some(terminal::open(root, status).map_err(fail(Step::Terminal, 0))?);
+        terminal = Some(terminal::open(root, process, status).map_err(fail(Step::Terminal, 0))?);
     }
     caps::bound(process.capabilities).map_err(fail(Step::Capabilities, 0))?;
     if process.seccomp == 1 {
@@ -75,7 +75,7 @@ fn try_to_become(
         None => prepare(process, root)?,
     };
     if let Some(slave) = &terminal {
-        terminal::control(slave, process, user.uid).map_err(fail(Step::Terminal, 0))?;
+        terminal::control(slave, user.uid).map_err(fail(Step::Terminal, 0))?;
     }
 
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.

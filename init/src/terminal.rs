@@ -20,8 +20,8 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::mounts::{self, open_in};
 use crate::sys;
 
-/// Makes a terminal in the container whose root this is: its slave, while the master goes to the launcher.
-pub fn open(root: &OwnedFd, launcher: &OwnedFd) -> Result<OwnedFd> {
+/// Makes the terminal of a process in the container whose root this is: its slave, while the master goes to the launcher.
+pub fn open(root: &OwnedFd, process: &Process<'_>, launcher: &OwnedFd) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let master = open_in(root, c"/dev/pts/ptmx", flags, resolve)?;
@@ -30,6 +30,10 @@ pub fn open(root: &OwnedFd, launcher: &OwnedFd) -> Result<OwnedFd> {
     }
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    // Before the launcher has it, which knows of changes.
+    let size = |number: u32| number.min(u16::MAX.into()) as u16;
+    let (ws_row, ws_col) = (size(process.rows), size(process.columns));
+    tcsetwinsize(&slave, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 })?;
     send(launcher, &[TERMINAL], &master)?;
     Ok(slave)
 }
@@ -42,11 +46,8 @@ pub fn mount_console(dev: &OwnedFd, slave: &OwnedFd) -> Result<()> {
 }
 
 /// Makes it the stdio and the controlling terminal of this process, which leads a session.
-pub fn control(slave: &OwnedFd, process: &Process<'_>, uid: u32) -> Result<()> {
+pub fn control(slave: &OwnedFd, uid: u32) -> Result<()> {
     ioctl_tiocsctty(slave)?;
-    let size = |number: u32| number.min(u16::MAX.into()) as u16;
-    let (ws_row, ws_col) = (size(process.rows), size(process.columns));
-    tcsetwinsize(slave, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 })?;
     // Its group stays that of devpts, tty.
     fchown(slave, Some(Uid::from_raw(uid)), None::<Gid>)?;
     sys::become_stdio(slave)

@@ -129,7 +129,11 @@ impl Attached {
                 requests.extend(client.next());
             }
         }
-        self.clients.retain(|client| !client.is_gone());
+        self.clients.retain(|client| {
+            let is_gone = client.is_gone();
+            requests.extend((is_gone && client.is_owner).then_some(Request::OwnerIsGone));
+            !is_gone
+        });
         if newcomer
             && let Some(listener) = &self.listener
             && let Ok(socket) = accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
@@ -204,11 +208,7 @@ impl Client {
     fn next(&mut self) -> Option<Request> {
         let mut message = vec![0; LONGEST];
         let received = receive(|| recv(&self.socket, &mut message[..], RecvFlags::DONTWAIT).map(|(length, _)| length));
-        let length = match received {
-            Ok(length @ 1..) => length,
-            Err(Errno::AGAIN) => return None,
-            _ => return self.is_owner.then_some(Request::OwnerIsGone),
-        };
+        let Ok(length @ 1..) = received else { return None };
         message.truncate(length);
         let what = message.remove(0);
         match (what, &message[..]) {

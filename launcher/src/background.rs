@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::{Context, Error, Result};
 use crate::supervise::Signals;
 use crate::sys;
-use crate::terminal::{self, Left, Options, Peer};
+use crate::terminal::{self, HUNG_UP, Left, Options, Peer};
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::setsid;
@@ -52,6 +52,7 @@ pub fn attend(launcher: OwnedFd, config: &Config) -> Result<u8> {
             crate::print(1, &format!("{}\n", config.name));
             Ok(0)
         }
+        Left::HungUp => Ok(HUNG_UP),
         Left::Lost => Err(Error::usage(
             format_args!("the launcher of {} in the background was killed", config.name),
             "kontena prune takes back what it left",

@@ -186,7 +186,7 @@ pub fn wait(root: &Root, names: &[String]) -> Result<u8> {
 
 /// `kontena attach`.
 pub fn attach(root: &Root, name: &str, detach_keys: &[u8], takes_input: bool) -> Result<u8> {
-    use crate::terminal::{Left, Options, Peer, attend};
+    use crate::terminal::{HUNG_UP, Left, Options, Peer, attend};
     let seen = root.find(name)?;
     if !seen.is_running {
         return Err(Error::usage(format_args!("{name} does not run"), "kontena logs prints what it has written"));
@@ -199,6 +199,7 @@ pub fn attach(root: &Root, name: &str, detach_keys: &[u8], takes_input: bool) ->
     match attend(&Peer::Launcher(socket), &signals, &options)? {
         Left::Ended(status) => Ok(status.unwrap_or(0)),
         Left::Detached | Left::Runs => Ok(0),
+        Left::HungUp => Ok(HUNG_UP),
         Left::Lost => Err(Error::usage(format_args!("the launcher of {name} has let go of it"), "see kontena list")),
     }
 }

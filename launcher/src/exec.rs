@@ -15,7 +15,7 @@ use crate::start::{Started, seal_init};
 use crate::state::{Root, Seen};
 use crate::supervise::{Duties, Signals, Told, listen, supervise};
 use crate::sys;
-use crate::terminal::{self, Left, Options, Peer};
+use crate::terminal::{self, HUNG_UP, Left, Options, Peer, attend};
 use kontena_init::plan::{List, Plan, Process, decode};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -120,22 +120,24 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
             Told::Nothing => {}
         }
     }
-    if let Some(master) = master {
-        attend(master, &started, &signals, request.interactive)?;
+    // Open until the command has ended: it may have closed its own end, and goes on.
+    let peer = master.map(|master| lend(master, &started)).transpose()?;
+    if let Some(peer) = &peer {
+        let options =
+            Options { detach_keys: &[], takes_input: request.interactive, is_terminal: true, until_it_runs: false };
+        if let Left::HungUp = attend(peer, &signals, &options)? {
+            return Ok(HUNG_UP);
+        }
     }
     let mut duties = Duties::default();
     let ended = supervise(&mut started, &signals, &mut duties, None, &mut |_| ())?;
     ended.report.map_or(Ok(ended.status), |report| Err(explain_process(report, &process)))
 }
 
-/// Lends the command this terminal until it ends.
-fn attend(master: OwnedFd, started: &Started, signals: &Signals, takes_input: bool) -> Result<()> {
+/// The other end of the command's terminal.
+fn lend(master: OwnedFd, started: &Started) -> Result<Peer> {
     fcntl_setfl(&master, OFlags::NONBLOCK).context(format_args!("fcntl"), "")?;
-    let pidfd = rustix::io::dup(&started.pidfd).context(format_args!("dup"), "")?;
-    let options = Options { detach_keys: &[], takes_input, is_terminal: true, until_it_runs: false };
-    match terminal::attend(&Peer::Terminal(master, pidfd), signals, &options)? {
-        Left::Ended(_) | Left::Detached | Left::Lost | Left::Runs => Ok(()),
-    }
+    rustix::io::dup(&started.pidfd).context(format_args!("dup"), "").map(|pidfd| Peer::Terminal(master, pidfd))
 }
 
 /// The container's PID 1. Its pid may be another's when its launcher is gone; while it lives, it has not reaped it.

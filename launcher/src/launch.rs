@@ -410,10 +410,15 @@ impl Host<'_> {
         let flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP;
         let flags = flags | if net.is_own() { CLONE_NEWNET } else { 0 };
         let flags = flags | maps.map_or(0, |_| CLONE_NEWUSER);
-        if let Some(output) = duties.output.as_mut().filter(|_| !config.life.tty) {
-            output.open_pipes(config.life.interactive)?;
+        match &mut duties.output {
+            Some(output) if config.life.tty => output.await_terminal(),
+            Some(output) => output.open_pipes(config.life.interactive)?,
+            None => {}
         }
         let (way_in, process) = ((PLAN_ARGUMENT, &*plan), &plan_read.process);
+        if let Some(maps) = maps {
+            maps.own_pipes();
+        }
         let started = net.inside(|| start(self.init, way_in, process, flags, self.cgroup.as_ref(), maps.is_some()));
         if duties.output.is_some() {
             output::leave_stdio()?;
@@ -430,7 +435,6 @@ impl Host<'_> {
             Error::new(format_args!("clone3 of the container"), errno, hint)
         })?;
         if let Some(maps) = maps {
-            maps.own_pipes();
             maps.write(container.pid)?;
             for (place, tree, _) in fds.iter().filter(|(_, _, idmap)| *idmap) {
                 let source = match place {

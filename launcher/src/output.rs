@@ -24,8 +24,13 @@ pub struct Output {
     outputs: [Option<OwnedFd>; 2],
     /// Where what is typed goes, where it is not the terminal.
     stdin: Option<OwnedFd>,
-    /// What was typed and does not fit yet.
+    /// What was typed and does not fit yet, and whether there will be no more.
     typed: Vec<u8>,
+    is_input_over: bool,
+    /// Whether the terminal is still to come.
+    waits_for_terminal: bool,
+    /// The size of the terminal of who is attached.
+    size: Option<Winsize>,
     log: Option<Writer>,
     /// Who sees it now.
     pub attached: Attached,
@@ -34,7 +39,13 @@ pub struct Output {
 impl Output {
     /// None so far.
     pub fn new(log: Option<Writer>, attached: Attached) -> Self {
-        Self { outputs: [None, None], stdin: None, typed: Vec::new(), log, attached }
+        let (typed, is_input_over, waits_for_terminal) = (Vec::new(), false, false);
+        Self { outputs: [None, None], stdin: None, typed, is_input_over, waits_for_terminal, size: None, log, attached }
+    }
+
+    /// The container makes a terminal, and will send its other end.
+    pub fn await_terminal(&mut self) {
+        self.waits_for_terminal = true;
     }
 
     /// Makes pipes the stdio of this process, for the container to inherit; where it is not `interactive`, its stdin is
@@ -59,8 +70,17 @@ impl Output {
 
     /// The container's terminal has been made.
     pub fn set_terminal(&mut self, master: OwnedFd) {
+        self.waits_for_terminal = false;
         if set_nonblocking(&master).is_ok() {
             self.outputs[0] = Some(master);
+        }
+        self.set_size();
+        self.type_in();
+    }
+
+    fn set_size(&self) {
+        if let (Some(terminal), Some(size)) = (&self.outputs[0], self.size) {
+            let _ = tcsetwinsize(terminal, size);
         }
     }
 
@@ -100,10 +120,13 @@ impl Output {
                     self.typed.extend_from_slice(&bytes);
                     self.type_in();
                 }
-                Request::EndOfInput if self.typed.is_empty() => self.stdin = None,
+                Request::EndOfInput => {
+                    self.is_input_over = true;
+                    self.type_in();
+                }
                 Request::Size(rows, columns) => {
-                    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-                    let _ = self.outputs[0].as_ref().map(|terminal| tcsetwinsize(terminal, size));
+                    self.size = Some(Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 });
+                    self.set_size();
                 }
                 request => others.push(request),
             }
@@ -124,6 +147,7 @@ impl Output {
         }
         (self.outputs, self.stdin) = ([None, None], None);
         self.typed.clear();
+        (self.is_input_over, self.waits_for_terminal) = (false, false);
     }
 
     /// Reads once; `false` where there is nothing.
@@ -154,14 +178,15 @@ impl Output {
     }
 
     fn type_in(&mut self) {
-        let Some(input) = self.input() else {
-            self.typed.clear();
-            return;
-        };
-        match write(input, &self.typed) {
-            Ok(length) => drop(self.typed.drain(..length)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => self.typed.clear(),
+        match self.input().map(|input| write(input, &self.typed)) {
+            Some(Ok(length)) => drop(self.typed.drain(..length)),
+            Some(Err(Errno::AGAIN | Errno::INTR)) => {}
+            // It comes soon.
+            None if self.waits_for_terminal => {}
+            _ => self.typed.clear(),
+        }
+        if self.is_input_over && self.typed.is_empty() {
+            self.stdin = None;
         }
     }
 }

@@ -7,19 +7,22 @@ use crate::attach::{self, DETACH, END_OF_INPUT, ENDED, ERRORS, FAILED, INPUT, OU
 use crate::error::{Error, Result};
 use crate::supervise::Signals;
 use crate::sys;
-use linux_raw_sys::general::SIGWINCH;
+use linux_raw_sys::general::{SIGHUP, SIGWINCH};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, read, write};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, setsid, waitpid};
+use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use std::collections::VecDeque;
 
 /// The caller's terminal in raw mode; dropped, it is as it was.
 struct Raw {
     original: Termios,
-    /// Closed when this process is gone, which the keeper sees.
-    _keeper: OwnedFd,
+    /// The process that restores it when this one is killed, and what tells it: closed when this process is gone.
+    keeper: Pid,
+    _end: OwnedFd,
 }
 
 /// Rows and columns of the terminal that is this process's stdin or stdout, where one is.
@@ -33,33 +36,40 @@ impl Raw {
     fn enter() -> Option<Self> {
         let stdin = sys::standard_fd(0);
         let original = tcgetattr(stdin).ok()?;
-        let keeper = keep(&original).ok()?;
         let mut raw = original.clone();
         raw.make_raw();
-        tcsetattr(stdin, OptionalActions::Flush, &raw).ok()?;
-        Some(Self { original, _keeper: keeper })
+        let (keeper, _end) = keep(&original, &raw).ok()?;
+        let entered = Self { original, keeper, _end };
+        // What was typed already is not lost.
+        tcsetattr(stdin, OptionalActions::Now, &raw).ok().map(|()| entered)
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        let _ = tcsetattr(sys::standard_fd(0), OptionalActions::Drain, &self.original);
+        let _ = tcsetattr(sys::standard_fd(0), OptionalActions::Now, &self.original);
+        let _ = kill_process(self.keeper, Signal::KILL);
+        let _ = waitpid(Some(self.keeper), WaitOptions::empty());
     }
 }
 
 /// Starts the process that restores the terminal when this one is killed: it waits for the end of a pipe.
-fn keep(original: &Termios) -> rustix::io::Result<OwnedFd> {
+fn keep(original: &Termios, raw: &Termios) -> rustix::io::Result<(Pid, OwnedFd)> {
     let (end, ours) = pipe_with(PipeFlags::CLOEXEC)?;
-    if sys::fork()?.is_some() {
-        return Ok(ours);
+    if let Some(keeper) = sys::fork()? {
+        return Ok((keeper, ours));
     }
     drop(ours);
-    // SIGTTOU too, which a process of the background gets for what this one is there for.
+    // What is sent to its process group, or by a terminal that is hung up, is not for it.
     sys::block_signals(u64::MAX);
+    let _ = setsid();
     sys::close_all_but(&end);
     while read(&end, &mut [0u8; 1]) == Err(Errno::INTR) {}
-    // As it was, where its owner has restored it already.
-    let _ = tcsetattr(sys::standard_fd(0), OptionalActions::Drain, original);
+    let modes = |terminal: &Termios| (terminal.input_modes, terminal.output_modes, terminal.local_modes);
+    // A shell may have the terminal back by now, with modes of its own.
+    if tcgetattr(sys::standard_fd(0)).is_ok_and(|now| modes(&now) == modes(raw)) {
+        let _ = tcsetattr(sys::standard_fd(0), OptionalActions::Now, original);
+    }
     sys::exit(0)
 }
 
@@ -81,11 +91,16 @@ pub enum Left {
     Lost,
     /// The container's command runs.
     Runs,
+    /// The terminal is gone.
+    HungUp,
 }
+
+/// The exit status of who had to leave because the terminal is gone, as that of a program that SIGHUP ends.
+pub const HUNG_UP: u8 = 128 + SIGHUP as u8;
 
 /// How a terminal is attached.
 pub struct Options<'a> {
-    /// The keys that leave it.
+    /// The keys that leave it, where they are a person's.
     pub detach_keys: &'a [u8],
     /// Whether what is typed is passed on.
     pub takes_input: bool,
@@ -97,28 +112,30 @@ pub struct Options<'a> {
 
 /// Passes on what is typed and what is written, until the command ends.
 pub fn attend(peer: &Peer, signals: &Signals, options: &Options<'_>) -> Result<Left> {
-    let mut raw = None;
-    let mut tell_size = options.is_terminal;
-    let (mut typed, mut has_input) = (Vec::new(), options.takes_input);
-    let mut matched = 0;
+    let stdin = sys::standard_fd(0);
+    let lends_terminal = options.is_terminal && !options.until_it_runs;
+    let raw = if lends_terminal && options.takes_input { Raw::enter() } else { None };
+    let is_terminal = isatty(stdin);
+    // What a program writes may look like them.
+    let detach_keys = if is_terminal { options.detach_keys } else { &[] };
+    let (mut outgoing, mut has_input, mut leaves) = (Outgoing::default(), options.takes_input, false);
+    let (mut tell_size, mut matched) = (options.is_terminal, 0);
     loop {
-        // Not before the command runs: until then Ctrl-C is for the launcher.
-        if raw.is_none() && options.is_terminal && options.takes_input && !options.until_it_runs {
-            raw = Raw::enter();
-        }
         if std::mem::take(&mut tell_size)
             && let Some((rows, columns)) = size()
         {
-            peer.set_size(rows, columns);
+            peer.set_size(rows, columns, &mut outgoing);
         }
-        let stdin = sys::standard_fd(0);
+        if leaves && outgoing.is_empty() {
+            return Ok(Left::Detached);
+        }
         let (from, ended) = peer.fds();
-        let reads = if has_input && typed.is_empty() { PollFlags::IN } else { PollFlags::empty() };
-        let writes = if typed.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let reads = has_input && outgoing.is_empty();
+        let writes = if outgoing.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         let mut fds = vec![PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(from, PollFlags::IN | writes)];
         fds.extend(ended.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        if !reads.is_empty() {
-            fds.push(PollFd::from_borrowed_fd(stdin, reads));
+        if reads {
+            fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -128,11 +145,12 @@ pub fn attend(peer: &Peer, signals: &Signals, options: &Options<'_>) -> Result<L
         while let Some(signal) = signals.next() {
             match signal {
                 SIGWINCH => tell_size = options.is_terminal,
-                signal => peer.signal(signal),
+                SIGHUP if lends_terminal && is_terminal => return Ok(Left::HungUp),
+                signal => peer.signal(signal, &mut outgoing),
             }
         }
         if came[1].contains(PollFlags::OUT) {
-            peer.type_in(&mut typed);
+            peer.send(&mut outgoing);
         }
         if came[1].intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
             && let Some(left) = peer.pass_on(options)?
@@ -140,28 +158,57 @@ pub fn attend(peer: &Peer, signals: &Signals, options: &Options<'_>) -> Result<L
             return Ok(left);
         }
         if ended.is_some() && !came[2].is_empty() {
-            // What it has written before is read first.
-            while peer.pass_on(options)?.is_none() {}
+            // What it has written before is read first; it is no more than a terminal holds, whoever writes on.
+            let _ = (0..HELD).try_for_each(|_| match peer.pass_on(options) {
+                Ok(None) => Ok(()),
+                left => Err(left),
+            });
             return Ok(Left::Ended(None));
         }
-        if !reads.is_empty() && came.last().is_some_and(|came| !came.is_empty()) {
+        if reads && came.last().is_some_and(|came| !came.is_empty()) {
             let mut bytes = [0; 4096];
             match read(stdin, &mut bytes) {
                 Ok(length @ 1..) => {
-                    if !take_keys(&bytes[..length], options.detach_keys, &mut matched, &mut typed) {
-                        peer.detach();
-                        return Ok(Left::Detached);
+                    let mut typed = Vec::new();
+                    leaves = !take_keys(&bytes[..length], detach_keys, &mut matched, &mut typed);
+                    peer.type_in(typed, &mut outgoing);
+                    if leaves {
+                        has_input = false;
+                        outgoing.say(&[DETACH]);
                     }
-                    peer.type_in(&mut typed);
+                    peer.send(&mut outgoing);
                 }
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                // Typed by nobody any more; a terminal that has been hung up.
+                // Typed by nobody any more. A terminal has no end but that it is hung up.
+                Ok(_) | Err(_) if raw.is_some() => return Ok(Left::HungUp),
                 Ok(_) | Err(_) => {
                     has_input = false;
-                    peer.end_input();
+                    outgoing.say(&[END_OF_INPUT]);
                 }
             }
         }
+    }
+}
+
+/// How many reads at most take all that a terminal holds.
+const HELD: usize = 1024;
+
+/// What is on its way to the other end, which may have no room for it.
+#[derive(Default)]
+struct Outgoing {
+    /// For a launcher.
+    messages: VecDeque<Vec<u8>>,
+    /// For a terminal.
+    typed: Vec<u8>,
+}
+
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.typed.is_empty()
+    }
+
+    fn say(&mut self, message: &[u8]) {
+        self.messages.push_back(message.into());
     }
 }
 
@@ -195,50 +242,59 @@ impl Peer {
         }
     }
 
-    fn say(&self, message: &[u8]) {
-        if let Self::Launcher(socket) = self {
-            let _ = send(socket, message, SendFlags::NOSIGNAL);
-        }
-    }
-
-    fn detach(&self) {
-        self.say(&[DETACH]);
-    }
-
-    fn end_input(&self) {
-        self.say(&[END_OF_INPUT]);
-    }
-
-    fn signal(&self, signal: u32) {
+    fn signal(&self, signal: u32, outgoing: &mut Outgoing) {
         match self {
-            Self::Launcher(_) => self.say(&[SIGNAL, signal as u8]),
+            Self::Launcher(_) => outgoing.say(&[SIGNAL, signal as u8]),
             Self::Terminal(_, process) => drop(sys::pidfd_send_signal(process, signal)),
         }
     }
 
-    fn set_size(&self, rows: u16, columns: u16) {
+    fn set_size(&self, rows: u16, columns: u16, outgoing: &mut Outgoing) {
         let ([a, b], [c, d]) = (rows.to_le_bytes(), columns.to_le_bytes());
         match self {
-            Self::Launcher(_) => self.say(&[SIZE, a, b, c, d]),
+            Self::Launcher(_) => {
+                // Only the last one counts.
+                outgoing.messages.retain(|message| message.first() != Some(&SIZE));
+                outgoing.say(&[SIZE, a, b, c, d]);
+            }
             Self::Terminal(master, _) => {
                 let _ = tcsetwinsize(master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 });
             }
         }
     }
 
-    /// As much as there is room for.
-    fn type_in(&self, typed: &mut Vec<u8>) {
-        let sent = match self {
-            Self::Launcher(socket) => {
-                let message = [&[INPUT], &typed[..]].concat();
-                send(socket, &message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map(|sent| sent - 1)
+    fn type_in(&self, mut typed: Vec<u8>, outgoing: &mut Outgoing) {
+        match self {
+            _ if typed.is_empty() => {}
+            Self::Launcher(_) => {
+                typed.insert(0, INPUT);
+                outgoing.messages.push_back(typed);
             }
-            Self::Terminal(master, _) => write(master, typed),
-        };
-        match sent {
-            Ok(length) => drop(typed.drain(..length)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => typed.clear(),
+            Self::Terminal(..) => outgoing.typed.extend(typed),
+        }
+    }
+
+    /// As much as there is room for.
+    fn send(&self, outgoing: &mut Outgoing) {
+        match self {
+            Self::Launcher(socket) => {
+                while let Some(message) = outgoing.messages.front() {
+                    match send(socket, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                        Err(Errno::AGAIN | Errno::INTR) => return,
+                        // It is gone, as the next look at it tells.
+                        _ => drop(outgoing.messages.pop_front()),
+                    }
+                }
+            }
+            Self::Terminal(master, _) => {
+                // It has no other messages.
+                outgoing.messages.clear();
+                match write(master, &outgoing.typed) {
+                    Ok(length) => drop(outgoing.typed.drain(..length)),
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    Err(_) => outgoing.typed.clear(),
+                }
+            }
         }
     }
 
