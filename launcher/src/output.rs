@@ -136,8 +136,9 @@ impl Output {
 
     /// Reads what is left of a container that has ended, and closes its stdio.
     pub fn drain(&mut self) {
+        // Who is attached may have fallen behind; it has until then to catch up.
+        self.attached.wait();
         for (place, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
-            // Who is attached may have fallen behind; it has until then to catch up.
             while self.outputs[place].is_some() && self.pass_on(place, stream) {
                 self.attached.wait();
             }
