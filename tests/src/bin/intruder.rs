@@ -2,8 +2,8 @@
 //!
 //! `intruder call NUMBER [ARGUMENT…]` makes one system call and says `ok` or the errno's name; `intruder foreign` makes one
 //! of another architecture; `intruder time CALLS` gives the nanoseconds of a getpid(2); `intruder look PATH…` reads files,
-//! `intruder list PATH…` lists directories, `intruder owner PATH…` says whose they are, and `intruder terminal` opens one.
-//! Must not judge.
+//! `intruder list PATH…` lists directories, `intruder owner PATH…` says whose they are, `intruder write PATH TEXT…` writes
+//! them, and `intruder terminal` opens one. Must not judge.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
 
 use nix::fcntl::OFlag;
@@ -11,6 +11,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use std::env::args;
 use std::fs;
 use std::hint::black_box;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::process::exit;
 use std::time::Instant;
@@ -31,6 +32,14 @@ fn main() {
                 for entry in fs::read_dir(path).unwrap_or_else(|error| refused(path, &error)).flatten() {
                     println!("{}", entry.file_name().display());
                 }
+            }
+        }
+        "write" => {
+            for pair in arguments[1..].chunks(2) {
+                // As a shell does: no file is made that is not there.
+                let file = fs::OpenOptions::new().write(true).open(&pair[0]);
+                let written = file.and_then(|mut file| file.write_all(pair[1].as_bytes()));
+                written.unwrap_or_else(|error| refused(&pair[0], &error));
             }
         }
         "owner" => {
