@@ -37,7 +37,7 @@ pub struct Writer {
     size: u64,
     /// What has been written of each stream's last line, which lacks its end.
     parts: [Vec<u8>; 2],
-    /// How many lines did not fit since the disk is full.
+    /// How many lines did not fit since the disk is full, which the log does not say yet.
     lost: u64,
 }
 
@@ -71,8 +71,18 @@ impl Writer {
                     continue;
                 }
             };
+            let start = text.len();
             put(&mut text, &head, tag, &[&part, line]);
             part.clear();
+            if self.size + text.len() as u64 > self.limits.max_size {
+                // The line begins the next file.
+                let line = text.split_off(start);
+                self.append(&text);
+                text = line;
+                if self.size > 0 {
+                    self.rotate();
+                }
+            }
             if text.len() >= 64 * 1024 {
                 self.append(&text);
                 text.clear();
@@ -82,51 +92,72 @@ impl Writer {
         self.append(&text);
     }
 
-    /// Writes what lacks its end: there will be no more of it.
+    /// Writes what lacks its end, and what is to be said of lost lines: there will be no more of it.
     pub fn finish(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             if !self.parts[stream as usize].is_empty() {
                 self.write(stream, b"\n");
             }
         }
+        let note = self.note();
+        if self.append_lines(&note) {
+            self.lost = 0;
+        }
     }
 
-    /// Whole lines.
+    /// What is said where lines are lost; nothing where none are.
+    fn note(&self) -> Vec<u8> {
+        let mut note = Vec::new();
+        if self.lost > 0 {
+            let told = format!("kontena: {} lines are lost here: the disk was full", self.lost);
+            put(&mut note, &head(Stream::Stderr), 'F', &[told.as_bytes()]);
+        }
+        note
+    }
+
+    /// Whole lines; behind what is to be said of those that are lost.
     fn append(&mut self, text: &[u8]) {
         if text.is_empty() {
             return;
         }
-        if self.size > 0 && self.size + text.len() as u64 > self.limits.max_size {
-            self.rotate();
-        }
-        if self.lost > 0 {
-            let (mut note, told) =
-                (Vec::new(), format!("kontena: {} lines are lost here: the disk was full", self.lost));
-            put(&mut note, &head(Stream::Stderr), 'F', &[told.as_bytes()]);
-            if self.append_whole(&note) {
-                self.lost = 0;
-            }
-        }
-        if !self.append_whole(text) {
-            self.lost += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let (size, note) = (self.size, self.note());
+        let whole = [&note, text].concat();
+        let lines = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count() as u64;
+        if self.append_lines(&whole) {
+            self.lost = 0;
+        } else if let written = (self.size - size) as usize
+            && written > note.len()
+        {
+            self.lost = lines(&whole[written..]);
+        } else {
+            // The note alone would be all that fits, again and again.
+            self.cut(size);
+            self.lost += lines(text);
         }
     }
 
-    /// All of it or nothing: half a line would be read as one.
-    fn append_whole(&mut self, text: &[u8]) -> bool {
+    /// As many whole lines as there is room for: half a line would be read as one. `false` where that is not all.
+    fn append_lines(&mut self, text: &[u8]) -> bool {
         let mut rest = text;
         while !rest.is_empty() {
             match rustix::io::write(&self.file, rest) {
                 Ok(length @ 1..) => rest = &rest[length..],
                 Err(rustix::io::Errno::INTR) => {}
-                _ => {
-                    let _ = ftruncate(&self.file, self.size);
-                    return false;
-                }
+                _ => break,
             }
         }
-        self.size += text.len() as u64;
-        true
+        let written = &text[..text.len() - rest.len()];
+        let whole = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.size += whole as u64;
+        if whole < written.len() {
+            self.cut(self.size);
+        }
+        rest.is_empty()
+    }
+
+    fn cut(&mut self, size: u64) {
+        self.size = size;
+        let _ = ftruncate(&self.file, size);
     }
 
     fn rotate(&mut self) {
@@ -220,8 +251,16 @@ impl<'a> Reader<'a> {
 
     /// The files that were put aside, the oldest first, and the one that is written.
     fn print_all(&mut self, print: &mut Print<'_>) {
-        let oldest = (1..100).take_while(|number| self.number(*number).is_some()).last().unwrap_or(0);
-        self.file = file::open(&self.directory, &name(oldest), OFlags::RDONLY).ok();
+        let oldest = || (1..100).take_while(|number| self.number(*number).is_some()).last().unwrap_or(0);
+        loop {
+            let number = oldest();
+            let file = file::open(&self.directory, &name(number), OFlags::RDONLY).ok();
+            // Unless they were put aside once more in between, and there is an older one now.
+            if oldest() == number {
+                self.file = file;
+                break;
+            }
+        }
         self.print_more(print);
     }
 

@@ -10,7 +10,7 @@ use crate::{file, names, ready, start};
 use kontena_init::plan::{Device, File, List, Mount, Plan, Process, mount_kind, overlay};
 use linux_raw_sys::general::*;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, OFlags, stat};
+use rustix::fs::{FileType, OFlags, ftruncate, stat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 
@@ -235,8 +235,10 @@ pub fn encode(
 
 /// Keeps the Plan, for those who join the container.
 pub fn save(plan: &[u8], directory: &OwnedFd) -> rustix::io::Result<()> {
-    let file = file::open(directory, FILE, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
+    // Over that of the last life: on a disk that is full now there would be no room for another.
+    let file = file::open(directory, FILE, OFlags::WRONLY | OFlags::CREATE)?;
     let written = rustix::io::write(&file, plan)?;
+    ftruncate(&file, written as u64)?;
     if written == plan.len() { Ok(()) } else { Err(Errno::NOSPC) }
 }
 

@@ -354,9 +354,13 @@ pub fn logs(root: &Root, name: &str, wanted: &crate::log::Wanted, follow: bool) 
         let now = root.look(name)?.filter(|seen| seen.is_running);
         reader.print_more(&mut print);
         let Some(now) = now else { return Ok(()) };
-        // Nothing tells that the launcher is gone; but before it goes, it writes the end down.
-        let soon = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-        let _ = poll(&mut [PollFd::new(&watch, PollFlags::IN)], now.ended().map(|_| &soon));
+        // Nothing tells that the launcher is gone; but before it goes, it writes the end down. One that is killed closes its
+        // files, which is told before its lock is undone.
+        let soon = match now.ended() {
+            Some(_) => Timespec { tv_sec: 0, tv_nsec: 20_000_000 },
+            None => Timespec { tv_sec: 1, tv_nsec: 0 },
+        };
+        let _ = poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&soon));
         let mut events = [0; 4096];
         while rustix::io::read(&watch, &mut events).is_ok_and(|length| length == events.len()) {}
     }

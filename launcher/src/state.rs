@@ -23,7 +23,8 @@ use crate::{cgroup, file, net};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::WatchFlags;
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, readlinkat_raw, renameat, symlinkat, unlinkat,
+    AtFlags, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, mkdirat, readlinkat_raw, renameat, symlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -351,17 +352,23 @@ impl<'a> Journal<'a> {
     fn abandoned(root: &'a Root, name: &str, file: OwnedFd) -> Result<Self> {
         let bytes = file::read_open(&file).context(format_args!("read {}/{name}/journal", root.path), "")?;
         let mut entries = Vec::new();
-        for line in whole_lines(&String::from_utf8_lossy(&bytes)) {
-            entries.extend(Entry::from_line(line));
+        for entry in whole_lines(&String::from_utf8_lossy(&bytes)).into_iter().filter_map(Entry::from_line) {
+            entry.put(&mut entries);
         }
         Ok(Self { root, name: name.into(), file, entries })
     }
 
     /// Writes down what is about to be taken.
     pub fn record(&mut self, entry: Entry) -> Result<()> {
-        file::write_open(&self.file, &entry.to_line())
-            .context(format_args!("write {}/{}/journal", self.root.path, self.name), HINT)?;
-        self.entries.push(entry);
+        let write = || {
+            let size = fstat(&self.file)?.st_size as u64;
+            file::write_open(&self.file, &entry.to_line()).inspect_err(|_| {
+                // What fitted of it would spoil the next line.
+                let _ = ftruncate(&self.file, size);
+            })
+        };
+        write().context(format_args!("write {}/{}/journal", self.root.path, self.name), HINT)?;
+        entry.put(&mut self.entries);
         Ok(())
     }
 
@@ -422,7 +429,11 @@ impl<'a> Journal<'a> {
     /// `tables`, where the container has them open.
     pub fn release_network(&mut self, tables: Option<net::Tables>) -> Result<()> {
         self.give_network_back(tables)?;
-        self.rewrite()
+        match self.rewrite() {
+            // Then it says too much, as after a crash, which does no harm.
+            Err(error) if error.errno() == Some(Errno::NOSPC) => Ok(()),
+            rewritten => rewritten,
+        }
     }
 
     fn give_network_back(&mut self, tables: Option<net::Tables>) -> Result<()> {
@@ -482,14 +493,16 @@ impl<'a> Journal<'a> {
 
     /// Writes down what replaces what was written of its kind before.
     pub fn set(&mut self, entry: Entry) -> Result<()> {
-        let is_other = |other: &Entry| std::mem::discriminant(other) != std::mem::discriminant(&entry);
-        let replaces = !self.entries.iter().all(is_other);
-        if replaces {
-            self.entries.retain(is_other);
-            self.entries.push(entry);
-            return self.rewrite();
+        let is_new = self.entries.iter().all(|other| !entry.replaces(other));
+        self.record(entry)?;
+        // The last one counts: another file is only that it does not grow for good, and takes room that there may not be.
+        if is_new {
+            return Ok(());
         }
-        self.record(entry)
+        match self.rewrite() {
+            Err(error) if error.errno() == Some(Errno::NOSPC) => Ok(()),
+            rewritten => rewritten,
+        }
     }
 
     /// An fd that can be read from when somebody may have come to want that the container of these files is not started again.
@@ -514,7 +527,10 @@ impl<'a> Journal<'a> {
             renameat(self.root, new.as_str(), self.root, journal(&self.name).as_str())?;
             Ok(file)
         };
-        self.file = write().context(format_args!("write {}/{new}", self.root.path), HINT)?;
+        self.file = write().context(format_args!("write {}/{new}", self.root.path), HINT).inspect_err(|_| {
+            // It takes room.
+            self.root.remove(&new, AtFlags::empty());
+        })?;
         Ok(())
     }
 }
@@ -583,6 +599,18 @@ impl Seen {
 }
 
 impl Entry {
+    /// Whether this takes the place of another one. What is taken is given back one by one, and is never replaced.
+    fn replaces(&self, other: &Self) -> bool {
+        let is_taken = matches!(self, Self::Cgroup(_) | Self::Address(_) | Self::Ids(_) | Self::Publish(_));
+        !is_taken && std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
+    /// Adds it to those that there are, as the last one.
+    fn put(self, entries: &mut Vec<Self>) {
+        entries.retain(|other| !self.replaces(other));
+        entries.push(self);
+    }
+
     fn to_line(&self) -> String {
         match self {
             Self::Cgroup(path) => format!("cgroup {path}\n"),
