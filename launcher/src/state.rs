@@ -224,9 +224,7 @@ impl Root {
 
     /// The container of this name, or an error for who asked for it.
     pub fn find(&self, name: &str) -> Result<Seen> {
-        self.look(name)?.filter(Seen::is_one).ok_or_else(|| {
-            Error::usage(format_args!("there is no container {name:?}"), "see kontena list for those that there are")
-        })
+        self.look(name)?.filter(Seen::is_one).ok_or_else(|| no_such(name))
     }
 
     /// All containers, by their names.
@@ -243,19 +241,17 @@ impl Root {
 
     /// Waits for the end of a container, and gives how it ended.
     pub fn wait(&self, name: &str) -> Result<Ended> {
-        let open = || file::open(self, &journal(name), OFlags::RDONLY);
         let mut seen = self.find(name)?;
+        // Another container of this name has another one.
+        let directory = self.directory(name)?;
+        let open = || file::open(&directory, JOURNAL, OFlags::RDONLY);
         while seen.is_running {
-            // Its own file has the end, even when it is gone.
-            let file = open().context(format_args!("open {}/{name}/journal", self.path), "")?;
+            let file = open().map_err(|_| no_such(name))?;
             sys::lock(&file, Lock::End, true).context(format_args!("wait for the end of {name}"), "")?;
-            let journal = Journal::abandoned(self, name, file)?;
-            let last = Seen { name: name.into(), is_running: false, entries: journal.entries };
-            match self.look(name)?.filter(|now| now.is_running) {
-                // Started again.
-                Some(now) => seen = now,
-                None => seen = last,
-            }
+            // This file has the end, even when it is gone. Where there is another one, it may have been started again.
+            let last = open().unwrap_or(file);
+            seen.is_running = sys::is_locked(&last, Lock::Life);
+            seen.entries = Journal::abandoned(self, name, last)?.entries;
         }
         Ok(seen.ended().cloned().unwrap_or_else(Ended::unknown))
     }
@@ -668,6 +664,10 @@ pub fn publisher(root: &str, publish: &Publish) -> Option<String> {
         |entry: &Entry| matches!(entry, Entry::Publish(other) | Entry::Relay(other) if other.excludes(publish));
     let all = root.all().ok()?;
     all.into_iter().find(|seen| seen.is_running && seen.entries.iter().any(excludes)).map(|seen| seen.name)
+}
+
+fn no_such(name: &str) -> Error {
+    Error::usage(format_args!("there is no container {name:?}"), "see kontena list for those that there are")
 }
 
 /// A container's journal, below the root.
