@@ -406,6 +406,11 @@ pub fn limits(path: &str) -> Vec<(&'static str, String)> {
     FILES.iter().filter_map(|file| Some((*file, value(*file)?.trim_ascii_end().into()))).collect()
 }
 
+/// Whether somebody has asked for the processes of a cgroup to be frozen.
+pub fn is_frozen(path: &str) -> bool {
+    file::read_text(CWD, &format!("{path}/cgroup.freeze")).starts_with('1')
+}
+
 /// Waits until all processes of a cgroup are frozen, or are not; cgroup.events tells.
 pub fn wait_until_frozen(path: &str, frozen: bool) {
     wait_for_event(path, if frozen { "frozen 1" } else { "frozen 0" });

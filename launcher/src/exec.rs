@@ -3,6 +3,7 @@
 //! What that is stands in the container's plan. Must not do anything in the container: join.rs hands over to the init.
 
 use crate::caps;
+use crate::cgroup;
 use crate::cli::set_environment;
 use crate::config::c_string;
 use crate::error::{Context, Error, Result};
@@ -54,7 +55,7 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
     let name = &request.name;
     let seen = root.find(name)?;
     let init = open_init(root, &seen)?;
-    if seen.cgroup().is_some_and(|leaf| file::read_text(CWD, &format!("{leaf}/cgroup.freeze")).starts_with('1')) {
+    if seen.cgroup().is_some_and(cgroup::is_frozen) {
         return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
     }
     let bytes = root.directory(name).and_then(|directory| {

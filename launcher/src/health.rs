@@ -3,6 +3,7 @@
 //!
 //! It knows its own times, and is told when to work. Must not wait for anything.
 
+use crate::cgroup;
 use crate::error::Result;
 use crate::join;
 use crate::life::{Health, OnFailure};
@@ -66,6 +67,12 @@ impl<'a> Checks<'a> {
     /// Does what is due; `true` where the container is sick, and is to be killed for it.
     pub fn work(&mut self, has_ended: bool, container: &Started) -> bool {
         let now = sys::monotonic_microseconds();
+        if now >= self.deadline && !has_ended && self.leaf.is_some_and(cgroup::is_frozen) {
+            // It can neither be well nor sick, nor could a command that runs have come to its end.
+            let later = if self.running.is_some() { self.health.timeout } else { self.health.interval };
+            self.deadline = now + microseconds(later);
+            return false;
+        }
         let status = match &self.running {
             Some(running) if has_ended => reap(&running.pidfd).unwrap_or(1),
             Some(running) if now >= self.deadline => {

@@ -131,9 +131,8 @@ fn describe(root: &Root, seen: &Seen, json: &mut Json) {
 }
 
 fn state(seen: &Seen) -> &'static str {
-    let is_paused = |leaf: &str| file::read_text(CWD, &format!("{leaf}/cgroup.freeze")).starts_with('1');
     match (seen.is_running, seen.init(), seen.ended()) {
-        (true, Some(_), _) if seen.cgroup().is_some_and(is_paused) => "paused",
+        (true, Some(_), _) if seen.cgroup().is_some_and(cgroup::is_frozen) => "paused",
         (true, Some(_), _) => "running",
         (true, None, Some(_)) => "restarting",
         (true, None, None) => "starting",

@@ -425,6 +425,8 @@ impl<'a> Journal<'a> {
     /// `tables`, where the container has them open.
     pub fn release_network(&mut self, tables: Option<net::Tables>) -> Result<()> {
         self.give_network_back(tables)?;
+        // That of the next life is not known yet.
+        self.entries.retain(|entry| !matches!(entry, Entry::Health(_)));
         match self.rewrite() {
             // Then it says too much, as after a crash, which does no harm.
             Err(error) if error.errno() == Some(Errno::NOSPC) => Ok(()),
