@@ -3,7 +3,7 @@
 //! `intruder call NUMBER [ARGUMENT…]` makes one system call and says `ok` or the errno's name; `intruder foreign` makes one
 //! of another architecture; `intruder time CALLS` gives the nanoseconds of a getpid(2); `intruder look PATH…` reads files,
 //! `intruder list PATH…` lists directories, `intruder owner PATH…` says whose they are, `intruder write PATH TEXT…` writes
-//! them, and `intruder terminal` opens one. Must not judge.
+//! them, `intruder notify TEXT` does what sd_notify(3) does, and `intruder terminal` opens one. Must not judge.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
 
 use nix::fcntl::OFlag;
@@ -13,6 +13,7 @@ use std::fs;
 use std::hint::black_box;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::process::exit;
 use std::time::Instant;
 
@@ -33,6 +34,11 @@ fn main() {
                     println!("{}", entry.file_name().display());
                 }
             }
+        }
+        "notify" => {
+            let socket = std::env::var("NOTIFY_SOCKET").expect("NOTIFY_SOCKET");
+            let sender = UnixDatagram::unbound().expect("a socket");
+            sender.send_to(arguments[1].as_bytes(), &socket).unwrap_or_else(|error| refused(&socket, &error));
         }
         "write" => {
             for pair in arguments[1..].chunks(2) {
