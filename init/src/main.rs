@@ -119,7 +119,7 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
         return Err(payload::become_payload(&plan.process, &root, Some(handshake), status));
     };
     drop(theirs);
-    // The payload's alone: who reads it is to see its end.
+    // The payload's alone: who reads it is to see when that has closed it.
     drop(sys::inherited_fd(plan.process.notify));
     dev::populate(&dev, plan.files.iter()).map_err(fail(Step::Devices, 0))?;
     let hosts = mounts::open_hosts(&dev);

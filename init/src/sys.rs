@@ -8,7 +8,7 @@ use core::ptr;
 use kontena_init::idle;
 use linux_raw_sys::general as uapi;
 use linux_raw_sys::ptrace::{SECCOMP_SET_MODE_FILTER, sock_filter, sock_fprog};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::Pid;
@@ -160,17 +160,13 @@ pub fn close_all_but(keep: &OwnedFd, given: &CStr, wanted: u32) -> Result<()> {
         if wanted < 3 || wanted >= keep {
             return Err(Errno::BADF);
         }
-        let same = given.as_raw_fd() as usize == wanted;
-        let result = if same {
-            // SAFETY: only clears the close-on-exec flag.
-            unsafe { syscall!(FCNTL, wanted, uapi::F_SETFD, 0) }
+        if given.as_raw_fd() as usize == wanted {
+            // SAFETY: only clears the close-on-exec flag; nobody closes the fd from here on.
+            check(unsafe { syscall!(FCNTL, given.into_raw_fd(), uapi::F_SETFD, 0) })?;
         } else {
             // SAFETY: in the process that becomes the payload. Whoever owned the number before needs it no more: see below.
-            unsafe { syscall!(DUP3, given.as_raw_fd(), wanted, 0) }
-        };
-        check(result)?;
-        // Its owner is the process from here on, whose exec leaves it open.
-        core::mem::forget(given);
+            check(unsafe { syscall!(DUP3, given.as_raw_fd(), wanted, 0) })?;
+        }
         close_range(first, wanted - 1)?;
         first = wanted + 1;
     }

@@ -78,6 +78,11 @@ fn run_container(
     let life = &config.life;
     // An ordinary user, or uid 0 without privileges, is root in a user namespace alone.
     let is_root = crate::is_privileged();
+    if let Some(number) = life.notify_fd.filter(|_| duties.starter.is_none()) {
+        // Before this process has opened anything that the number could be of.
+        let hint = "in the foreground the command inherits the caller's own: open it, as in 3>&1";
+        sys::look_at_fd(number).context(format_args!("--notify-fd {number}"), hint)?;
+    }
     let net = net::choose(config, is_root)?;
     sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
     let signals = Signals::block()?;
@@ -298,12 +303,16 @@ impl Host<'_> {
             News::Quiet => *swept = self.root.sweep().is_ok(),
             news => self.write_down(news, journal),
         })?;
-        let is_to_be_ready = duties.is_to_be_ready();
+        let (is_to_be_ready, never_ready) = (duties.is_to_be_ready(), duties.will_never_be_ready());
         (duties.readiness, duties.relay) = (None, None);
         match (ended.report, self.path) {
             (Some(report), _) => Err(explain(report, &plan_read)),
             (None, Some(path)) if ended.status == KILLED && hits.since(path).is_oom_killed() => {
                 Err(out_of_memory(path))
+            }
+            (None, _) if never_ready => {
+                let what = format_args!("{} has closed the fd of --notify-fd", config.name);
+                Err(Error::usage(what, "it is to write a newline there when it is ready"))
             }
             (None, _) if duties.starter.is_some() && is_to_be_ready => {
                 let what = format_args!("{} ended with {} before it was ready", config.name, ended.status);
@@ -401,6 +410,10 @@ impl Host<'_> {
             inherit(Place::Sys, sysfs, false)?;
         }
         let (extras, _notify) = self.extras(duties)?;
+        if let Some(socket) = extras.notify_socket.as_deref().filter(|_| maps.is_some() && crate::is_privileged()) {
+            // Root of a user namespace cannot get there by its path.
+            inherit(Place::Notify, copy(socket)?, false)?;
+        }
         let (net, mask) = (self.net, self.signals.original_mask());
         let plan = plan::encode(config, net, &trees, maps, mask, &extras)?;
         plan::save(&plan, &self.directory).context(format_args!("write {}/plan", self.root.path(&config.name)), "")?;
@@ -461,8 +474,7 @@ impl Host<'_> {
                 theirs = Some(pipe);
                 (inherited, number)
             } else {
-                let hint = "in the foreground the command inherits the caller's own: open it, as in 3>&1";
-                sys::inherit(number).context(format_args!("--notify-fd {number}"), hint)?;
+                sys::inherit(number).context(format_args!("--notify-fd {number}"), "")?;
                 (crate::config::c_string(number.to_string())?, number)
             });
         }

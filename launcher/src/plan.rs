@@ -87,6 +87,8 @@ pub enum Place {
     Volume(usize),
     /// /sys.
     Sys,
+    /// The socket of `--sdnotify`.
+    Notify,
 }
 
 /// A mount that init inherits.
@@ -155,7 +157,8 @@ pub fn encode(
             None => Mount { attributes, options: List::Items(options), ..filesystem(c"tmpfs", &volume.target, &[]) },
         }
     });
-    let notify_socket = extras.notify_socket.as_ref().map(|path| bind(path, ready::SOCKET_INSIDE, 0));
+    let notify_socket = extras.notify_socket.as_ref();
+    let notify_socket = notify_socket.map(|path| or_tree(bind(path, ready::SOCKET_INSIDE, 0), Place::Notify));
     let volumes: Vec<Mount<'_>> = volumes.chain(notify_socket).collect();
     let follows = config.volumes.iter().any(|volume| volume.propagation == MS_SLAVE);
 

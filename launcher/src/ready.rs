@@ -5,6 +5,7 @@
 
 use crate::error::{Context, Result};
 use crate::file;
+use crate::sys;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, chmodat, unlinkat};
@@ -17,6 +18,8 @@ use std::net::SocketAddr;
 
 /// Between two attempts to reach a port, in microseconds.
 const AGAIN: u64 = 10_000;
+/// How long after the pipe's end that of the container may come, which is the reason for it then; microseconds.
+const END_COMES: u64 = 100_000;
 /// The socket of `--sdnotify`, in the container's directory, and in the container.
 pub const SOCKET: &str = "notify";
 pub const SOCKET_INSIDE: &std::ffi::CStr = c"/dev/notify";
@@ -25,6 +28,8 @@ pub const SOCKET_INSIDE: &std::ffi::CStr = c"/dev/notify";
 enum Sign {
     /// A newline on a pipe.
     Newline(OwnedFd),
+    /// That it was closed without one; when, on CLOCK_MONOTONIC, in microseconds.
+    Closed(u64),
     /// A datagram, and who is to be sent it, too.
     Datagram(OwnedFd, Option<SocketAddrUnix>),
     /// A connection to a port, in the making.
@@ -81,6 +86,7 @@ impl Readiness {
     /// What is to be waited for.
     pub fn watch(&self) -> Option<PollFd<'_>> {
         match self.sign.as_ref()? {
+            Sign::Closed(_) => None,
             Sign::Newline(pipe) => Some(PollFd::new(pipe, PollFlags::IN)),
             Sign::Datagram(socket, _) => Some(PollFd::new(socket, PollFlags::IN)),
             Sign::Port(_, connecting) => connecting.as_ref().map(|socket| PollFd::new(socket, PollFlags::OUT)),
@@ -89,7 +95,16 @@ impl Readiness {
 
     /// After how many microseconds it is to work, even where nothing comes.
     pub fn timeout(&self) -> Option<u64> {
-        matches!(self.sign, Some(Sign::Port(_, None))).then_some(AGAIN)
+        match self.sign {
+            Some(Sign::Port(_, None)) => Some(AGAIN),
+            Some(Sign::Closed(since)) => Some((since + END_COMES).saturating_sub(sys::monotonic_microseconds())),
+            _ => None,
+        }
+    }
+
+    /// Whether it will never come, though the container goes on.
+    pub fn never_comes(&self) -> bool {
+        matches!(self.sign, Some(Sign::Closed(since)) if sys::monotonic_microseconds() >= since + END_COMES)
     }
 
     /// Looks; `true` once, when the container is ready.
@@ -106,7 +121,7 @@ impl Readiness {
                     Err(Errno::INTR | Errno::AGAIN) => false,
                     // Closed without a word: it will not come.
                     _ => {
-                        self.sign = None;
+                        self.sign = self.is_waited_for.then(|| Sign::Closed(sys::monotonic_microseconds()));
                         return false;
                     }
                 }

@@ -211,6 +211,9 @@ pub fn supervise(
         if has_ended {
             break;
         }
+        if duties.will_never_be_ready() {
+            duties.signal(SIGKILL, process);
+        }
     }
     if let Some(output) = &mut duties.output {
         output.drain();
@@ -356,6 +359,11 @@ impl Duties {
     /// Whether the start waits for more than that the command runs.
     pub fn is_to_be_ready(&self) -> bool {
         self.readiness.as_ref().is_some_and(Readiness::is_waited_for)
+    }
+
+    /// Whether somebody waits for that in vain.
+    pub fn will_never_be_ready(&self) -> bool {
+        self.starter.is_some() && self.readiness.as_ref().is_some_and(Readiness::never_comes)
     }
 
     /// Tells who has started the container, and who has waited for that alone is gone then.

@@ -442,6 +442,12 @@ pub fn sleep(microseconds: u64) {
     unsafe { syscall!(NANOSLEEP, time.as_ptr(), 0) };
 }
 
+/// `int fcntl(int fd, F_GETFD)`: EBADF where there is none of this number.
+pub fn look_at_fd(number: u32) -> Result<()> {
+    // SAFETY: only reads a flag.
+    check(unsafe { syscall!(FCNTL, number, uapi::F_GETFD, 0) }).map(drop)
+}
+
 /// Leaves an fd of the caller's open across the exec; EBADF where there is none of this number.
 pub fn inherit(number: u32) -> Result<()> {
     // SAFETY: only clears the close-on-exec flag; no fd is opened or closed.
