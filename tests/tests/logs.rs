@@ -4,7 +4,7 @@
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 use tests::{Background, Host, Program, wait_for, wait_until};
@@ -305,7 +305,7 @@ fn nothing_is_kept_where_it_is_asked_for() {
 /// How much the container writes: as much as is quick on this machine.
 fn much() -> u64 {
     // In the virtual machine there is less of everything.
-    if tests::instruments() == "/" { 1 << 30 } else { 32 << 20 }
+    if tests::instruments() == Path::new("/") { 1 << 30 } else { 32 << 20 }
 }
 
 #[test]
