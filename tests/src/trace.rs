@@ -87,6 +87,17 @@ impl Traced {
         child
     }
 
+    /// The child of [`Self::first_child`], traced like this one, which goes on by itself.
+    ///
+    /// # Panics
+    /// Where it cannot be traced.
+    pub fn follow(&mut self, child: Pid) -> Self {
+        assert_eq!(self.child.take(), Some(child));
+        ptrace::setoptions(child, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL).unwrap();
+        ptrace::detach(self.pid, None).unwrap();
+        Self { running: None, pid: child, child: Some(child) }
+    }
+
     /// Its pid.
     pub fn pid(&self) -> Pid {
         self.pid
@@ -118,8 +129,10 @@ impl Traced {
     /// Where it has ended.
     #[track_caller]
     pub fn kill(mut self) {
-        self.running().signal(Signal::SIGKILL);
-        let _ = self.running.take().unwrap().finish().code(-9);
+        nix::sys::signal::kill(self.pid, Signal::SIGKILL).unwrap();
+        if let Some(running) = self.running.take() {
+            let _ = running.finish().code(-9);
+        }
     }
 
     /// Kills it when it has done all that it can before its child's first instruction; then lets the child go on.
