@@ -110,11 +110,9 @@ fn every_life_is_a_whole_one() {
         wait_until("the page", || host.get("127.0.0.1:8080").is_ok());
         let seen = web.seen().unwrap();
         assert_eq!(seen["restarts"], life);
-        assert_eq!(
-            (seen["addresses"].as_array().unwrap().len(), seen["ports"].as_array().unwrap().len()),
-            (1, 1),
-            "{seen}"
-        );
+        let addresses = seen["addresses"].as_array().unwrap();
+        assert!(addresses.iter().filter(|address| address.as_str().unwrap().contains('.')).count() == 1, "{seen}");
+        assert_eq!(seen["ports"].as_array().unwrap().len(), 1, "{seen}");
         let init = seen["pid"].clone();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(web.init()).unwrap()), Signal::SIGKILL)
             .unwrap();
