@@ -463,12 +463,14 @@ pub fn memory_max(path: &str) -> Option<u64> {
 /// Kills what still runs in the cgroup `path`, and removes it. One that is gone is no error.
 pub fn remove(path: &str) -> Result<()> {
     let mut removed = file::remove_directory(path);
-    if removed == Err(Errno::BUSY) {
+    // Of nothing else it would be right to remove what is below.
+    if removed == Err(Errno::BUSY) && is_cgroup2(path) {
         kill_and_wait(path);
         removed = remove_tree(path);
     }
     match removed {
         Err(Errno::NOENT) => Ok(()),
+        Err(_) if !is_cgroup2(path) => Ok(()),
         removed => removed.context(format_args!("rmdir {path}"), "run kontena prune to try again"),
     }
 }

@@ -156,14 +156,15 @@ fn update(seen: &Seen, limits: &[Limit]) -> Result<()> {
 }
 
 fn delete(root: &Root, seen: &Seen, force: bool) -> Result<()> {
-    if force && seen.is_running {
-        end(root, &seen.name, SIGKILL, 0)?;
-        // One that was not in the background is gone with its end.
-        if root.look(&seen.name)?.is_none() {
-            return Ok(());
-        }
+    let name = &seen.name;
+    if force {
+        end(root, name, SIGKILL, 0)?;
     }
-    root.delete(&seen.name)
+    match root.delete(name) {
+        // Another one, that was started since.
+        Err(_) if force && root.look(name)?.is_some_and(|now| now.is_running) => Ok(()),
+        deleted => deleted,
+    }
 }
 
 fn leaf(seen: &Seen) -> Result<&str> {

@@ -52,6 +52,8 @@ pub struct Journal<'a> {
     root: &'a Root,
     name: String,
     file: OwnedFd,
+    /// Whether this process is the container's launcher, and not who repairs what that left.
+    is_launchers: bool,
     /// What is in the file.
     entries: Vec<Entry>,
 }
@@ -143,34 +145,45 @@ impl Root {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(Error::new(format_args!("mkdir {}/{name}", self.path), errno, HINT)),
             }
-            let file = match file::open(self, &journal(name), OFlags::RDWR | OFlags::APPEND | OFlags::CREATE) {
+            let file = match self.open_abandoned(name, OFlags::CREATE) {
                 // Its last holder has just removed the directory.
                 Err(Errno::NOENT) => continue,
                 file => file.context(format_args!("open {}/{name}/journal", self.path), HINT)?,
             };
-            let locked = take_life(&file);
-            match fstat(&file).context(format_args!("fstat"), "")? {
-                // Its last holder removed it while it was being opened here.
-                stat if stat.st_nlink == 0 => {}
-                stat if stat.st_size == 0 && locked => {
-                    return Ok(Journal { root: self, name: name.into(), file, entries: Vec::new() });
-                }
-                // Another launcher is about to write its first line.
-                stat if stat.st_size == 0 => {}
-                _ if locked => {
-                    let journal = Journal::abandoned(self, name, file)?;
-                    if journal.is_kept() {
-                        journal.release(None)?;
-                        let hint =
-                            format!("a container of this name has ended: kontena delete {name}, or choose another");
-                        return Err(Error::usage(format_args!("--name {name}"), &hint));
-                    }
-                    journal.release(None)?;
-                }
-                _ => {
-                    let hint = "a container of this name is running: stop it, or choose another name";
-                    return Err(Error::usage(format_args!("--name {name}"), hint));
-                }
+            let Some(file) = file else {
+                let hint = "a container of this name is running: stop it, or choose another name";
+                return Err(Error::usage(format_args!("--name {name}"), hint));
+            };
+            if fstat(&file).context(format_args!("fstat"), "")?.st_size == 0 {
+                // What somebody wanted of the last one.
+                self.remove(&format!("{name}/{STOP}"), AtFlags::empty());
+                let locks = [Lock::Life, Lock::End];
+                let locked = locks.into_iter().try_for_each(|byte| sys::lock(&file, byte, false));
+                locked.and_then(|()| sys::unlock(&file, Lock::Repair)).context(format_args!("fcntl"), "")?;
+                return Ok(Journal { root: self, name: name.into(), file, is_launchers: true, entries: Vec::new() });
+            }
+            let journal = Journal::read(self, name, file)?;
+            let is_kept = journal.is_kept();
+            journal.release(None)?;
+            if is_kept {
+                let hint = format!("a container of this name has ended: kontena delete {name}, or choose another");
+                return Err(Error::usage(format_args!("--name {name}"), &hint));
+            }
+        }
+    }
+
+    /// Opens the journal of a container that has no launcher, and keeps all others who would become that, or repair what the
+    /// last one left, waiting; `None` where it has one.
+    fn open_abandoned(&self, name: &str, flags: OFlags) -> rustix::io::Result<Option<OwnedFd>> {
+        loop {
+            let file = file::open(self, &journal(name), OFlags::RDWR | OFlags::APPEND | flags)?;
+            // Otherwise it would be waited for that as long as the container lives.
+            if !sys::is_locked(&file, Lock::Life) {
+                sys::lock(&file, Lock::Repair, false)?;
+            }
+            // Otherwise it was removed, or another one has taken its place.
+            if fstat(&file)?.st_nlink > 0 {
+                return Ok(Some(file).filter(|file| !sys::is_locked(file, Lock::Life)));
             }
         }
     }
@@ -189,12 +202,12 @@ impl Root {
                         && !sys::is_locked(&file, Lock::Life)
                         && fstat(&file).is_ok_and(|stat| stat.st_nlink > 0)
                     {
-                        let released = Journal::abandoned(self, name, file).and_then(|journal| journal.release(None));
+                        let released = Journal::read(self, name, file).and_then(|journal| journal.release(None));
                         swept = released.and(swept);
                     }
                 }
                 // Killed between mkdir and open, or about to open; rmdir takes only what is empty.
-                Err(_) => self.remove(name, AtFlags::REMOVEDIR),
+                Err(_) => self.remove_directory(name),
             }
         }
         swept.map(|()| any_running)
@@ -216,8 +229,15 @@ impl Root {
             let is_running = sys::is_locked(&file, Lock::Life);
             // Otherwise it has been removed, or another one is in its place.
             if fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
-                let journal = Journal::abandoned(self, name, file)?;
-                return Ok(Some(Seen { name: journal.name, is_running, entries: journal.entries }));
+                let mut entries = Journal::read(self, name, file)?.entries;
+                if !is_running && !entries.is_empty() {
+                    // What it had is nothing to go by any more, and its end may not be written down yet.
+                    entries.retain(|entry| !entry.is_of_network());
+                    if !matches!(last_of_life(&entries), Some(Entry::Ended(_))) {
+                        Entry::Ended(Ended::unknown()).put(&mut entries);
+                    }
+                }
+                return Ok(Some(Seen { name: name.into(), is_running, entries }));
             }
         }
     }
@@ -251,25 +271,23 @@ impl Root {
             // This file has the end, even when it is gone. Where there is another one, it may have been started again.
             let last = open().unwrap_or(file);
             seen.is_running = sys::is_locked(&last, Lock::Life);
-            seen.entries = Journal::abandoned(self, name, last)?.entries;
+            seen.entries = Journal::read(self, name, last)?.entries;
         }
         Ok(seen.ended().cloned().unwrap_or_else(Ended::unknown))
     }
 
-    /// Forgets a container that has ended.
+    /// Forgets a container that has ended. One that somebody else has forgotten meanwhile is as good.
     pub fn delete(&self, name: &str) -> Result<()> {
-        let file = file::open(self, &journal(name), OFlags::RDWR);
-        let file = file.context(format_args!("open {}/{name}/journal", self.path), "")?;
-        if !take_life(&file) {
+        let file = match self.open_abandoned(name, OFlags::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            file => file.context(format_args!("open {}/{name}/journal", self.path), "")?,
+        };
+        let Some(file) = file else {
             return Err(Error::usage(format_args!("{name} is running"), "stop it first, or give --force"));
-        }
-        // Otherwise somebody else has just deleted it.
-        if fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
-            let mut journal = Journal::abandoned(self, name, file)?;
-            journal.entries.retain(|entry| *entry != Entry::Kept);
-            journal.release(None)?;
-        }
-        Ok(())
+        };
+        let mut journal = Journal::read(self, name, file)?;
+        journal.forget();
+        journal.release(None)
     }
 
     /// Where the files of a container are.
@@ -331,6 +349,12 @@ impl Root {
         self.made_shared.get()
     }
 
+    /// Removes a container's directory, of which no more is left than what somebody has asked too late.
+    fn remove_directory(&self, name: &str) {
+        self.remove(&format!("{name}/{STOP}"), AtFlags::empty());
+        self.remove(name, AtFlags::REMOVEDIR);
+    }
+
     /// What is not there, or not empty, stays as it is.
     fn remove(&self, path: &str, flags: AtFlags) {
         let _ = unlinkat(self, path, flags);
@@ -344,14 +368,14 @@ impl AsFd for Root {
 }
 
 impl<'a> Journal<'a> {
-    /// The journal in `file`, whose launcher is gone.
-    fn abandoned(root: &'a Root, name: &str, file: OwnedFd) -> Result<Self> {
+    /// The journal in `file`, whose launcher is another process, or gone.
+    fn read(root: &'a Root, name: &str, file: OwnedFd) -> Result<Self> {
         let bytes = file::read_open(&file).context(format_args!("read {}/{name}/journal", root.path), "")?;
         let mut entries = Vec::new();
         for entry in whole_lines(&String::from_utf8_lossy(&bytes)).into_iter().filter_map(Entry::from_line) {
             entry.put(&mut entries);
         }
-        Ok(Self { root, name: name.into(), file, entries })
+        Ok(Self { root, name: name.into(), file, is_launchers: false, entries })
     }
 
     /// Writes down what is about to be taken.
@@ -439,10 +463,7 @@ impl<'a> Journal<'a> {
         let ports: Vec<_> = self.entries.iter().filter_map(port).collect();
         // What cannot be given back does not keep the rest from it; then the journal stays, for the next one to try.
         net::unpublish(&ports, &addresses(&self.entries), tables)?;
-        for entry in self
-            .entries
-            .extract_if(.., |entry| matches!(entry, Entry::Address(_) | Entry::Publish(_) | Entry::Relay(_)))
-        {
+        for entry in self.entries.extract_if(.., |entry| entry.is_of_network()) {
             // The link goes by itself, with the container's network namespace.
             end_lease(self.root, &self.name, &entry);
         }
@@ -461,8 +482,7 @@ impl<'a> Journal<'a> {
         }
         released?;
         if self.is_kept() {
-            let last = self.entries.iter().rev().find(|entry| matches!(entry, Entry::Ended(_) | Entry::Init(..)));
-            let has_ended = matches!(last, Some(Entry::Ended(_)));
+            let has_ended = matches!(last_of_life(&self.entries), Some(Entry::Ended(_)));
             let of_its_life = |entry: &Entry| matches!(entry, Entry::Cgroup(_) | Entry::Ids(_) | Entry::Init(..));
             if has_ended && !self.entries.iter().any(of_its_life) {
                 return Ok(());
@@ -480,7 +500,7 @@ impl<'a> Journal<'a> {
             self.root.remove(&format!("{}/{name}", self.name), AtFlags::empty());
         }
         self.root.remove(&journal(&self.name), AtFlags::empty());
-        self.root.remove(&self.name, AtFlags::REMOVEDIR);
+        self.root.remove_directory(&self.name);
         Ok(())
     }
 
@@ -519,8 +539,8 @@ impl<'a> Journal<'a> {
         let text: String = self.entries.iter().map(Entry::to_line).collect();
         let write = || {
             let file = file::open(self.root, &new, OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC)?;
-            sys::try_lock(&file, Lock::Life)?;
-            sys::try_lock(&file, Lock::End)?;
+            let locks: &[Lock] = if self.is_launchers { &[Lock::Life, Lock::End] } else { &[Lock::Repair] };
+            locks.iter().try_for_each(|byte| sys::try_lock(&file, *byte))?;
             file::write_open(&file, &text)?;
             renameat(self.root, new.as_str(), self.root, journal(&self.name).as_str())?;
             Ok(file)
@@ -571,8 +591,7 @@ impl Seen {
 
     /// How it ended, the last time.
     pub fn ended(&self) -> Option<&Ended> {
-        let last = self.entries.iter().rev().find(|entry| matches!(entry, Entry::Ended(_) | Entry::Init(..)));
-        if let Some(Entry::Ended(ended)) = last { Some(ended) } else { None }
+        if let Some(Entry::Ended(ended)) = last_of_life(&self.entries) { Some(ended) } else { None }
     }
 
     /// Whether what is known of it stays when it has ended.
@@ -597,9 +616,13 @@ impl Seen {
 }
 
 impl Entry {
+    fn is_of_network(&self) -> bool {
+        matches!(self, Self::Address(_) | Self::Publish(_) | Self::Relay(_))
+    }
+
     /// Whether this takes the place of another one. What is taken is given back one by one, and is never replaced.
     fn replaces(&self, other: &Self) -> bool {
-        let is_taken = matches!(self, Self::Cgroup(_) | Self::Address(_) | Self::Ids(_) | Self::Publish(_));
+        let is_taken = self.is_of_network() || matches!(self, Self::Cgroup(_) | Self::Ids(_));
         !is_taken && std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
@@ -650,12 +673,9 @@ impl Entry {
     }
 }
 
-/// Becomes the one launcher of the journal; `false` where it has one. Waits for those who repair it, and for those who were
-/// waiting for its last one's end, and will not be long.
-fn take_life(journal: &OwnedFd) -> bool {
-    sys::try_lock(journal, Lock::Life).is_ok()
-        && sys::lock(journal, Lock::Repair, false).is_ok()
-        && sys::lock(journal, Lock::End, false).is_ok()
+/// The last thing that is known of its being alive.
+fn last_of_life(entries: &[Entry]) -> Option<&Entry> {
+    entries.iter().rev().find(|entry| matches!(entry, Entry::Ended(_) | Entry::Init(..)))
 }
 
 /// The running container that has published a port which excludes `publish`. Makes nothing.

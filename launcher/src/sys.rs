@@ -483,7 +483,7 @@ pub fn realtime_seconds() -> u64 {
 pub enum Lock {
     /// Held by a container's launcher for its life.
     Life,
-    /// Held by who gives back what a container's launcher left that was killed.
+    /// Held by who gives back what a container's launcher left, or becomes its next, until that is done.
     Repair,
     /// Held for life, too, for those who wait for its end.
     End,
@@ -515,6 +515,11 @@ pub fn try_lock(file: &OwnedFd, byte: Lock) -> Result<()> {
 pub fn lock(file: &OwnedFd, byte: Lock, shared: bool) -> Result<()> {
     let kind = if shared { uapi::F_RDLCK } else { uapi::F_WRLCK };
     rustix::io::retry_on_intr(|| lock_command(file, uapi::F_OFD_SETLKW, kind, byte)).map(drop)
+}
+
+/// Lets others have it.
+pub fn unlock(file: &OwnedFd, byte: Lock) -> Result<()> {
+    lock_command(file, uapi::F_OFD_SETLK, uapi::F_UNLCK, byte).map(drop)
 }
 
 /// Whether somebody else has it.
