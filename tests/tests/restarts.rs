@@ -123,6 +123,7 @@ fn every_life_is_a_whole_one() {
     let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
     assert_eq!(children.split_whitespace().count(), 1, "{children}");
     let fds = || fs::read_dir(format!("/proc/{launcher}/fd")).unwrap().count();
+    wait_until("the page", || host.get("127.0.0.1:8080").is_ok());
     let before = fds();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(web.init()).unwrap()), Signal::SIGKILL).unwrap();
     wait_until("the page", || host.get("127.0.0.1:8080").is_ok());

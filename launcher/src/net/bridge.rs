@@ -12,6 +12,8 @@ use crate::state::{Entry, Journal, Root};
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use std::net::{IpAddr, Ipv6Addr};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// A bridge that containers share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Bridge {
 
 /// How many addresses a container tries before it says that none is free.
 const ATTEMPTS: u128 = 4096;
+/// Between them, once all have been tried: the link of a container that has just ended is there for a moment.
+const PAUSE: Duration = Duration::from_micros(250);
 /// Opens the record of a bridge, which [`delete`] takes back.
 pub const RECORD: &str = "bridge ";
 
@@ -190,7 +194,7 @@ pub fn connect(
     }
     let attempts = ATTEMPTS.min(bridge.gateway.hosts());
     let mut attempt = 0;
-    while attempt < 2 * attempts {
+    while attempt < attempts + ATTEMPTS {
         let address = match asked.ip {
             Some(asked) => asked.address,
             None => {
@@ -233,7 +237,12 @@ pub fn connect(
             }
             // The link of a container that has just ended, on its way out; or another state directory's.
             Err(error) if error.errno() == Some(Errno::EXIST) => match asked.ip {
-                None => journal.end_lease(&Entry::Address(address)),
+                None => {
+                    journal.end_lease(&Entry::Address(address));
+                    if attempt > attempts {
+                        sleep(PAUSE);
+                    }
+                }
                 Some(_) => return Err(error.advise("a container of another --root has this address")),
             },
             Err(error) => return Err(error),
