@@ -14,7 +14,7 @@ use rustix::io::{Errno, read, write};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, setsid, waitpid};
-use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use std::collections::VecDeque;
 
 /// The caller's terminal in raw mode; dropped, it is as it was.
@@ -114,8 +114,12 @@ pub struct Options<'a> {
 pub fn attend(peer: &Peer, signals: &Signals, options: &Options<'_>) -> Result<Left> {
     let stdin = sys::standard_fd(0);
     let lends_terminal = options.is_terminal && !options.until_it_runs;
-    let raw = if lends_terminal && options.takes_input { Raw::enter() } else { None };
-    let is_terminal = isatty(stdin);
+    // One that was hung up is no terminal any more for all that follows, so this is asked once.
+    let is_terminal = match tcgetattr(stdin) {
+        Err(Errno::IO) if lends_terminal => return Ok(Left::HungUp),
+        modes => modes.is_ok(),
+    };
+    let _raw = if lends_terminal && options.takes_input { Raw::enter() } else { None };
     // What a program writes may look like them.
     let detach_keys = if is_terminal { options.detach_keys } else { &[] };
     let (mut outgoing, mut has_input, mut leaves) = (Outgoing::default(), options.takes_input, false);
@@ -180,7 +184,7 @@ pub fn attend(peer: &Peer, signals: &Signals, options: &Options<'_>) -> Result<L
                 }
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 // Typed by nobody any more. A terminal has no end but that it is hung up.
-                Ok(_) | Err(_) if raw.is_some() => return Ok(Left::HungUp),
+                Ok(_) | Err(_) if lends_terminal && is_terminal => return Ok(Left::HungUp),
                 Ok(_) | Err(_) => {
                     has_input = false;
                     outgoing.say(&[END_OF_INPUT]);

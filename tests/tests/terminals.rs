@@ -1,6 +1,7 @@
 //! Terminals: what a person sees of a container's, and in which state the person's own is left.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, Termios};
 use nix::unistd::Pid;
@@ -400,6 +401,22 @@ fn connection_that_is_cut_ends_the_client_alone() {
     terminal.hang_up();
     drop(terminal);
     wait_until("the end of the command", || job.processes().len() <= 3 && host.processes().len() == clients);
+}
+
+#[test]
+fn command_ends_with_a_terminal_that_was_hung_up_before_the_client_looked() {
+    let host = Host::new();
+    let job = host.background("job", &PROMPT, "exec sleep 600");
+    let pty = openpty(None, None).unwrap();
+    drop(pty.master);
+    let slave = pty.slave.try_clone().unwrap();
+    let outcome = host.exec(&["-it"], "job", &SHELL).with(|command| _ = command.stdin(slave)).run();
+    assert_eq!(outcome.code, 129, "{outcome}");
+    wait_until("the end of the command", || job.processes().len() == 2);
+    let outcome = host.run(&["--net", "none", "-it"], host.debian(), &SHELL);
+    let outcome = outcome.with(|command| _ = command.stdin(pty.slave)).run();
+    assert_eq!(outcome.code, 129, "{outcome}");
+    assert_eq!(job.status(), "running");
 }
 
 #[test]
