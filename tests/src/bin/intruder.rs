@@ -3,17 +3,21 @@
 //! `intruder call NUMBER [ARGUMENT…]` makes one system call and says `ok` or the errno's name; `intruder foreign` makes one
 //! of another architecture; `intruder time CALLS` gives the nanoseconds of a getpid(2); `intruder look PATH…` reads files,
 //! `intruder list PATH…` lists directories, `intruder owner PATH…` says whose they are, `intruder write PATH TEXT…` writes
-//! them, `intruder notify TEXT` does what sd_notify(3) does, and `intruder terminal` opens one. Must not judge.
+//! them, `intruder notify TEXT` does what sd_notify(3) does, `intruder spy DIR` looks into all
+//! processes that it sees until DIR/stop is there, and leaves DIR/report, and `intruder terminal` opens one. Must not judge.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
 
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use std::collections::BTreeSet;
 use std::env::args;
 use std::fs;
 use std::hint::black_box;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::exit;
 use std::time::Instant;
 
@@ -35,6 +39,7 @@ fn main() {
                 }
             }
         }
+        "spy" => spy(Path::new(&arguments[1])),
         "notify" => {
             let socket = std::env::var("NOTIFY_SOCKET").expect("NOTIFY_SOCKET");
             let sender = UnixDatagram::unbound().expect("a socket");
@@ -83,4 +88,58 @@ fn read(path: &str) -> String {
 fn refused(path: &str, error: &std::io::Error) -> ! {
     eprintln!("{path}: {error}");
     exit(1)
+}
+
+/// What can be had of other processes, by a process that does nothing else: the capabilities that any of them has had (`caps`),
+/// what any fd of theirs has led to (`fd`), directories among them from which there is more to be seen than from the own root
+/// (`way out`), their programs (`exe`), and which of those could be written to (`wrote`); CVE-2016-9962, CVE-2019-5736.
+fn spy(directory: &Path) {
+    let (mut found, mut capabilities, mut held) = (BTreeSet::new(), 0, Vec::new());
+    let own = std::process::id().to_string();
+    let root = fs::metadata("/").map(|root| (root.dev(), root.ino())).unwrap();
+    fs::write(directory.join("begun"), "").unwrap();
+    while !directory.join("stop").exists() {
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let pid = entry.file_name().into_string().unwrap_or_default();
+            if pid == own || !pid.bytes().all(|digit| digit.is_ascii_digit()) {
+                continue;
+            }
+            let process = entry.path();
+            // Once it has a way into a program, it keeps that.
+            if let Ok(link) = fs::read_link(process.join("exe")) {
+                found.insert(format!("exe {}", link.display()));
+                let file =
+                    fs::OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(process.join("exe"));
+                held.extend(file.ok().filter(|_| link.to_string_lossy().contains("kontena")));
+                held.truncate(64);
+            }
+            for file in &held {
+                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                if fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(b"pwned")).is_ok()
+                {
+                    found.insert(format!("wrote {}", fs::read_link(&path).unwrap_or_default().display()));
+                }
+            }
+            for fd in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+                if let Ok(link) = fs::read_link(fd.path()) {
+                    // Numbers of pipes and sockets are one kind.
+                    let link = link.display().to_string();
+                    found.insert(format!("fd {}", link.split_once(":[").map_or(&*link, |(kind, _)| kind)));
+                }
+                let above = fs::metadata(fd.path().join("..")).map(|above| (above.dev(), above.ino()));
+                if fs::metadata(fd.path()).is_ok_and(|fd| fd.is_dir()) && above.is_ok_and(|above| above != root) {
+                    found.insert(format!("way out {}", fs::read_link(fd.path()).unwrap_or_default().display()));
+                }
+            }
+            let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+            for set in ["CapPrm:\t", "CapEff:\t"] {
+                let bits = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(set)?, 16).ok());
+                // PID 1 keeps CAP_KILL, whatever the container has.
+                capabilities |= bits.filter(|_| pid != "1").unwrap_or(0);
+            }
+        }
+    }
+    found.insert(format!("caps {capabilities:x}"));
+    let report: Vec<String> = found.into_iter().collect();
+    fs::write(directory.join("report"), report.join("\n") + "\n").unwrap();
 }
