@@ -4,7 +4,7 @@
 
 use rustix::io::{Errno, Result};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, configure_capability_in_ambient_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
 };
 
@@ -27,6 +27,11 @@ pub fn limit(set: u64) -> Result<()> {
     set_capabilities(None, CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() })
 }
 
+/// The same, of what is permitted by now.
+pub fn limit_further(set: u64) -> Result<()> {
+    limit(set & capabilities(None)?.permitted.bits())
+}
+
 /// Permits `set` to a process that is not root's, across execve(2): the ambient set, which the kernel only takes where the
 /// inheritable one has it too. Needs [`keep`] before the change of user.
 pub fn limit_ambient(set: u64) -> Result<()> {
@@ -43,6 +48,13 @@ pub fn limit_ambient(set: u64) -> Result<()> {
 pub fn keep() -> Result<()> {
     set_keep_capabilities(true)
 }
+
+/// What it takes to become another user with less, and to give it stdio and ulimits.
+pub const BECOME: u64 = CapabilitySet::CHOWN.bits()
+    | CapabilitySet::SETGID.bits()
+    | CapabilitySet::SETUID.bits()
+    | CapabilitySet::SETPCAP.bits()
+    | CapabilitySet::SYS_RESOURCE.bits();
 
 /// What the init keeps for itself once the payload runs: to signal processes of other users.
 pub const KILL: u64 = CapabilitySet::KILL.bits();

@@ -187,9 +187,13 @@ fn join(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     let namespaces = ThreadNameSpaceType::from_bits_retain(joining.namespaces as u32);
     move_into_thread_name_spaces(init.as_fd(), namespaces).map_err(fail(Step::Join, 0))?;
     drop(init);
+    // Before those of the container can see a process of this program: one that may trace others takes what it has.
+    payload::confine(&joining.process)?;
+    let needed = joining.process.capabilities | caps::BECOME | caps::KILL;
+    caps::limit_further(needed).map_err(fail(Step::Capabilities, 0))?;
     let Some(process) = sys::fork().map_err(fail(Step::Fork, 0))? else {
-        // The first process of this program that those of the container can see. It has no fd of the host's but the status
-        // socket, and they can look into it no more than into PID 1.
+        // That is the first one. It has no fd of the host's but the status socket, and they can look into it no more than into
+        // PID 1.
         let root = openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let root = root.map_err(fail(Step::Join, 0))?;
         return Err(payload::become_payload(&joining.process, &root, None, status));

@@ -55,11 +55,8 @@ fn try_to_become(
     if handshake.is_none() && process.terminal == 1 {
         terminal = Some(terminal::open(root, process, status).map_err(fail(Step::Terminal, 0))?);
     }
-    caps::bound(process.capabilities).map_err(fail(Step::Capabilities, 0))?;
-    if process.seccomp == 1 {
-        // While CAP_SYS_ADMIN is still there, which it takes where no_new_privs is not wanted. All that is done from here
-        // on, the payload may do, too.
-        seccomp::install(process.capabilities).map_err(fail(Step::Seccomp, 0))?;
+    if handshake.is_some() {
+        confine(process)?;
     }
     let root_is_whole = handshake.as_ref().is_none_or(|handshake| handshake.root_is_whole);
     let prepared = if root_is_whole { Some(prepare(process, root)?) } else { None };
@@ -105,6 +102,16 @@ fn try_to_become(
     sys::restore_sigpipe();
     sys::set_signal_mask(process.signal_mask);
     Err(fail(Step::Exec, 0)(exec(argv, env)))
+}
+
+/// Gives up for good what the process must not have, as long as CAP_SYS_ADMIN is still there, which the filter takes where
+/// no_new_privs is not wanted. All that is done from here on, the process may do, too.
+pub fn confine(process: &Process<'static>) -> Result<(), Report> {
+    caps::bound(process.capabilities).map_err(fail(Step::Capabilities, 0))?;
+    match process.seccomp {
+        1 => seccomp::install(process.capabilities).map_err(fail(Step::Seccomp, 0)),
+        _ => Ok(()),
+    }
 }
 
 /// Who the payload is to be, and what it is given.

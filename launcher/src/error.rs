@@ -102,7 +102,7 @@ impl<T> Context<T> for rustix::io::Result<T> {
 }
 
 /// errno(3)'s names, of those that people meet here.
-static NAMES: [(Errno, &str); 45] = [
+static NAMES: [(Errno, &str); 46] = [
     (Errno::PERM, "EPERM"),
     (Errno::NOENT, "ENOENT"),
     (Errno::INTR, "EINTR"),
@@ -121,6 +121,7 @@ static NAMES: [(Errno, &str); 45] = [
     (Errno::INVAL, "EINVAL"),
     (Errno::NFILE, "ENFILE"),
     (Errno::MFILE, "EMFILE"),
+    (Errno::NOTTY, "ENOTTY"),
     (Errno::TXTBSY, "ETXTBSY"),
     (Errno::NOSPC, "ENOSPC"),
     (Errno::ROFS, "EROFS"),
