@@ -523,5 +523,5 @@ pub struct Delete {
 /// Clean up after containers whose launcher was killed; where none runs, remove the bridge, the nftables
 /// table and the parent cgroup too.
 #[derive(FromArgs)]
-#[argh(subcommand, name = "prune")]
+#[argh(subcommand, name = "prune", example = "kontena prune")]
 pub struct Prune {}

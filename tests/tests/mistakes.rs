@@ -106,6 +106,44 @@ fn unknown_words_are_refused() {
 }
 
 #[test]
+fn options_of_a_life_that_make_no_sense_are_refused() {
+    let host = Host::new();
+    for (options, words) in [
+        (&["--restart", "sometimes"][..], &["--restart \"sometimes\"", "on-failure:N"][..]),
+        (&["--stop-signal", "STOPIT"], &["--stop-signal \"STOPIT\"", "HUP"]),
+        (&["--stop-signal", "0"], &["--stop-signal"]),
+        (&["--stop-signal", "65"], &["--stop-signal"]),
+        (&["--stop-timeout", "soon"], &["--stop-timeout \"soon\"", "seconds"]),
+        (&["--stop-timeout", "-1"], &["--stop-timeout"]),
+        (&["--health-cmd", ""], &["--health-cmd", "/bin/sh -c"]),
+        (&["--health-interval", "5s"], &["--health-interval", "--health-cmd"]),
+        (&["--health-cmd", "true", "--health-interval", "5"], &["--health-interval \"5\"", "1m30s"]),
+        (&["--health-cmd", "true", "--health-on-failure", "cry"], &["--health-on-failure \"cry\"", "restart"]),
+        (&["--health-cmd", "true", "--health-retries", "0"], &["--health-retries \"0\""]),
+        (&["--wait-ready"], &["--wait-ready", "-d"]),
+        (&["-d", "--wait-ready"], &["--wait-ready", "--notify-fd", "--sdnotify"]),
+        (&["--notify-fd", "2"], &["--notify-fd \"2\"", "3 to 255"]),
+        (&["--log-driver", "syslog"], &["--log-driver \"syslog\"", "cri"]),
+        (&["--log-opt", "max-size=small"], &["--log-opt \"max-size=small\"", "10m"]),
+        (&["--log-opt", "compress=true"], &["--log-opt", "max-file=N"]),
+        (&["--detach-keys", "ctrl"], &["--detach-keys \"ctrl\"", "ctrl-p,ctrl-q"]),
+        (&["-d", "--stats"], &["--stats", "kontena stats"]),
+        (&["--detach=yes"], &["--detach=yes", "takes no value"]),
+        (&["-dx"], &["-x"]),
+    ] {
+        // Whether it would be in the background or on a terminal.
+        for more in [&[][..], &["-t"], &["-i"]] {
+            let options = [options, more].concat();
+            assert_refused(&host, host.run(&options, host.demo(), &["/bin/true"]), 125, words);
+        }
+    }
+    // Several letters in one, and options behind the names.
+    let _ = host.run(&["-itd", "--net=none", "--name=a"], host.demo(), &["/bin/true"]).run().ok();
+    let _ = host.kontena().args(["wait", "a"]).run().ok();
+    let _ = host.kontena().args(["rm", "a", "--force"]).run().ok();
+}
+
+#[test]
 fn port_that_is_none_is_refused() {
     let host = Host::new();
     for port in [

@@ -313,6 +313,83 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
+fn every_verb_has_help_with_its_options_and_an_example() {
+    let host = Host::new();
+    let says = |words: &[&str]| host.program(tests::launcher()).args(words).run().ok();
+    let all = says(&["--help"]);
+    let (_, commands) = all.split_once("Commands:\n").unwrap();
+    let commands: Vec<&str> = commands
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .collect();
+    let verbs: Vec<&str> = commands.into_iter().filter(|word| !word.is_empty()).collect();
+    assert_eq!(verbs.len(), VERBS.len(), "{verbs:?}");
+    for (verb, options) in VERBS {
+        assert!(verbs.contains(verb), "{verb}: {verbs:?}");
+        let help = says(&[verb, "--help"]);
+        assert_eq!(help, says(&[verb, "-h"]), "{verb}");
+        assert!(help.starts_with(&format!("Usage: kontena {verb}")), "{help}");
+        let (_, example) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{verb} has no example: {help}"));
+        assert!(example.trim().starts_with(&format!("kontena {verb}")), "{example}");
+        // Each option that it takes has a line, and each that has a line is taken.
+        let (_, lines) = help.split_once("Options:\n").unwrap();
+        let lines = lines.lines().take_while(|line| !line.is_empty());
+        let lines = lines.filter_map(|line| line.strip_prefix("  ").filter(|line| line.starts_with('-')));
+        let mut named: Vec<&str> = lines.filter_map(|line| line.split("--").nth(1)).collect();
+        named.iter_mut().for_each(|name| *name = name.split([' ', ',']).next().unwrap());
+        named.retain(|name| *name != "help");
+        let known: Vec<&str> = options.split_whitespace().collect();
+        assert_eq!(named, known, "{verb}");
+        // Without what they need; but for those that are complete.
+        for option in known.into_iter().filter(|option| !["quiet", "stream"].contains(option)) {
+            let outcome = host.kontena().args([*verb, &*format!("--{option}")]).run();
+            assert!(!outcome.refused(125).contains("Unrecognized"), "{verb} --{option}");
+        }
+        for line in help.lines().filter(|line| !line.starts_with("Usage") && !line.starts_with("  The exit status")) {
+            assert!(line.trim().len() > 1 || line.is_empty(), "{verb}: {line:?}");
+        }
+    }
+}
+
+/// Those of update, and the last of run.
+macro_rules! limits {
+    () => {
+        "memory memory-swap memory-reservation pids-limit cpus cpu-quota cpu-period cpu-shares cpuset-cpus cpuset-mems \
+         blkio-weight blkio-weight-device device-read-bps device-write-bps device-read-iops device-write-iops cgroup-conf"
+    };
+}
+const LIMITS: &str = limits!();
+const RUN: &str = concat!(
+    "detach tty interactive rm name hostname net ip ip6 mac-address dns dns-search add-host publish publish-via read-only overlay \
+     volume tmpfs mount shm-size device userns cap-add cap-drop security-opt seccomp ulimit oom-score-adj umask sysctl env-file env \
+     workdir user group-add cgroup-parent cgroup-mount stats format detach-keys restart stop-signal stop-timeout health-cmd \
+     health-interval health-timeout health-retries health-start-period health-on-failure wait-ready notify-fd sdnotify log-driver \
+     log-opt ",
+    limits!()
+);
+
+/// Verbs and the options that they have.
+const VERBS: &[(&str, &str)] = &[
+    ("run", RUN),
+    ("exec", "detach tty interactive env env-file workdir user cap-add cap-drop"),
+    ("attach", "detach-keys no-stdin"),
+    ("list", "format quiet"),
+    ("ps", "format"),
+    ("logs", "follow tail since timestamps"),
+    ("stats", "stream format"),
+    ("inspect", ""),
+    ("stop", "time"),
+    ("kill", "signal all"),
+    ("wait", ""),
+    ("pause", ""),
+    ("resume", ""),
+    ("update", LIMITS),
+    ("delete", "force"),
+    ("prune", ""),
+];
+
+#[test]
 fn rootfs_is_found_by_a_relative_path() {
     let host = Host::new();
     let rootfs = host.demo_copy("rootfs");
