@@ -369,10 +369,6 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
     for text in &run.publish {
         publish.extend(network::publish(text)?);
     }
-    if run.stats && run.detach {
-        let hint = "nobody sees it in the background: kontena stats shows what a container uses";
-        return Err(Error::usage(format_args!("--stats"), hint));
-    }
     let format = run.format.as_deref().map(config::format).transpose()?;
     if format.is_some() && !run.stats {
         return Err(Error::usage(format_args!("--format"), "it is for what --stats prints: give that too"));

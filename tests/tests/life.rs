@@ -782,13 +782,20 @@ fn out_of_memory_is_told_to_who_is_attached() {
 }
 
 #[test]
-fn stats_are_not_for_who_cannot_see_them() {
+fn stats_at_the_end_are_for_who_sees_it() {
     let host = Host::new();
-    let line = host.sh(&["-d", "--stats"], "true").run().refused(125);
-    assert!(line.contains("--stats") && line.contains("kontena stats"), "{line}");
     let terminal = host.sh(&["-t", "--stats"], "exit 3").on_terminal();
     assert_eq!(terminal.finish(), 3);
     assert!(terminal.text().contains("CPU time, user"), "{}", terminal.text());
+    // In the background, who is attached; and what takes a controller is counted from the start on.
+    let job = host.background("job", &["-i", "--stats"], "read -r line");
+    let figures = json(verb(&host, &["stats", "--format", "json", "job"]));
+    for (controller, file) in [("memory", "memory.current"), ("pids", "pids.current")] {
+        assert_eq!(figures[0][file].is_u64(), has(&host, controller), "{file}: {figures}");
+    }
+    let outcome = host.kontena().args(["attach", "job"]).input(b"go\n").run().code(0);
+    assert!(outcome.stderr.contains("CPU time, user"), "{outcome}");
+    assert_eq!(job.end(), 0);
 }
 
 #[test]

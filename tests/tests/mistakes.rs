@@ -127,7 +127,6 @@ fn options_of_a_life_that_make_no_sense_are_refused() {
         (&["--log-opt", "max-size=small"], &["--log-opt \"max-size=small\"", "10m"]),
         (&["--log-opt", "compress=true"], &["--log-opt", "max-file=N"]),
         (&["--detach-keys", "ctrl"], &["--detach-keys \"ctrl\"", "ctrl-p,ctrl-q"]),
-        (&["-d", "--stats"], &["--stats", "kontena stats"]),
         (&["--detach=yes"], &["--detach=yes", "takes no value"]),
         (&["-dx"], &["-x"]),
     ] {

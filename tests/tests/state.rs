@@ -631,6 +631,27 @@ fn state_that_cannot_be_written_is_told_before_anything_is_started() {
 }
 
 #[test]
+fn state_that_is_lost_does_no_harm_to_what_runs() {
+    let host = Host::new();
+    let options = ["-d", "--name", "web", "-p", "8080:80", "--wait-ready", "--health-cmd", "[\"/bin/true\"]"];
+    let options = [&options[..], &["--health-interval", "50ms"]].concat();
+    let _ = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).run().ok();
+    let web = Background::new(&host, "web");
+    let (launcher, init) = (web.launcher(), web.init());
+    fs::remove_dir_all(host.state()).unwrap();
+    sleep(Duration::from_millis(300));
+    host.get("127.0.0.1:8080").unwrap();
+    assert_eq!(host.list().len(), 0);
+    // Its launcher still has in mind what is to be given back.
+    kill(Pid::from_raw(init.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    wait_until("the end of the launcher", || kill(launcher, None).is_err());
+    assert!(!web.leaf().exists());
+    let snapshot = host.snapshot();
+    assert!(snapshot.lines("nft ruleset").iter().all(|line| !line.contains(" : 10.77.")), "{snapshot:#?}");
+    let _ = host.run(&["--name", "web", "-p", "8080:80"], host.demo(), &["/bin/true"]).run().ok();
+}
+
+#[test]
 fn lock_that_is_left_behind_is_nobodys() {
     // Who waits for the end of a container may be stopped, and then still have a lock of it.
     let host = Host::new();
