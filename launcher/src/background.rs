@@ -29,9 +29,11 @@ pub fn fork() -> Result<Side> {
     }
     drop(front);
     setsid().context(format_args!("setsid"), "")?;
-    crate::output::leave_stdio()?;
     // Somebody may wait for the end of a pipe, or for a lock, that the caller has left open.
     sys::close_all_but(&back);
+    // What there is to say until the container has started is still for the caller.
+    sys::keep_errors().context(format_args!("fcntl"), "")?;
+    crate::output::leave_stdio()?;
     Ok(Side::Back(back))
 }
 

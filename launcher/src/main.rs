@@ -108,7 +108,7 @@ pub fn print(to: i32, text: &str) {
 #[inline(never)]
 pub fn print_bytes(to: i32, mut rest: &[u8]) {
     while !rest.is_empty()
-        && let Ok(written) = rustix::io::retry_on_intr(|| rustix::io::write(sys::standard_fd(to), rest))
+        && let Ok(written) = rustix::io::retry_on_intr(|| rustix::io::write(sys::output_fd(to), rest))
     {
         rest = &rest[written..];
     }

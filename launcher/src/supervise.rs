@@ -369,6 +369,7 @@ impl Duties {
     /// Tells who has started the container, and who has waited for that alone is gone then.
     fn tell_starter(&mut self, message: &[u8]) {
         if let Some(starter) = self.starter.take() {
+            sys::leave_errors();
             let _ = send(&starter, message, SendFlags::NOSIGNAL);
         }
         if let Some(output) = &mut self.output {

@@ -6,12 +6,13 @@ use kontena_init::idle;
 use linux_raw_sys::loop_device::{LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, loop_config};
 use linux_raw_sys::{general as uapi, netlink};
 use rustix::event::{PollFd, Timespec};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, WaitOptions};
 use sc::syscall;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// What the child of [`clone3_exec`] becomes, made before so that the child has nothing left to do.
 pub struct Exec<'a> {
@@ -561,6 +562,32 @@ pub fn fork() -> Result<Option<Pid>> {
 /// The fd of the standard output or, with 2, of the standard error.
 pub fn standard_fd(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: std sees to it before main that 0 to 2 are open, and nothing here closes them.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Where what is printed to the standard error goes.
+static ERRORS: AtomicI32 = AtomicI32::new(2);
+
+/// Goes on printing to what the standard error is now, when that becomes something else; until [`leave_errors`].
+pub fn keep_errors() -> Result<()> {
+    let kept = rustix::io::fcntl_dupfd_cloexec(standard_fd(2), 3)?;
+    ERRORS.store(kept.into_raw_fd(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Ends that.
+pub fn leave_errors() {
+    let kept = ERRORS.swap(2, Ordering::Relaxed);
+    if kept > 2 {
+        // SAFETY: the fd of keep_errors, which gave up its owner, and of which nothing else knows by now.
+        drop(unsafe { OwnedFd::from_raw_fd(kept) });
+    }
+}
+
+/// The fd to which is printed what is for the standard output or, with 2, for the standard error.
+pub fn output_fd(number: RawFd) -> BorrowedFd<'static> {
+    let number = if number == 2 { ERRORS.load(Ordering::Relaxed) } else { number };
+    // SAFETY: a standard fd, as below, or that of keep_errors, which is open as long as it is in ERRORS.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 

@@ -124,6 +124,21 @@ fn limit_that_is_hit_while_starting_is_told() {
 }
 
 #[test]
+fn what_is_said_of_the_start_is_heard_in_the_background_too() {
+    let host = Host::new();
+    for options in [&["-d"][..], &["-d", "--wait-ready"], &["-dt"]] {
+        let options = [options, &["--name", "web", "-p", "80"]].concat();
+        let outcome = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).run().code(0);
+        assert_eq!(outcome.stdout, "web\n");
+        let port = outcome.stderr.trim().strip_prefix("published *:").and_then(|rest| rest.strip_suffix(" -> 80/tcp"));
+        let port = port.unwrap_or_else(|| panic!("{outcome}")).to_owned();
+        wait_until("the page", || host.get(&format!("127.0.0.1:{port}")).is_ok());
+        assert_eq!(Background::new(&host, "web").seen().unwrap()["ports"][0], format!("*:{port}->80/tcp"));
+        let _ = verb(&host, &["rm", "-f", "web"]).ok();
+    }
+}
+
+#[test]
 fn launcher_in_the_background_keeps_nothing_of_the_callers() {
     let host = Host::new();
     let file = host.directory().join("file");
