@@ -151,7 +151,7 @@ fn run_container(
         // This start made the bridge and the rest for nothing.
         let _ = root.prune();
     } else if !swept {
-        let _ = root.sweep();
+        root.sweep_few();
     }
     duties.tell_end(&status);
     let status = status?;

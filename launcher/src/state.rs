@@ -190,10 +190,21 @@ impl Root {
 
     /// Gives back what containers hold whose launcher is gone, and says whether any still runs.
     pub fn sweep(&self) -> Result<bool> {
+        self.look_at(usize::MAX)
+    }
+
+    /// The same for no more than a few of them, others each time, so that a start costs no more where many run.
+    pub fn sweep_few(&self) {
+        let _ = self.look_at(32);
+    }
+
+    fn look_at(&self, at_most: usize) -> Result<bool> {
         let (mut any_running, mut swept) = (false, Ok(()));
         let names = file::open(self, ".", OFlags::DIRECTORY).and_then(file::names);
-        let names = names.context(format_args!("read {}", self.path), "")?;
-        for name in names.iter().filter(|name| !name.starts_with('.')) {
+        let mut names = names.context(format_args!("read {}", self.path), "")?;
+        names.retain(|name| !name.starts_with('.'));
+        let first = sys::monotonic_microseconds() as usize % names.len().max(1);
+        for name in names.iter().cycle().skip(first).take(at_most.min(names.len())) {
             match file::open(self, &journal(name), OFlags::RDWR) {
                 Ok(file) if sys::is_locked(&file, Lock::Life) => any_running = true,
                 Ok(file) => {
