@@ -290,7 +290,12 @@ impl Host<'_> {
             _ => None,
         };
         let address = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-        duties.relay = self.relay(address, connected.needs_relay, &container, &plan)?;
+        // That to ::1 alone is made while init goes on.
+        let is_late = !connected.needs_relay
+            && self.reservations.iter().all(|reserved| self.net.way_of(config, &reserved.port) == Via::Nft);
+        if !is_late {
+            duties.relay = self.relay(address, connected.needs_relay, &container, &plan)?;
+        }
         if let (Some(Ready::Port), Some(_)) = (config.life.wait_ready, &duties.starter) {
             let port = config.publish.iter().find(|port| port.protocol == Protocol::Tcp);
             let to = |port: &Publish| (address, port.container_port).into();
@@ -298,6 +303,9 @@ impl Host<'_> {
         }
         self.root.started();
         let _ = send(&container.status, &ready, SendFlags::NOSIGNAL);
+        if is_late {
+            duties.relay = self.relay(address, false, &container, &plan)?;
+        }
         let mut checks = config.life.health.as_ref().map(|health| Checks::new(health, &plan, self.init, self.path));
         let ended = supervise(&mut container, self.signals, duties, checks.as_mut(), &mut |news| match news {
             News::Quiet => *swept = self.root.sweep().is_ok(),
