@@ -169,7 +169,7 @@ impl Relay {
                 Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 Err(_) => return,
             };
-            match self.connect(SocketType::STREAM, to) {
+            match self.pipes.keep_one().and_then(|()| self.connect(SocketType::STREAM, to)) {
                 Ok(server) => self.add_stream(client, server),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     self.ports[place].taken = Some(client);

@@ -24,6 +24,13 @@ type Pipe = (OwnedFd, OwnedFd);
 pub struct Pipes(Vec<Pipe>);
 
 impl Pipes {
+    /// Sees to it that there is one: fds that new connections take are none for those that there are already.
+    pub fn keep_one(&mut self) -> rustix::io::Result<()> {
+        let pipe = self.take()?;
+        self.give_back(pipe);
+        Ok(())
+    }
+
     fn take(&mut self) -> rustix::io::Result<Pipe> {
         match self.0.pop() {
             Some(pipe) => Ok(pipe),
