@@ -12,7 +12,7 @@
 
 use core::ffi::CStr;
 use kontena_init::plan::{
-    self, JOIN_ARGUMENT, Joining, List, PLAN_ARGUMENT, Plan, READY, Report, SOCKETS_ARGUMENT, Step, Wire,
+    self, JOIN_ARGUMENT, Joining, PLAN_ARGUMENT, Plan, READY, Report, SOCKETS_ARGUMENT, Step, Wire,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, IntoRawFd, OwnedFd};
@@ -98,7 +98,7 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     guard(status, Some(Signal::KILL)).map_err(fail(Step::Guard, 0))?;
     let (plan, block): (Plan<'_>, _) = read_plan(plan_fd)?;
 
-    const NONE: List<'_, &CStr> = List::Items(&[]);
+    let early_proc = mounts::make_early_proc(&plan)?;
     umask(Mode::empty());
     mounts::cut_off(plan.propagation).map_err(fail(Step::MakePrivate, 0))?;
     if mounts::is_initial_root() {
@@ -107,24 +107,23 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     let (root, root_readonly) = mounts::attach_root(&plan)?;
     let dev = plan.mounts.iter().next().ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
     let (dev, empty) = mounts::mount_dev(&root, dev)?;
-    let proc_first = plan.mounts.len();
-    let volumes_first = proc_first + plan.proc.len();
+    let volumes_first = plan.mounts.len() + plan.proc.len();
 
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(fail(Step::Handshake, 0))?;
     let Some(payload) = sys::fork().map_err(fail(Step::Fork, 0))? else {
         drop(ours);
-        mounts::mount_all(&root, &empty, proc_first, plan.proc, 0, plan.settings)?;
+        mounts::mount_proc(&root, &empty, &plan, early_proc)?;
         let handshake = Handshake { pid1: theirs, root_is_whole: plan.volumes.is_empty() };
         return Err(payload::become_payload(&plan.process, &root, Some(handshake), status));
     };
-    drop(theirs);
+    drop((theirs, early_proc));
     // The payload's alone: who reads it is to see when that has closed it.
     drop(sys::inherited_fd(plan.process.notify));
     dev::populate(&dev, plan.files.iter()).map_err(fail(Step::Devices, 0))?;
     let hosts = mounts::open_hosts(&dev);
     mounts::mount_files(&root, &dev, plan.files)?;
-    mounts::mount_all(&root, &empty, 0, plan.mounts, 1, NONE)?;
+    mounts::mount_all(&root, &empty, 0, plan.mounts, 1)?;
     if plan.loopback == 1 {
         net::bring_up_loopback().map_err(fail(Step::Loopback, 0))?;
     }
@@ -140,7 +139,7 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     } else {
         None
     };
-    mounts::mount_all(&root, &empty, volumes_first, plan.volumes, 0, NONE)?;
+    mounts::mount_all(&root, &empty, volumes_first, plan.volumes, 0)?;
     for (index, device) in (0..).zip(plan.devices.iter()) {
         mounts::make_device(&root, &device).map_err(fail(Step::Device, index))?;
     }

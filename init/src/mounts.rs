@@ -130,8 +130,7 @@ fn lay_over(lower: &OwnedFd, plan: &Plan<'_>) -> Result<OwnedFd> {
     Ok(merged)
 }
 
-/// Makes mounts of the Plan, all but the first `skip` of a list whose first is its `first`th; writes `settings` in each, and
-/// covers what of it must not be seen or changed.
+/// Makes mounts of the Plan, all but the first `skip` of a list whose first is its `first`th.
 #[inline(never)]
 pub fn mount_all(
     root: &OwnedFd,
@@ -139,25 +138,69 @@ pub fn mount_all(
     first: usize,
     mounts: List<'_, Mount<'_>>,
     skip: usize,
-    settings: List<'_, &CStr>,
 ) -> core::result::Result<(), Report> {
     for (index, mount) in (first as u16..).zip(mounts.iter()).skip(skip) {
-        let tree = match make(&mount) {
-            Err(Errno::NODEV) if mount.kind == mount_kind::FILESYSTEM_IF_KNOWN => continue,
-            tree => tree.map_err(fail(Step::Mount, index))?,
-        };
-        find_target(root, &tree, &mount)
-            .and_then(|target| attach(&tree, target))
-            .map_err(fail(Step::MountTarget, index))?;
-        for (index, setting) in (0..).zip(settings.iter()) {
-            write_setting(&tree, setting.to_bytes()).map_err(fail(Step::Setting, index))?;
+        match make(&mount) {
+            Err(Errno::NODEV) if mount.kind == mount_kind::FILESYSTEM_IF_KNOWN => {}
+            tree => place(root, &tree.map_err(fail(Step::Mount, index))?, &mount, empty, index)?,
         }
-        for path in mount.masked.iter() {
-            mask(&tree, path, empty).map_err(fail(Step::Mask, index))?;
-        }
-        for path in mount.readonly.iter() {
-            make_readonly(&tree, path).map_err(fail(Step::Readonly, index))?;
-        }
+    }
+    Ok(())
+}
+
+/// Mounts it where it goes, and covers what of it must not be seen or changed.
+fn place(
+    root: &OwnedFd,
+    tree: &OwnedFd,
+    mount: &Mount<'_>,
+    empty: &Empty,
+    index: u16,
+) -> core::result::Result<(), Report> {
+    let target = find_target(root, tree, mount).and_then(|target| attach(tree, target));
+    target.map_err(fail(Step::MountTarget, index))?;
+    for path in mount.masked.iter() {
+        mask(tree, path, empty).map_err(fail(Step::Mask, index))?;
+    }
+    for path in mount.readonly.iter() {
+        make_readonly(tree, path).map_err(fail(Step::Readonly, index))?;
+    }
+    Ok(())
+}
+
+/// /proc, if there are settings that cannot wait until it is mounted: those with `-` before them, which the launcher counts on
+/// when it sets the container's link up.
+pub fn make_early_proc(plan: &Plan<'_>) -> core::result::Result<Option<OwnedFd>, Report> {
+    let is_early = |setting: &CStr| setting.to_bytes().starts_with(b"-");
+    if !plan.settings.iter().any(is_early) {
+        return Ok(None);
+    }
+    let (index, mount) = proc_of(plan)?;
+    let proc = make(&mount).map_err(fail(Step::Mount, index))?;
+    write_settings(&proc, plan, is_early)?;
+    Ok(Some(proc))
+}
+
+/// Mounts /proc, which may have been made by then, and writes the Plan's settings.
+pub fn mount_proc(
+    root: &OwnedFd,
+    empty: &Empty,
+    plan: &Plan<'_>,
+    early: Option<OwnedFd>,
+) -> core::result::Result<(), Report> {
+    let (index, mount) = proc_of(plan)?;
+    let proc = early.map_or_else(|| make(&mount), Ok).map_err(fail(Step::Mount, index))?;
+    write_settings(&proc, plan, |setting| !setting.to_bytes().starts_with(b"-"))?;
+    place(root, &proc, &mount, empty, index)
+}
+
+fn proc_of<'a>(plan: &Plan<'a>) -> core::result::Result<(u16, Mount<'a>), Report> {
+    let mount = plan.proc.iter().next().ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
+    Ok((plan.mounts.len() as u16, mount))
+}
+
+fn write_settings(proc: &OwnedFd, plan: &Plan<'_>, which: impl Fn(&CStr) -> bool) -> core::result::Result<(), Report> {
+    for (index, setting) in (0..).zip(plan.settings.iter()).filter(|(_, setting)| which(setting)) {
+        write_setting(proc, setting.to_bytes()).map_err(fail(Step::Setting, index))?;
     }
     Ok(())
 }
@@ -205,11 +248,17 @@ pub fn open_hosts(dev: &OwnedFd) -> Option<OwnedFd> {
 /// Writes to a file of the procfs that was just made: nothing of the rootfs, and no volume, can be in place of it or of
 /// anything in it (CVE-2025-52881).
 fn write_setting(proc: &OwnedFd, setting: &[u8]) -> Result<()> {
+    let (setting, is_optional) = match setting {
+        [b'-', setting @ ..] => (setting, true),
+        setting => (setting, false),
+    };
     let end = setting.iter().position(|byte| *byte == b'=').ok_or(Errno::INVAL)?;
     // The links in it are the kernel's own: self.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let file = open_in(proc, &setting[..end], OFlags::WRONLY | OFlags::CLOEXEC, resolve)?;
-    rustix::io::write(file, &setting[end + 1..]).map(drop)
+    match open_in(proc, &setting[..end], OFlags::WRONLY | OFlags::CLOEXEC, resolve) {
+        Err(Errno::NOENT) if is_optional => Ok(()),
+        file => rustix::io::write(file?, &setting[end + 1..]).map(drop),
+    }
 }
 
 /// Makes `/` read-only, as the last mount to be changed; those below it keep their own attributes.

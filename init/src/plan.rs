@@ -166,7 +166,8 @@ wire_structs! {
         pub devices: List<'a, Device<'a>>,
         /// Files in memory, mounted over those of the root; /etc/hosts is the first.
         pub files: List<'a, File<'a>>,
-        /// What is written to files of /proc, by the payload's process: `PATH=TEXT`, the path below /proc.
+        /// What is written to files of /proc, by the payload's process: `PATH=TEXT`, the path below /proc. With `-` before it,
+        /// it is written before anything else is done, and left out where there is no such file.
         pub settings: List<'a, &'a CStr>,
         /// The payload.
         pub process: Process<'a>,

@@ -187,6 +187,7 @@ pub fn encode(
     if net.is_own() && !is_given && maps.is_none_or(|maps| maps.has_gid(0)) {
         settings.push(PING.into());
     }
+    settings.extend(net.settings(config).iter().map(|setting| CString::from(*setting)));
     let names = names::files(config, net);
     let files: Vec<_> = names.iter().map(|(target, content)| File { target, content }).collect();
 

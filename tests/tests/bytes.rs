@@ -118,7 +118,7 @@ fn links_addresses_and_routes_are_those_that_ip_makes() {
     theirs.ip("link add kontena0 address 02:6b:0a:4d:00:01 type bridge\nlink set kontena0 addrgenmode none up\n\
          addr add 10.77.0.1/16 brd + dev kontena0 nodad\naddr add fd6b:6f6e:a4d::1/64 dev kontena0 nodad\n\
          addr add fe80::1/64 dev kontena0 nodad\n\
-         link add kt0a4d0005 type veth peer name eth0 address 02:6b:0a:4d:00:05 netns web\n\
+         link add kt0a4d0005 numtxqueues 1 numrxqueues 1 type veth peer name eth0 numtxqueues 1 numrxqueues 1 address 02:6b:0a:4d:00:05 netns web\n\
          link set kt0a4d0005 master kontena0 addrgenmode none up\nlink set kt0a4d0005 type bridge_slave hairpin on\n");
     there.ip("link set lo up\nlink set eth0 up\naddr add 10.77.0.5/16 brd + dev eth0 nodad\n\
          addr add fd6b:6f6e:a4d::5/64 dev eth0 nodad\nroute add default via 10.77.0.1 dev eth0 onlink\n\

@@ -309,6 +309,40 @@ fn host_that_forwards_already_is_left_as_it_is() {
 }
 
 #[test]
+fn bridge_is_itself_whatever_new_links_of_the_host_are_like() {
+    let host = Host::new();
+    set(host.place(), "default/accept_ra", "0");
+    host.inside(|| fs::write("/proc/sys/net/ipv4/conf/default/route_localnet", "1")).unwrap();
+    let before = host.snapshot();
+    let web = host.nginx("web", &["-p", "8080:80"]);
+    for address in [&format!("{HOST_ADDRESS}:8080"), &at_host(8080)] {
+        assert_page(&host.neighbour, address);
+    }
+    let _ = web.stop();
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn bridge_that_somebody_has_set_down_comes_up_with_the_next_container() {
+    let host = Host::new();
+    for change in [
+        "link set kontena0 down",
+        "addr flush dev kontena0\nlink set kontena0 down",
+        "addr del fd6b:6f6e:a4d::1/64 dev kontena0",
+        "link set kontena0 down\nlink set kontena0 up",
+    ] {
+        let _ = host.run(&[], host.demo(), &["/bin/true"]).run().ok();
+        host.ip(&format!("{change}\n"));
+        let web = host.nginx("web", &["-p", "8080:80"]);
+        for address in [&format!("{HOST_ADDRESS}:8080"), &at_host(8080)] {
+            assert_page(&host.neighbour, address);
+        }
+        let _ = web.stop();
+    }
+}
+
+#[test]
 fn container_cannot_become_the_router_of_others() {
     let host = Host::new();
     let mut other = host.nginx("other", &[]);

@@ -2,7 +2,7 @@
 //!
 //! Runs on the host's side while the init makes the mounts. Must not touch a link that is not kontena's.
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::file::{self, CWD};
 use crate::net::netlink::{Protocol, Socket};
 use crate::net::options::Asked;
@@ -10,7 +10,6 @@ use crate::net::subnet::Subnet;
 use crate::net::{Links, firewall, nft, patiently, rtnl, sysctl};
 use crate::state::{Entry, Journal, Root};
 use rustix::io::Errno;
-use rustix::net::netdevice::name_to_index;
 use std::net::{IpAddr, Ipv6Addr};
 use std::thread::sleep;
 use std::time::Duration;
@@ -176,19 +175,19 @@ pub fn add_tables(bridge: &Bridge, root: &Root) -> Result<()> {
 
 /// Makes the bridge, if it is missing; a link of its name is looked at.
 pub fn make(bridge: &Bridge, root: &Root) -> Result<()> {
-    find_or_add(bridge, root, &Socket::open(Protocol::Route)?, false).map(drop)
+    find_or_add(bridge, root, &Socket::open(Protocol::Route)?).map(drop)
 }
 
 /// Links the container to the bridge, and gives its addresses there: IPv4, and IPv6 where the host has it; and whether the
-/// kernel can send it what comes to its ports.
+/// kernel can send it what comes to its ports. Nothing is up yet in the container.
 pub fn connect(
     bridge: &Bridge,
     root: &Root,
     journal: &mut Journal<'_>,
     asked: &Asked,
     links: &Links<'_>,
-) -> Result<(Vec<IpAddr>, bool)> {
-    let Found { index, has_ipv6, has_tables } = find_or_add(bridge, root, links.host, true)?;
+) -> Result<(Vec<Subnet>, bool)> {
+    let Found { index, has_ipv6, has_tables } = find_or_add(bridge, root, links.host)?;
     if let (Some(address), false) = (asked.ip6, has_ipv6) {
         return Err(Error::usage(format_args!("--ip6 {}", address.address), NO_IPV6));
     }
@@ -211,14 +210,12 @@ pub fn connect(
             }
         };
         let mut addresses = vec![Subnet { address, ..bridge.gateway }];
-        let mut gateways = vec![bridge.gateway.address];
         if has_ipv6 {
             // The same of its subnet: one lease is enough for both.
             let same = || bridge.gateway6.nth(bridge.gateway.index(address).unwrap_or(0));
             let address = asked.ip6.map_or_else(same, |asked| asked.address);
             journal.record(Entry::Address(address))?;
             addresses.push(Subnet { address, ..bridge.gateway6 });
-            gateways.push(bridge.gateway6.address);
         }
         let host_end = link_name(address);
         let veth = rtnl::Veth {
@@ -231,10 +228,7 @@ pub fn connect(
         };
         let add = || rtnl::add_veth(links.host, &veth);
         match if asked.ip.is_some() { patiently(Errno::EXIST, add) } else { add() } {
-            Ok(()) => {
-                rtnl::configure(links.container, links.index("eth0")?, &addresses, &gateways)?;
-                return Ok((addresses.iter().map(|subnet| subnet.address).collect(), has_tables));
-            }
+            Ok(()) => return Ok((addresses, has_tables)),
             // The link of a container that has just ended, on its way out; or another state directory's.
             Err(error) if error.errno() == Some(Errno::EXIST) => match asked.ip {
                 None => {
@@ -265,14 +259,13 @@ struct Found {
     has_tables: bool,
 }
 
-/// The bridge, with all that must hold around it, made where it is missing. It is known, or not, that it was kontena that
-/// made it.
-fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket, is_ours: bool) -> Result<Found> {
+/// The bridge, with all that must hold around it, made where it is missing.
+fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket) -> Result<Found> {
     let name = &*bridge.name;
     let hardware = hardware_address(bridge.gateway.address);
-    let index = match name_to_index(host, name) {
-        Ok(index) => index,
-        Err(_) => {
+    let link = match rtnl::find_link(host, name)? {
+        Some(link) => link,
+        None => {
             check_routes(bridge, host)?;
             root.record_shared(&bridge.record())?;
             root.record_shared(&format!("net {}", nft::RECORD))?;
@@ -283,37 +276,35 @@ fn find_or_add(bridge: &Bridge, root: &Root, host: &Socket, is_ours: bool) -> Re
                 crate::print(2, NO_TABLES);
             }
             rtnl::add_bridge(host, name, hardware)?;
-            name_to_index(host, name).context(format_args!("find {name}"), "")?
+            rtnl::find_link(host, name)?.unwrap_or_default()
         }
     };
-    // Lets the bridge carry connections from 127.0.0.1, which publishing there needs; nft.rs keeps everybody else off. The
-    // last thing that is done to the bridge: where it is off, the bridge is not ready, or not kontena's.
-    let route_localnet = bridge.setting("ipv4", "route_localnet");
-    let is_ready = !sysctl::is(&route_localnet, "0");
-    if !is_ready || !is_ours {
-        let found = rtnl::hardware_address(host, index)?;
-        if found != hardware {
-            let hint =
-                "it is not kontena's, or has another gateway: delete it, or give another, --net bridge=NAME,subnet=…";
-            return Err(Error::usage(format_args!("there is a link {name} already"), hint));
-        }
+    if link.hardware() != hardware {
+        let hint =
+            "it is not kontena's, or has another gateway: delete it, or give another, --net bridge=NAME,subnet=…";
+        return Err(Error::usage(format_args!("there is a link {name} already"), hint));
     }
+    // It is set up last.
+    let is_ready = link.is_up() && link.setting4(rtnl::ROUTE_LOCALNET) == Some(1);
     if !is_ready {
-        rtnl::add_bridge_address(host, index, bridge.gateway)?;
         if !nft::add_ipv4(&recorded(root))? {
-            let _ = sysctl::write(&bridge.setting("ipv6", "disable_ipv6"), "1");
-            return if sysctl::is("ipv4/ip_forward", "0") {
-                Ok(Found { index, has_ipv6: false, has_tables: false })
-            } else {
+            if !sysctl::is("ipv4/ip_forward", "0") {
                 let hint = "the host forwards (net.ipv4.ip_forward is 1), and nothing would keep its neighbours from the \
                             container: load nf_tables, set that to 0, or use --net none";
-                Err(Error::usage(format_args!("the kernel has no nf_tables"), hint))
-            };
+                return Err(Error::usage(format_args!("the kernel has no nf_tables"), hint));
+            }
+            let _ = sysctl::write(&bridge.setting("ipv6", "disable_ipv6"), "1");
+            rtnl::set_bridge_up(host, link.index(), bridge.gateway)?;
+            return Ok(Found { index: link.index(), has_ipv6: false, has_tables: false });
         }
-        sysctl::write(&route_localnet, "1")?;
+        // Lets the bridge carry connections from 127.0.0.1, which publishing there needs; nft.rs keeps everybody else off.
+        sysctl::write(&bridge.setting("ipv4", "route_localnet"), "1")?;
+        rtnl::set_bridge_up(host, link.index(), bridge.gateway)?;
     }
-    sysctl::forward_ipv4(root)?;
-    Ok(Found { index, has_ipv6: has_ipv6(bridge, root, index, host)?, has_tables: true })
+    if link.setting4(rtnl::FORWARDING4) != Some(1) {
+        sysctl::forward_ipv4(root)?;
+    }
+    Ok(Found { index: link.index(), has_ipv6: has_ipv6(bridge, root, &link, host)?, has_tables: true })
 }
 
 /// Told once, when a bridge is made without tables.
@@ -322,21 +313,30 @@ const NO_TABLES: &str = "kontena: warning: the kernel has no nf_tables: ports ar
 
 /// Whether the bridge has IPv6, which it is given where the host has it. Without tables to keep the LAN from its
 /// containers, it is switched off.
-fn has_ipv6(bridge: &Bridge, root: &Root, index: u32, host: &Socket) -> Result<bool> {
-    let (disable, accept_ra) = (bridge.setting("ipv6", "disable_ipv6"), bridge.setting("ipv6", "accept_ra"));
-    if !sysctl::is(&disable, "0") {
+fn has_ipv6(bridge: &Bridge, root: &Root, link: &rtnl::Link, host: &Socket) -> Result<bool> {
+    let disable = bridge.setting("ipv6", "disable_ipv6");
+    if link.setting6(rtnl::DISABLE_IPV6) != Some(0) {
         return Ok(false);
     }
-    // The last thing that is done, as route_localnet is for IPv4.
-    let is_ready = sysctl::is(&accept_ra, "0");
-    if !is_ready && !nft::add_ipv6(&recorded(root))? {
-        sysctl::write(&disable, "1")?;
-        return Ok(false);
-    }
-    sysctl::forward_ipv6(root)?;
+    // It is given last.
+    let is_ready = rtnl::has_address6(host, link.index(), bridge.gateway6.address)?;
     if !is_ready {
-        rtnl::add_bridge_addresses6(host, index, bridge.gateway6)?;
-        sysctl::write(&accept_ra, "0")?;
+        if !sysctl::is(&disable, "0") {
+            return Ok(false);
+        }
+        if !nft::add_ipv6(&recorded(root))? {
+            sysctl::write(&disable, "1")?;
+            return Ok(false);
+        }
+    }
+    if link.setting6(rtnl::ACCEPT_RA) != Some(0) {
+        sysctl::write(&bridge.setting("ipv6", "accept_ra"), "0")?;
+    }
+    if link.setting6(rtnl::FORWARDING6) != Some(1) {
+        sysctl::forward_ipv6(root)?;
+    }
+    if !is_ready {
+        rtnl::add_bridge_addresses6(host, link.index(), bridge.gateway6)?;
     }
     Ok(true)
 }

@@ -204,6 +204,15 @@ impl<'a> Network<'a> {
         }
     }
 
+    /// What init sets in it: that nobody on the bridge is its router. For the link that there will be, and the one that there
+    /// may be already; [`Links::index`] looks whether it has come in time.
+    pub fn settings(&self, config: &Config) -> &'static [&'static CStr] {
+        const NO_ROUTERS: [&CStr; 2] =
+            [c"-sys/net/ipv6/conf/default/accept_ra=0", c"-sys/net/ipv6/conf/eth0/accept_ra=0"];
+        let has_link = matches!(self, Self::Bridge(..) | Self::Macvlan(..));
+        if has_link && !wants_routers(config) { &NO_ROUTERS } else { &[] }
+    }
+
     /// The sysfs that shows it, where a container in a user namespace cannot make one, for want of privileges over it.
     pub fn sysfs(&self) -> Result<Option<OwnedFd>> {
         match self {
@@ -234,18 +243,26 @@ impl<'a> Network<'a> {
             return Ok(Connected::default());
         }
         let host = Socket::open(Protocol::Route)?;
-        let links = Links { host: &host, container: &socket_inside(pidfd)?, init };
+        let container = namespace::inside(pidfd.as_fd(), || Socket::open(Protocol::Route));
+        let container =
+            container.map_err(|errno| Error::new(format_args!("setns to the container's network"), errno, ""))??;
+        let links = Links { host: &host, container: &container, init, pidfd, wants_routers: wants_routers(config) };
         match self {
             Self::Bridge(bridge, _) => {
-                let (addresses, has_tables) = bridge::connect(bridge, root, journal, &config.asked, &links)?;
-                if !has_tables {
+                let (subnets, has_tables) = bridge::connect(bridge, root, journal, &config.asked, &links)?;
+                let addresses: Vec<_> = subnets.iter().map(|subnet| subnet.address).collect();
+                let tables = if has_tables {
+                    let is_sent = |port: &Publish| self.way_of(config, port) == Via::Nft;
+                    let ports: Vec<_> = reservations.iter().map(|reserved| reserved.port).filter(is_sent).collect();
+                    publish::publish(bridge, root, &ports, &addresses)?
+                } else {
                     nft::need(config.publish_via != Some(Via::Nft) || config.publish.is_empty())?;
-                    return Ok(Connected { addresses, tables: None, needs_relay: true });
-                }
-                let is_sent = |port: &Publish| self.way_of(config, port) == Via::Nft;
-                let ports: Vec<_> = reservations.iter().map(|reserved| reserved.port).filter(is_sent).collect();
-                let tables = publish::publish(bridge, root, &ports, &addresses)?;
-                Ok(Connected { addresses, tables, needs_relay: false })
+                    None
+                };
+                let gateways = [bridge.gateway.address, bridge.gateway6.address];
+                // Last, for init has until now what it has to do before.
+                rtnl::configure(&container, links.index("eth0")?, &subnets, &gateways[..subnets.len()])?;
+                Ok(Connected { addresses, tables, needs_relay: !has_tables })
             }
             Self::Macvlan(link, gateways) => {
                 let addresses = connect_macvlan(link, gateways, &config.asked, &links)?;
@@ -264,12 +281,30 @@ pub struct Links<'a> {
     container: &'a Socket,
     /// A process of the container's.
     init: Pid,
+    pidfd: &'a OwnedFd,
+    /// Whether the container is to listen to routers.
+    wants_routers: bool,
+}
+
+/// Whether a `--sysctl` says otherwise about routers.
+fn wants_routers(config: &Config) -> bool {
+    config.sysctls.iter().any(|sysctl| sysctl.contains("accept_ra"))
 }
 
 impl Links<'_> {
-    /// The link of the container that was just put there.
+    /// The link of the container that was just put there, and is not up yet.
+    ///
+    /// It must not listen to routers. Init has seen to that, unless it was too slow. It is its to do, since each network
+    /// namespace whose settings are looked at through the host's /proc makes all others' slower to find there.
     fn index(&self, name: &str) -> Result<u32> {
-        name_to_index(self.container, name).context(format_args!("find {name} in the container"), "")
+        let link = rtnl::find_link(self.container, name)?;
+        let link = link.ok_or_else(|| Error::usage(format_args!("find {name} in the container"), "it has gone"))?;
+        if !self.wants_routers && link.setting6(rtnl::ACCEPT_RA).is_some_and(|setting| setting != 0) {
+            let refuse = || sysctl::write(&format!("ipv6/conf/{name}/accept_ra"), "0");
+            let refused = namespace::inside(self.pidfd.as_fd(), refuse);
+            refused.map_err(|errno| Error::new(format_args!("setns to the container's network"), errno, ""))??;
+        }
+        Ok(link.index())
     }
 }
 
@@ -311,15 +346,4 @@ pub fn undo(what: &str) -> Result<()> {
         _ if what == nft::RECORD => nft::delete_tables(),
         _ => Ok(()),
     }
-}
-
-/// A netlink socket of the container's network namespace: it keeps the one it was made in, and the launcher goes there
-/// only to make it.
-fn socket_inside(pidfd: &OwnedFd) -> Result<Socket> {
-    namespace::inside(pidfd.as_fd(), || {
-        // Before it has its link: nobody on the bridge is its router. There is no such setting where there is no IPv6.
-        let _ = sysctl::write("ipv6/conf/default/accept_ra", "0");
-        Socket::open(Protocol::Route)
-    })
-    .map_err(|errno| Error::new(format_args!("setns to the container's network"), errno, ""))?
 }

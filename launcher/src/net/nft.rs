@@ -528,8 +528,8 @@ impl Tables {
     /// Ends that; those that are not in their map, or a table that is gone, are no error. Where it is not `certain` that it
     /// was published, it may be another container's by now, and then stays.
     pub fn unpublish(&self, ports: &[Publish], addresses: &[IpAddr], certain: bool) -> Result<()> {
-        let is_ours = |(publish, address): &(&Publish, IpAddr)| certain || self.leads_to(publish, *address);
-        let all: Vec<_> = mappings(ports, addresses).filter(is_ours).collect();
+        let mut all = mappings(ports, addresses);
+        all.retain(|(publish, address)| certain || self.leads_to(publish, *address));
         let delete = |these: &[(&Publish, IpAddr)]| {
             self.send(|batch| {
                 for (publish, address) in these {
@@ -637,11 +637,16 @@ impl Drop for Tables {
 }
 
 /// Which of the ports go to which of the container's addresses.
-fn mappings<'a>(ports: &'a [Publish], addresses: &'a [IpAddr]) -> impl Iterator<Item = (&'a Publish, IpAddr)> {
-    ports.iter().flat_map(|publish| {
-        let fits = |address: &&IpAddr| publish.address.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
-        addresses.iter().filter(fits).map(move |address| (publish, *address))
-    })
+fn mappings<'a>(ports: &'a [Publish], addresses: &[IpAddr]) -> Vec<(&'a Publish, IpAddr)> {
+    let mut all = Vec::new();
+    for publish in ports {
+        for address in addresses {
+            if publish.address.is_none_or(|own| own.is_ipv4() == address.is_ipv4()) {
+                all.push((publish, *address));
+            }
+        }
+    }
+    all
 }
 
 /// Adds or deletes an element of the map that a port belongs in.

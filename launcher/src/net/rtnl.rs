@@ -5,6 +5,9 @@
 use crate::error::{Error, Result};
 use crate::net::netlink::{Batch, Message, Socket, attribute};
 use crate::net::subnet::{Subnet, address, octets};
+use linux_raw_sys::net::{
+    DEVCONF_ACCEPT_RA, DEVCONF_DISABLE_IPV6, DEVCONF_FORWARDING, IPV4_DEVCONF_FORWARDING, IPV4_DEVCONF_ROUTE_LOCALNET,
+};
 use linux_raw_sys::netlink as uapi;
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -30,12 +33,12 @@ fn advise(error: Error, missing: &str) -> Error {
     if error.errno() == Some(Errno::OPNOTSUPP) { error.advise(missing) } else { error }
 }
 
-/// Makes the bridge `name`, up, with a hardware address that stays as ports come and go. EEXIST is no error.
+/// Makes the bridge `name`, with a hardware address that stays as ports come and go. EEXIST is no error.
 pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
     let mut batch = Batch::default();
     batch
         .request(format_args!("add bridge {name}"), uapi::RTM_NEWLINK as u16, MAKE, |m| {
-            link_header(m, 0, UP, UP);
+            link_header(m, 0, 0, 0);
             m.text(uapi::IFLA_IFNAME as u16, name).bytes(uapi::IFLA_ADDRESS as u16, &hardware).nest(
                 uapi::IFLA_LINKINFO as u16,
                 |m| {
@@ -47,15 +50,66 @@ pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
     host.send(batch).map_err(|error| advise(error, NO_BRIDGE))
 }
 
-/// A link's hardware address; empty where it has none.
-pub fn hardware_address(host: &Socket, index: u32) -> Result<Vec<u8>> {
-    let (mut batch, mut address) = (Batch::default(), Vec::new());
-    batch.request(format_args!("look at link {index}"), uapi::RTM_GETLINK as u16, 0, |m| link_header(m, index, 0, 0));
-    host.ask(batch, |link| {
-        let attributes = link.get(LINK_HEADER..).unwrap_or_default();
-        address = attribute(attributes, uapi::IFLA_ADDRESS as u16).unwrap_or_default().to_vec();
-    })?;
-    Ok(address)
+/// A link as it is, as the kernel describes it: struct ifinfomsg, and attributes.
+#[derive(Default)]
+pub struct Link(Vec<u8>);
+
+/// The places of IPv4's settings; linux/ip.h, where they are counted from 1.
+pub const FORWARDING4: usize = IPV4_DEVCONF_FORWARDING as usize - 1;
+pub const ROUTE_LOCALNET: usize = IPV4_DEVCONF_ROUTE_LOCALNET as usize - 1;
+/// The places of IPv6's; linux/ipv6.h.
+pub const FORWARDING6: usize = DEVCONF_FORWARDING as usize;
+pub const ACCEPT_RA: usize = DEVCONF_ACCEPT_RA as usize;
+pub const DISABLE_IPV6: usize = DEVCONF_DISABLE_IPV6 as usize;
+
+impl Link {
+    /// Its number.
+    pub fn index(&self) -> u32 {
+        const INDEX: usize = 4;
+        number(&self.0, INDEX).unwrap_or(0)
+    }
+
+    /// Whether it is up.
+    pub fn is_up(&self) -> bool {
+        const FLAGS: usize = 8;
+        number(&self.0, FLAGS).is_some_and(|flags| flags & UP != 0)
+    }
+
+    /// Its hardware address.
+    pub fn hardware(&self) -> &[u8] {
+        self.attribute(&[uapi::IFLA_ADDRESS as u16])
+    }
+
+    /// One of IPv4's settings: of those in /proc/sys/net/ipv4/conf.
+    pub fn setting4(&self, place: usize) -> Option<u32> {
+        number(self.attribute(&[uapi::IFLA_AF_SPEC as u16, AF_INET.into(), uapi::IFLA_INET_CONF as u16]), 4 * place)
+    }
+
+    /// One of IPv6's settings, where it has IPv6.
+    pub fn setting6(&self, place: usize) -> Option<u32> {
+        number(self.attribute(&[uapi::IFLA_AF_SPEC as u16, AF_INET6.into(), uapi::IFLA_INET6_CONF as u16]), 4 * place)
+    }
+
+    fn attribute(&self, path: &[u16]) -> &[u8] {
+        let attributes = self.0.get(LINK_HEADER..);
+        path.iter().fold(attributes, |found, kind| attribute(found?, *kind)).unwrap_or_default()
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The link of a name, if there is one.
+pub fn find_link(socket: &Socket, name: &str) -> Result<Option<Link>> {
+    let (mut batch, mut link) = (Batch::default(), None);
+    batch.request(format_args!("look at link {name}"), uapi::RTM_GETLINK as u16, 0, |m| {
+        link_header(m, 0, 0, 0);
+        m.text(uapi::IFLA_IFNAME as u16, name).u32_ne(uapi::IFLA_EXT_MASK as u16, uapi::RTEXT_FILTER_SKIP_STATS);
+    });
+    batch.or(Errno::NODEV);
+    socket.ask(batch, |message| link = Some(Link(message.to_vec())))?;
+    Ok(link)
 }
 
 /// Calls `each` with the subnets that the host knows the way to, but for the default routes.
@@ -81,14 +135,27 @@ pub fn for_each_route(host: &Socket, is_ipv4: bool, mut each: impl FnMut(Subnet)
     });
 }
 
-/// Gives the bridge its IPv4 address. EEXIST is no error.
-pub fn add_bridge_address(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
+/// Gives the bridge its IPv4 address, and sets it up. EEXIST is no error.
+pub fn set_bridge_up(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
     let mut batch = Batch::default();
     add_address(&mut batch, bridge, gateway, "the bridge").or(Errno::EXIST);
+    set_up(&mut batch, bridge, "the bridge");
     host.send(batch)
 }
 
-/// The same for IPv6, and a link-local address, from which it solicits its neighbours for packets of others: the kernel's
+/// Whether a link has this IPv6 address.
+pub fn has_address6(host: &Socket, link: u32, address: IpAddr) -> Result<bool> {
+    let (mut batch, mut is_there) = (Batch::default(), false);
+    batch.request(format_args!("look for address {address}"), uapi::RTM_GETADDR as u16, 0, |m| {
+        address_header(m, link, Subnet { address, prefix: 128 }, 0);
+        m.bytes(uapi::IFA_ADDRESS as u16, &octets(address));
+    });
+    batch.or(Errno::ADDRNOTAVAIL);
+    host.ask(batch, |_| is_there = true)?;
+    Ok(is_there)
+}
+
+/// Gives the bridge its IPv6 address, after a link-local one, from which it solicits its neighbours for packets of others: the kernel's
 /// own would be of no use for the second that it takes to detect no duplicate.
 pub fn add_bridge_addresses6(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
     const LINK_LOCAL: Subnet = Subnet { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), prefix: 64 };
@@ -97,8 +164,8 @@ pub fn add_bridge_addresses6(host: &Socket, bridge: u32, gateway: Subnet) -> Res
         link_header(m, bridge, 0, 0);
         no_generated_address(m);
     });
-    add_address(&mut batch, bridge, gateway, "the bridge").or(Errno::EXIST);
     add_address(&mut batch, bridge, LINK_LOCAL, "the bridge").or(Errno::EXIST);
+    add_address(&mut batch, bridge, gateway, "the bridge").or(Errno::EXIST);
     host.send(batch)
 }
 
@@ -136,12 +203,14 @@ pub fn add_veth(host: &Socket, veth: &Veth<'_>) -> Result<()> {
     let mut batch = Batch::default();
     batch.request(format_args!("add veth {}", veth.host_end), uapi::RTM_NEWLINK as u16, MAKE, |m| {
         link_header(m, 0, UP, UP);
+        one_queue(m);
         m.text(uapi::IFLA_IFNAME as u16, veth.host_end).u32_ne(uapi::IFLA_MASTER as u16, veth.bridge).nest(
             uapi::IFLA_LINKINFO as u16,
             |m| {
                 m.text(uapi::IFLA_INFO_KIND as u16, "veth").nest(uapi::IFLA_INFO_DATA as u16, |m| {
                     m.nest(VETH_INFO_PEER, |m| {
                         link_header(m, 0, 0, 0);
+                        one_queue(m);
                         m.text(uapi::IFLA_IFNAME as u16, veth.peer)
                             .bytes(uapi::IFLA_ADDRESS as u16, &veth.hardware)
                             .u32_ne(uapi::IFLA_NET_NS_PID as u16, veth.init.as_raw_nonzero().get() as u32);
@@ -185,6 +254,10 @@ pub fn add_macvlan(host: &Socket, parent: u32, init: Pid, name: &str, hardware: 
     host.send(batch).map_err(|error| advise(error, NO_MACVLAN))
 }
 
+fn set_up(batch: &mut Batch, index: u32, name: &str) {
+    batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
+}
+
 /// Sets a link up, from now on `name`; it was down, or could not be renamed (before Linux 6.2).
 pub fn set_up_as(container: &Socket, index: u32, name: &str) -> Result<()> {
     let mut batch = Batch::default();
@@ -200,7 +273,7 @@ pub fn set_up_as(container: &Socket, index: u32, name: &str) -> Result<()> {
 pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
     let mut batch = Batch::default();
     for (index, name) in [(LOOPBACK_INDEX, "lo"), (index, "eth0")] {
-        batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
+        set_up(&mut batch, index, name);
     }
     for address in addresses {
         // EACCES: the container has switched its IPv6 off, by --sysctl.
@@ -222,6 +295,11 @@ pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways:
     container.send(batch)
 }
 
+/// As many queues as a veth uses. The kernel would make one for each processor, and take them back.
+fn one_queue(m: &mut Message<'_>) {
+    m.u32_ne(uapi::IFLA_NUM_TX_QUEUES as u16, 1).u32_ne(uapi::IFLA_NUM_RX_QUEUES as u16, 1);
+}
+
 /// The kernel makes the link no link-local address.
 fn no_generated_address(m: &mut Message<'_>) {
     m.nest(uapi::IFLA_AF_SPEC as u16, |m| {
@@ -240,15 +318,17 @@ fn family(address: IpAddr) -> u8 {
 fn add_address<'a>(batch: &'a mut Batch, index: u32, subnet: Subnet, link: &str) -> &'a mut Batch {
     batch.request(format_args!("add {subnet} to {link}"), uapi::RTM_NEWADDR as u16, MAKE, |m| {
         let (address, flags) = (octets(subnet.address), uapi::IFA_F_NODAD as u8);
-        // struct ifaddrmsg: family, prefix, flags, scope, index
-        m.raw(&[family(subnet.address), subnet.prefix, flags, 0])
-            .raw(&index.to_ne_bytes())
-            .bytes(uapi::IFA_LOCAL as u16, &address)
-            .bytes(uapi::IFA_ADDRESS as u16, &address);
+        address_header(m, index, subnet, flags);
+        m.bytes(uapi::IFA_LOCAL as u16, &address).bytes(uapi::IFA_ADDRESS as u16, &address);
         if subnet.address.is_ipv4() {
             m.bytes(uapi::IFA_BROADCAST as u16, &octets(subnet.last()));
         }
     })
+}
+
+/// struct ifaddrmsg: family, prefix, flags, scope, index
+fn address_header(m: &mut Message<'_>, index: u32, subnet: Subnet, flags: u8) {
+    m.raw(&[family(subnet.address), subnet.prefix, flags, 0]).raw(&index.to_ne_bytes());
 }
 
 /// struct ifinfomsg: family, type, index, flags, which flags are meant

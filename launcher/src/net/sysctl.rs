@@ -10,9 +10,11 @@ use rustix::fs::OFlags;
 const SYS_NET: &str = "/proc/sys/net";
 const HINT: &str = "/proc/sys must be writable for --net bridge";
 
-/// Whether the setting has this value. One that is not there has none.
+/// Whether the setting has this value, of a digit. One that is not there has none.
 pub fn is(key: &str, value: &str) -> bool {
-    file::read(CWD, &path(key)).is_ok_and(|bytes| bytes.trim_ascii_end() == value.as_bytes())
+    let mut found = [0; 4];
+    let length = file::open(CWD, &path(key), OFlags::RDONLY).and_then(|file| rustix::io::read(file, &mut found));
+    length.is_ok_and(|length| found[..length].trim_ascii_end() == value.as_bytes())
 }
 
 /// Sets it.
