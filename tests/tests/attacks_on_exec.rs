@@ -123,14 +123,15 @@ fn who_joins_on_a_terminal_gives_no_more_away() {
 
 #[test]
 fn program_that_is_the_joining_init_itself_cannot_be_had() {
-    // CVE-2019-5736: a program whose interpreter is the program that is about to become it.
+    // CVE-2019-5736: a program whose interpreter is the program that is about to become it. It is given an option that it does
+    // not know, or it would run the program again, and so on until there is no pid left.
     let host = Host::new();
     let before = hashes();
     let rootfs = host.debian();
     host.inside(|| {
         for (name, interpreter) in [("self", "/proc/self/exe"), ("one", "/proc/1/exe")] {
             let path = rootfs.join(name);
-            fs::write(&path, format!("#!{interpreter}\n")).unwrap();
+            fs::write(&path, format!("#!{interpreter} --none\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
     });
