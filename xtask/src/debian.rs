@@ -32,6 +32,8 @@ const DEBIAN: &[&str] = &[
     "nftables",
     "nginx-light",
     "procps",
+    "runit",
+    "s6",
     "sed",
     "tmux",
     "util-linux",

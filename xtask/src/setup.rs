@@ -36,6 +36,8 @@ pub const TESTS: &[Need] = &[
     Package { name: "iptables", proof: "iptables-legacy" },
     Package { name: "apache2-utils", proof: "ab" },
     Package { name: "tmux", proof: "tmux" },
+    Package { name: "s6", proof: "s6-supervise" },
+    Package { name: "runit", proof: "runsv" },
     Package { name: "chromium", proof: "chromium" },
 ];
 
