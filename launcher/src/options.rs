@@ -419,7 +419,7 @@ pub struct Logs {
     pub name: String,
 }
 
-/// Show what containers use.
+/// Show what containers use: CPU time always, the rest (not -) of those with a limit of it, or started with --stats.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "stats", example = "kontena stats --stream web")]
 pub struct Stats {
