@@ -8,6 +8,7 @@ mod ci;
 mod completions;
 mod debian;
 mod dist;
+mod fuzz;
 mod host;
 mod image;
 mod initramfs;
@@ -41,6 +42,7 @@ enum Task {
     Vm(vm::Vm),
     Bench(bench::Bench),
     Traffic(traffic::Traffic),
+    Fuzz(fuzz::Fuzz),
     Look(Look),
     Rootfs(Rootfs),
     Dist(Dist),
@@ -114,6 +116,7 @@ fn main() -> ExitCode {
         Task::Vm(options) => vm::vm(&options),
         Task::Bench(options) => bench::bench(&options),
         Task::Traffic(options) => traffic::traffic(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Look(Look {}) => look::look(),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
         Task::Dist(Dist { arch }) => arch::Arch::named(&arch).and_then(dist::dist),
