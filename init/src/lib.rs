@@ -4,6 +4,5 @@
 #![no_std]
 #![deny(unsafe_code)]
 
-#[allow(unsafe_code)]
 pub mod idle;
 pub mod plan;
