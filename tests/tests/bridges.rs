@@ -200,7 +200,10 @@ fn link_of_somebody_elses_is_told_and_left_alone() {
     let host = Host::new();
     for (lines, name) in [
         ("link add kontena0 type bridge\n", "kontena0"),
-        ("link add blue type bridge\naddr add 10.88.0.1/24 dev blue\nlink set blue up\n", "blue"),
+        (
+            "link add blue type bridge\nlink set blue addrgenmode none\naddr add 10.88.0.1/24 dev blue\nlink set blue up\n",
+            "blue",
+        ),
         ("link add green type veth peer name other\n", "green"),
     ] {
         host.ip(lines);
