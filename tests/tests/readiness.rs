@@ -221,16 +221,19 @@ fn fd_that_is_closed_without_a_word_is_an_error() {
 #[test]
 fn wait_can_be_broken_off() {
     let host = Host::new();
+    let (path, volume) = shared(&host);
+    let begun = path.join("begun");
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL, Signal::SIGHUP] {
-        for script in ["exec sleep 600", "trap '' INT TERM HUP; while :; do sleep 0.05; done"] {
-            let options = ["-d", "--name", "job", "--wait-ready", "--sdnotify", "--restart", "always"];
-            let starting = host.sh(&options, script).start();
+        for script in ["", "trap '' INT TERM HUP; "] {
+            let options = ["-d", "--name", "job", "-v", &volume, "--wait-ready", "--sdnotify", "--restart", "always"];
+            let starting = host.sh(&options, &format!("{script}: > /host/begun; while :; do sleep 0.05; done")).start();
             let job = Background::new(&host, "job");
-            wait_until("its command to run", || job.processes().len() >= 2);
+            wait_until("its command to run", || begun.exists());
+            fs::remove_file(&begun).unwrap();
             sleep(Duration::from_millis(50));
             starting.signal(signal);
             // Who does not listen is not waited for; once more, as people do.
-            if script.starts_with("trap") && signal != Signal::SIGKILL {
+            if !script.is_empty() && signal != Signal::SIGKILL {
                 sleep(Duration::from_millis(100));
                 assert_eq!(job.status(), "running");
                 starting.signal(Signal::SIGKILL);

@@ -1,6 +1,7 @@
 //! Published ports that go through the launcher: connections whole and half closed, slow readers, many at once, datagrams.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -171,6 +172,9 @@ fn who_does_not_read_makes_the_other_side_wait() {
 
 #[test]
 fn thousand_connections_are_relayed_at_once() {
+    // Both of their ends are this process's.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let host = Host::new();
     for way in WAYS {
         let (web, listener) = start(&host, "web", way);
@@ -240,8 +244,10 @@ fn reset_is_passed_on_and_nobody_listening_is_one() {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{way:?}");
 
         drop(listener);
-        let mut client = connect(host.place(), "127.0.0.1:7000");
-        let error = client.read(&mut [0; 16]).expect_err("nobody is there");
+        // As soon as connect(2) is done, or before it is.
+        let address: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+        let client = host.inside(|| TcpStream::connect(address));
+        let error = client.and_then(|mut client| client.read(&mut [0; 16])).expect_err("nobody is there");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{way:?}");
         assert!(host.get("127.0.0.1:8080").is_ok(), "others are served");
     }
