@@ -3,10 +3,12 @@
 
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::termios::{LocalFlags, Termios};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::thread::sleep;
@@ -625,8 +627,11 @@ fn stuck_owner_does_not_keep_the_container_from_being_stopped() {
     });
     let client = program.start();
     let loud = Background::new(&host, "loud");
-    loud.wait_until("running");
-    sleep(Duration::from_millis(300));
+    let mut seen = vec![0; 200_000];
+    wait_until("more than the client can get rid of", || {
+        recv(never_read.as_raw_fd(), &mut seen, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
+            .is_ok_and(|seen| seen > 100_000)
+    });
     let _ = host.kontena().args(["stop", "-t", "0", "loud"]).run().ok();
     assert!(!loud.directory().exists());
     // Who reads on sees what was written, and the client ends.
@@ -653,7 +658,8 @@ impl Tmux<'_> {
 
     fn command(&self, words: &[&str]) -> Program<'_> {
         let socket = self.host.directory().join("tmux");
-        let program = self.host.program("tmux").env("TERM", "xterm").env("LC_ALL", "C.UTF-8").env("SHELL", "/bin/sh");
+        let shell = tests::instruments().join("usr/bin/sh");
+        let program = self.host.program("tmux").env("TERM", "xterm").env("LC_ALL", "C.UTF-8").env("SHELL", shell);
         // Where the machine has none of these, with the instruments.
         let instruments = tests::instruments();
         let terminfo =
