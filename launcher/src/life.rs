@@ -180,9 +180,10 @@ fn health(run: &Run) -> Result<Option<Health>> {
         };
     };
     let hint = "not a command: give one for /bin/sh -c, or its words as [\"/bin/check\", \"now\"]";
-    let command = match command.as_bytes() {
-        [] => return Err(wrong("--health-cmd", command, hint)),
-        [b'[', ..] => words(command).ok_or_else(|| wrong("--health-cmd", command, hint))?,
+    let command = match (command.as_bytes(), words(command)) {
+        (_, Some(words)) => words,
+        // What has a blank there is test(1).
+        ([] | [b'['] | [b'[', b'!'..=255, ..], _) => return Err(wrong("--health-cmd", command, hint)),
         _ => ["/bin/sh", "-c", command].map(String::from).into(),
     };
     let time = |text: &Option<String>, option, default| match text {
