@@ -435,7 +435,12 @@ fn config_of(run: &Run, positionals: &[OsString]) -> Result<Config> {
 
 /// What an option says that may be given several times.
 fn all<T>(texts: &[String], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
-    texts.iter().map(|text| parse(text)).collect()
+    // Not by collect(), of which each would be larger.
+    let mut all = Vec::new();
+    for text in texts {
+        all.push(parse(text)?);
+    }
+    Ok(all)
 }
 
 /// The name of an environment variable.

@@ -16,7 +16,8 @@ pub fn explain(report: Report, plan: &Plan<'_>) -> Error {
     let index = usize::from(report.index);
     let target = words(plan.all_mounts().nth(index).map_or(c"", |mount| mount.target));
     // What is behind it makes a link to a directory one.
-    let rootfs = words(plan.root.source).trim_end_matches("/.").into();
+    let rootfs = words(plan.root.source);
+    let rootfs = rootfs.strip_suffix("/.").unwrap_or(&rootfs).into();
     let (object, hint) = match report.step {
         Step::AttachRoot => (rootfs, "is it a directory that kontena may read?"),
         Step::Mount if errno == Errno::NODEV => (target, "the kernel lacks this file system"),

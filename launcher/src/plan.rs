@@ -183,7 +183,8 @@ pub fn encode(
     if let Some(score) = config.oom_score_adj {
         settings.push(c_string(format!("self/oom_score_adj={score}"))?);
     }
-    let is_given = config.sysctls.iter().any(|sysctl| sysctl.contains("ping_group_range"));
+    let is_given =
+        config.sysctls.iter().any(|sysctl| sysctl.split(['.', '/']).any(|part| part.starts_with("ping_group_range")));
     if net.is_own() && !is_given && maps.is_none_or(|maps| maps.has_gid(0)) {
         settings.push(PING.into());
     }

@@ -77,7 +77,8 @@ pub fn sysctl(text: &str, net: Option<&Net>) -> Result<String> {
     ];
     let wrong = |hint| wrong("--sysctl", text, hint);
     let (key, _) = text.split_once('=').ok_or_else(|| wrong("give KEY=VALUE, as net.core.somaxconn=1024"))?;
-    let good = key.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-/".contains(&c)) && !key.contains("..");
+    let good = key.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-/".contains(&c))
+        && !key.as_bytes().windows(2).any(|pair| pair == b"..");
     if !good || !OWN.iter().any(|own| key.starts_with(own)) {
         return Err(wrong(
             "not the container's own: the host's stay as they are; give one of net.*, kernel.shm*, kernel.msg*, kernel.sem, \

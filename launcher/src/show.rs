@@ -109,7 +109,8 @@ fn describe(root: &Root, seen: &Seen, json: &mut Json) {
     let bytes = root.directory(&seen.name).ok().and_then(|directory| plan::read(&directory).ok()).unwrap_or_default();
     let Some(plan) = decode::<Plan<'_>>(&bytes) else { return };
     let text = |text: &CStr| text.to_string_lossy().into_owned();
-    json.text("rootfs", text(plan.root.source).trim_end_matches("/.")).text("hostname", &text(plan.hostname));
+    let rootfs = text(plan.root.source);
+    json.text("rootfs", rootfs.strip_suffix("/.").unwrap_or(&rootfs)).text("hostname", &text(plan.hostname));
     json.truth("read_only", plan.root_readonly == 1).truth("user_namespace", plan.userns == 1);
     let mut mounts = Json::open('[');
     for mount in plan.volumes.iter() {

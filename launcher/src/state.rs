@@ -700,7 +700,7 @@ pub fn publisher(root: &str, publish: &Publish) -> Option<String> {
 }
 
 fn no_such(name: &str) -> Error {
-    Error::usage(format_args!("there is no container {name:?}"), "see kontena list for those that there are")
+    Error::usage(format_args!("there is no container \"{name}\""), "see kontena list for those that there are")
 }
 
 /// A container's journal, below the root.

@@ -10,24 +10,24 @@ use crate::net::nft::uapi::*;
 use crate::sys;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
-/// What tells a firewall to let the packets of LINK through; by the family and the table of the chain that drops them, and
+/// What tells a firewall to let the packets of the link % through, where @ is the chain and its table; by the family and the table of the chain that drops them, and
 /// what the name of a chain in that table begins with.
 const REMEDIES: [(Option<u8>, &str, &str, &str); 5] = [
-    (None, "firewalld", "", "firewall-cmd --zone=trusted --add-interface=LINK"),
-    (None, "filter", "ufw", "ufw route allow in on LINK && ufw route allow out on LINK"),
+    (None, "firewalld", "", "firewall-cmd --zone=trusted --add-interface=%"),
+    (None, "filter", "ufw", "ufw route allow in on % && ufw route allow out on %"),
     (
         Some(NFPROTO_IPV4),
         "filter",
         "FORWARD",
-        "iptables -I FORWARD -i LINK -j ACCEPT && iptables -I FORWARD -o LINK -j ACCEPT",
+        "iptables -I FORWARD -i % -j ACCEPT && iptables -I FORWARD -o % -j ACCEPT",
     ),
     (
         Some(NFPROTO_IPV6),
         "filter",
         "FORWARD",
-        "ip6tables -I FORWARD -i LINK -j ACCEPT && ip6tables -I FORWARD -o LINK -j ACCEPT",
+        "ip6tables -I FORWARD -i % -j ACCEPT && ip6tables -I FORWARD -o % -j ACCEPT",
     ),
-    (None, "", "", "nft 'insert rule TABLE CHAIN iifname LINK accept; insert rule TABLE CHAIN oifname LINK accept'"),
+    (None, "", "", "nft 'insert rule @ iifname % accept; insert rule @ oifname % accept'"),
 ];
 
 /// A chain of somebody else's that packets go through on their way through the host.
@@ -41,7 +41,7 @@ struct Chain {
 pub fn warn(bridge: &Bridge) {
     let name = &*bridge.name;
     let warn = |what: &str, remedy: &str| {
-        let remedy = remedy.replace("LINK", name);
+        let remedy = remedy.replace('%', name);
         crate::print(2, &format!("kontena: warning: {what} drops what is forwarded, so {name} is cut off: {remedy}\n"));
     };
     if let Ok(socket) = Socket::open(Protocol::Netfilter) {
@@ -62,14 +62,14 @@ pub fn warn(bridge: &Bridge) {
                 NFPROTO_IPV6 => "ip6",
                 _ => "inet",
             };
-            let remedy = remedy.replace("TABLE", &format!("{kind} {table}")).replace("CHAIN", chain);
+            let remedy = remedy.replace('@', &format!("{kind} {table} {chain}"));
             warn(&format!("chain {chain} of table {kind} {table}"), &remedy);
         }
     }
     for legacy in &LEGACY {
         if legacy.drops(name) == Some(true) {
             let command = legacy.command;
-            let remedy = format!("{command} -I FORWARD -i LINK -j ACCEPT && {command} -I FORWARD -o LINK -j ACCEPT");
+            let remedy = format!("{command} -I FORWARD -i % -j ACCEPT && {command} -I FORWARD -o % -j ACCEPT");
             warn(&format!("chain FORWARD of {command}"), &remedy);
         }
     }
@@ -78,7 +78,7 @@ pub fn warn(bridge: &Bridge) {
 /// All chains of others, and those of them that drop what is forwarded.
 fn chains(socket: &Socket) -> (Vec<Chain>, Vec<Chain>) {
     let (mut all, mut dropping) = (Vec::new(), Vec::new());
-    list(socket, NFT_MSG_GETCHAIN, 0, "", |message| {
+    list(socket, NFT_MSG_GETCHAIN, 0, "", &mut |message| {
         let attributes = message.get(4..).unwrap_or_default();
         let text = |kind| {
             let bytes = attribute(attributes, kind)?;
@@ -105,7 +105,7 @@ fn chains(socket: &Socket) -> (Vec<Chain>, Vec<Chain>) {
 /// Whether a rule of the table is about the link.
 fn mentions(socket: &Socket, family: u8, table: &str, link: &str) -> bool {
     let mut found = false;
-    list(socket, NFT_MSG_GETRULE, family, table, |rule| found |= has_name(rule, link));
+    list(socket, NFT_MSG_GETRULE, family, table, &mut |rule| found |= has_name(rule, link));
     found
 }
 
@@ -115,8 +115,8 @@ fn has_name(bytes: &[u8], link: &str) -> bool {
     bytes.windows(name.len()).any(|window| window == name)
 }
 
-fn list(socket: &Socket, kind: u16, family: u8, table: &str, each: impl FnMut(&[u8])) {
-    let mut batch = Batch::default();
+fn list(socket: &Socket, kind: u16, family: u8, table: &str, each: &mut dyn FnMut(&[u8])) {
+    let mut batch = Batch::new();
     batch.request(format_args!(""), NFNL_SUBSYS_NFTABLES << 8 | kind, linux_raw_sys::netlink::NLM_F_DUMP, |m| {
         m.raw(&[family, 0, 0, 0]);
         if !table.is_empty() {

@@ -288,7 +288,7 @@ pub struct Links<'a> {
 
 /// Whether a `--sysctl` says otherwise about routers.
 fn wants_routers(config: &Config) -> bool {
-    config.sysctls.iter().any(|sysctl| sysctl.contains("accept_ra"))
+    config.sysctls.iter().any(|sysctl| sysctl.split(['.', '/']).any(|part| part.starts_with("accept_ra")))
 }
 
 impl Links<'_> {

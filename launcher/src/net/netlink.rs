@@ -30,7 +30,6 @@ pub enum Protocol {
 pub struct Socket(OwnedFd);
 
 /// Requests that are sent together.
-#[derive(Default)]
 pub struct Batch {
     bytes: Vec<u8>,
     requests: Vec<Request>,
@@ -78,11 +77,11 @@ impl Socket {
     /// Sends the batch; the first request that failed, and was not accepted as it is, is the error, with what the
     /// kernel's extended acknowledgement says.
     pub fn send(&self, batch: Batch) -> Result<()> {
-        self.ask(batch, |_| ())
+        self.ask(batch, &mut |_| ())
     }
 
     /// The same, and calls `each` with every message that the kernel answers besides, without its header.
-    pub fn ask(&self, mut batch: Batch, mut each: impl FnMut(&[u8])) -> Result<()> {
+    pub fn ask(&self, mut batch: Batch, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         let talk = format_args!("talk to the kernel by netlink");
         batch.acknowledge();
         if batch.overflow {
@@ -128,7 +127,7 @@ impl Socket {
 
     /// Sends a request with NLM_F_DUMP, and calls `each` with every message of the answer, without its header. What cannot
     /// be listed is none.
-    pub fn dump(&self, batch: Batch, mut each: impl FnMut(&[u8])) {
+    pub fn dump(&self, batch: Batch, each: &mut dyn FnMut(&[u8])) {
         const NLMSG_MIN_TYPE: u16 = 16;
         if rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).is_err() {
             return;
@@ -178,6 +177,12 @@ pub struct Message<'a> {
 }
 
 impl Batch {
+    /// Without a request.
+    #[inline(never)]
+    pub fn new() -> Self {
+        Self { bytes: Vec::new(), requests: Vec::new(), last: 0, acknowledged: None, overflow: false }
+    }
+
     /// Adds a request with `flags` (NLM_F_*) that `write` fills; `what` stands in its error.
     pub fn request(
         &mut self,
@@ -394,7 +399,7 @@ mod tests {
 
     #[test]
     fn lengths_count_what_they_should_and_padding_is_behind_them() {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new();
         batch.request(format_args!(""), 0x10, 0x600, |m| {
             m.raw(&[7, 0, 0, 0]).bytes(1, &[1]).nest(2, |m| {
                 m.text(3, "abc").u32_be(4, 5).nest(6, |_| ());
@@ -424,10 +429,10 @@ mod tests {
     #[test]
     fn attribute_that_is_too_long_is_not_sent() {
         for (length, overflow) in [(u16::MAX as usize - 4, false), (u16::MAX as usize - 3, true)] {
-            let mut batch = Batch::default();
+            let mut batch = Batch::new();
             batch.request(format_args!(""), 0x10, 0, |m| _ = m.bytes(1, &vec![0; length]));
             assert_eq!(batch.overflow, overflow, "{length}");
-            let mut batch = Batch::default();
+            let mut batch = Batch::new();
             batch.request(format_args!(""), 0x10, 0, |m| _ = m.nest(1, |m| _ = m.raw(&vec![0; length])));
             assert_eq!(batch.overflow, overflow, "{length}");
         }
@@ -435,7 +440,7 @@ mod tests {
 
     #[test]
     fn last_request_alone_asks_for_an_acknowledgement() {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new();
         for number in 0..3 {
             batch.request(format_args!("{number}"), 0x10, 0, |_| ());
         }
@@ -470,7 +475,7 @@ mod tests {
 
     #[test]
     fn attribute_is_found_behind_others_and_in_nests() {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new();
         batch.request(format_args!(""), 0x10, 0, |m| {
             m.bytes(1, &[1, 2, 3]).text(2, "").nest(3, |m| _ = m.u32_be(1, 77));
         });
@@ -522,7 +527,7 @@ mod tests {
         println!("seed {seed}");
         let mut random = Random(seed | 1);
         let request = message(0x18, 0x605, 3, &[0xab; 40]);
-        let mut nest = Batch::default();
+        let mut nest = Batch::new();
         nest.request(format_args!(""), 0x1c, 0, |m| {
             m.raw(&[0; 12]).nest(1, |m| _ = m.u32_ne(1, 1)).text(5, "some text").nest(2, |m| _ = m.nest(1, |_| ()));
         });

@@ -549,15 +549,15 @@ impl Tables {
 
     /// Whether what comes to the port is sent to `container`.
     fn leads_to(&self, publish: &Publish, container: IpAddr) -> bool {
-        let (mut batch, mut found) = (Batch::default(), false);
+        let (mut batch, mut found) = (Batch::new(), false);
         mapping(&mut batch, (NFT_MSG_GETSETELEM, 0), publish, container, None);
-        let look = |reply: &[u8]| {
+        let mut look = |reply: &[u8]| {
             let path = [NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE];
             let value = path.into_iter().try_fold(reply.get(4..).unwrap_or_default(), attribute);
             found = value.is_some_and(|value| value.starts_with(&octets(container)));
         };
         let Some(socket) = &self.socket else { return false };
-        socket.ask(batch, look).is_ok() && found
+        socket.ask(batch, &mut look).is_ok() && found
     }
 
     /// Forgets the flows to the container at `address`, which would go there still, and not to the port's next
@@ -566,7 +566,7 @@ impl Tables {
         let Some(socket) = &self.socket else { return };
         let family = Family::of(address);
         // Listed and deleted one by one: to delete by a filter takes Linux 6.8. A kernel without ctnetlink lists none.
-        let (mut list, mut tuples) = (Batch::default(), Vec::new());
+        let (mut list, mut tuples) = (Batch::new(), Vec::new());
         let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
         list.request(format_args!(""), kind, NLM_F_DUMP, |m| {
             m.raw(&family.header());
@@ -584,7 +584,7 @@ impl Tables {
                 m.u32_ne(CTA_FILTER_ORIG_FLAGS, 0).u32_ne(CTA_FILTER_REPLY_FLAGS, CTA_FILTER_F_CTA_IP_SRC);
             });
         });
-        socket.dump(list, |flow| {
+        socket.dump(list, &mut |flow| {
             let attributes = flow.get(family.header().len()..).unwrap_or_default();
             let tuple = |direction| attribute(attributes, direction);
             let source = tuple(CTA_TUPLE_REPLY)
@@ -597,7 +597,7 @@ impl Tables {
         if tuples.is_empty() {
             return;
         }
-        let mut delete = Batch::default();
+        let mut delete = Batch::new();
         for tuple in &tuples {
             delete.request(format_args!(""), NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, |m| {
                 m.raw(&family.header()).nest(CTA_TUPLE_ORIG, |m| {
@@ -610,7 +610,7 @@ impl Tables {
 
     /// Sends what `write` puts between the begin and the end of a batch: the kernel does all of it or nothing.
     fn send(&self, write: impl FnOnce(&mut Batch)) -> Result<()> {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new();
         marker(&mut batch, NFNL_MSG_BATCH_BEGIN);
         write(&mut batch);
         // Linux before 6.10 does not acknowledge the end itself.

@@ -236,7 +236,10 @@ pub fn publish(text: &str) -> Result<Vec<Publish>> {
         Some((rest, "udp")) => (rest, Protocol::Udp),
         Some(_) => return Err(wrong("not a protocol: give /tcp or /udp")),
     };
-    let (address, ports) = match rest.strip_prefix('[').map(|rest| rest.split_once("]:")) {
+    let (address, ports) = match rest.strip_prefix('[').map(|rest| {
+        let (address, rest) = rest.split_once(']')?;
+        Some((address, rest.strip_prefix(':')?))
+    }) {
         Some(None) => return Err(wrong("give [IPV6]:HOST:CONTAINER, as -p [2001:db8::1]:8080:80")),
         Some(Some((address, ports))) => {
             let address = address.parse::<Ipv6Addr>();

@@ -35,7 +35,7 @@ fn advise(error: Error, missing: &str) -> Error {
 
 /// Makes the bridge `name`, with a hardware address that stays as ports come and go. EEXIST is no error.
 pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     batch
         .request(format_args!("add bridge {name}"), uapi::RTM_NEWLINK as u16, MAKE, |m| {
             link_header(m, 0, 0, 0);
@@ -102,13 +102,13 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// The link of a name, if there is one.
 pub fn find_link(socket: &Socket, name: &str) -> Result<Option<Link>> {
-    let (mut batch, mut link) = (Batch::default(), None);
+    let (mut batch, mut link) = (Batch::new(), None);
     batch.request(format_args!("look at link {name}"), uapi::RTM_GETLINK as u16, 0, |m| {
         link_header(m, 0, 0, 0);
         m.text(uapi::IFLA_IFNAME as u16, name).u32_ne(uapi::IFLA_EXT_MASK as u16, uapi::RTEXT_FILTER_SKIP_STATS);
     });
     batch.or(Errno::NODEV);
-    socket.ask(batch, |message| link = Some(Link(message.to_vec())))?;
+    socket.ask(batch, &mut |message| link = Some(Link(message.to_vec())))?;
     Ok(link)
 }
 
@@ -118,11 +118,11 @@ pub fn for_each_route(host: &Socket, is_ipv4: bool, mut each: impl FnMut(Subnet)
     const HEADER: usize = 12;
     const PREFIX: usize = 1;
     const TYPE: usize = 7;
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     batch.request(format_args!("list the routes"), uapi::RTM_GETROUTE as u16, uapi::NLM_F_DUMP, |m| {
         m.raw(&[if is_ipv4 { AF_INET } else { AF_INET6 }]).raw(&[0; HEADER - 1]);
     });
-    host.dump(batch, |route| {
+    host.dump(batch, &mut |route| {
         let (Some(prefix), Some(kind)) = (route.get(PREFIX), route.get(TYPE)) else { return };
         let attributes = route.get(HEADER..).unwrap_or_default();
         let destination = attribute(attributes, uapi::rtattr_type_t::RTA_DST as u16).and_then(address);
@@ -137,7 +137,7 @@ pub fn for_each_route(host: &Socket, is_ipv4: bool, mut each: impl FnMut(Subnet)
 
 /// Gives the bridge its IPv4 address, and sets it up. EEXIST is no error.
 pub fn set_bridge_up(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     add_address(&mut batch, bridge, gateway, "the bridge").or(Errno::EXIST);
     set_up(&mut batch, bridge, "the bridge");
     host.send(batch)
@@ -145,13 +145,13 @@ pub fn set_bridge_up(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> 
 
 /// Whether a link has this IPv6 address.
 pub fn has_address6(host: &Socket, link: u32, address: IpAddr) -> Result<bool> {
-    let (mut batch, mut is_there) = (Batch::default(), false);
+    let (mut batch, mut is_there) = (Batch::new(), false);
     batch.request(format_args!("look for address {address}"), uapi::RTM_GETADDR as u16, 0, |m| {
         address_header(m, link, Subnet { address, prefix: 128 }, 0);
         m.bytes(uapi::IFA_ADDRESS as u16, &octets(address));
     });
     batch.or(Errno::ADDRNOTAVAIL);
-    host.ask(batch, |_| is_there = true)?;
+    host.ask(batch, &mut |_| is_there = true)?;
     Ok(is_there)
 }
 
@@ -159,7 +159,7 @@ pub fn has_address6(host: &Socket, link: u32, address: IpAddr) -> Result<bool> {
 /// own would be of no use for the second that it takes to detect no duplicate.
 pub fn add_bridge_addresses6(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
     const LINK_LOCAL: Subnet = Subnet { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), prefix: 64 };
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     batch.request(format_args!("set the bridge's addrgenmode"), uapi::RTM_NEWLINK as u16, 0, |m| {
         link_header(m, bridge, 0, 0);
         no_generated_address(m);
@@ -171,7 +171,7 @@ pub fn add_bridge_addresses6(host: &Socket, bridge: u32, gateway: Subnet) -> Res
 
 /// Deletes a link; none of that name is no error.
 pub fn delete_link(host: &Socket, name: &str) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     batch
         .request(format_args!("delete link {name}"), uapi::RTM_DELLINK as u16, 0, |m| {
             link_header(m, 0, 0, 0);
@@ -200,7 +200,7 @@ pub struct Veth<'a> {
 /// Makes a veth pair: the host end up and a port of the bridge, the peer in the container. EEXIST: another link has the
 /// host end's name.
 pub fn add_veth(host: &Socket, veth: &Veth<'_>) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     batch.request(format_args!("add veth {}", veth.host_end), uapi::RTM_NEWLINK as u16, MAKE, |m| {
         link_header(m, 0, UP, UP);
         one_queue(m);
@@ -238,7 +238,7 @@ pub fn add_veth(host: &Socket, veth: &Veth<'_>) -> Result<()> {
 
 /// Makes a link on the LAN of the link `parent`, in the container of `init`; the host itself does not see it there.
 pub fn add_macvlan(host: &Socket, parent: u32, init: Pid, name: &str, hardware: [u8; 6]) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     batch.request(format_args!("add macvlan {name}"), uapi::RTM_NEWLINK as u16, MAKE, |m| {
         link_header(m, 0, 0, 0);
         m.text(uapi::IFLA_IFNAME as u16, name)
@@ -260,7 +260,7 @@ fn set_up(batch: &mut Batch, index: u32, name: &str) {
 
 /// Sets a link up, from now on `name`; it was down, or could not be renamed (before Linux 6.2).
 pub fn set_up_as(container: &Socket, index: u32, name: &str) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| {
         link_header(m, index, UP, UP);
         m.text(uapi::IFLA_IFNAME as u16, name);
@@ -271,7 +271,7 @@ pub fn set_up_as(container: &Socket, index: u32, name: &str) -> Result<()> {
 /// Sets up the container's links: loopback, and `eth0`, its `index`th, with its addresses and, by each gateway, a default
 /// route.
 pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new();
     for (index, name) in [(LOOPBACK_INDEX, "lo"), (index, "eth0")] {
         set_up(&mut batch, index, name);
     }
