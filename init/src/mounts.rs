@@ -296,13 +296,14 @@ pub fn make_device(root: &OwnedFd, device: &Device<'_>) -> Result<()> {
 /// meanwhile: PID 1 and the payload's process work side by side.
 pub fn open_in<P: Arg + Copy>(root: impl AsFd, path: P, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
     const ATTEMPTS: usize = 1000;
-    for _ in 1..ATTEMPTS {
-        match openat2(&root, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) => {}
-            opened => return opened,
+    let mut opened = Err(Errno::AGAIN);
+    for _ in 0..ATTEMPTS {
+        opened = openat2(&root, path, flags, Mode::empty(), resolve);
+        if !matches!(opened, Err(Errno::AGAIN)) {
+            break;
         }
     }
-    openat2(root, path, flags, Mode::empty(), resolve)
+    opened
 }
 
 /// A detached copy of a mount from `path` on; with those below it, or without.

@@ -2,8 +2,7 @@
 //!
 //! What is linked to the host is the launcher's. Must not wait for anybody but the kernel.
 
-use crate::terminal;
-use core::net::Ipv4Addr;
+use crate::{sys, terminal};
 use linux_raw_sys::net::net_device_flags::IFF_UP;
 use linux_raw_sys::netlink as uapi;
 use rustix::fd::OwnedFd;
@@ -42,23 +41,32 @@ pub fn make_sockets(launcher: &OwnedFd) {
 /// `ip=ADDRESS::GATEWAY:NETMASK::LINK:off`, as the kernel's Documentation/admin-guide/nfs/nfsroot.rst has it. A kernel
 /// without CONFIG_IP_PNP hands what it does not know to its init, in the environment; one with it has done the work.
 pub fn configure(config: &[u8]) -> Result<()> {
-    let mut fields = core::str::from_utf8(config).unwrap_or_default().split(':');
+    let mut fields = config.split(|byte| *byte == b':');
     let mut field = |skip| fields.nth(skip).ok_or(Errno::INVAL);
-    let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(|_| Errno::INVAL);
-    let (address, gateway, mask, link) = (parse(field(0)?)?, parse(field(1)?)?, parse(field(0)?)?, field(1)?);
+    let (address, gateway, mask, link) = (octets(field(0)?)?, octets(field(1)?)?, octets(field(0)?)?, field(1)?);
 
     let socket = netlink_socket()?;
-    let index = name_to_index(&socket, link)?;
+    let index = name_to_index(&socket, core::str::from_utf8(link).map_err(|_| Errno::INVAL)?)?;
     set_link_up(&socket, index)?;
     // struct ifaddrmsg, IFA_LOCAL.
-    let prefix = mask.to_bits().count_ones() as u8;
-    let address = [[INET, prefix, 0, 0], index.to_ne_bytes(), attribute(uapi::IFA_LOCAL as u16), address.octets()];
+    let prefix = u32::from_ne_bytes(mask).count_ones() as u8;
+    let address = [[INET, prefix, 0, 0], index.to_ne_bytes(), attribute(uapi::IFA_LOCAL as u16), address];
     request(&socket, uapi::RTM_NEWADDR as u16, &address)?;
     // struct rtmsg, RTA_GATEWAY.
     let table = uapi::rt_class_t::RT_TABLE_MAIN as u8;
     let kind = [table, uapi::RTPROT_BOOT as u8, 0, uapi::RTN_UNICAST as u8];
     let gateway_type = attribute(uapi::rtattr_type_t::RTA_GATEWAY as u16);
-    request(&socket, uapi::RTM_NEWROUTE as u16, &[[INET, 0, 0, 0], kind, [0; 4], gateway_type, gateway.octets()])
+    request(&socket, uapi::RTM_NEWROUTE as u16, &[[INET, 0, 0, 0], kind, [0; 4], gateway_type, gateway])
+}
+
+/// An IPv4 address.
+fn octets(text: &[u8]) -> Result<[u8; 4]> {
+    let (mut octets, mut parts) = ([0; 4], text.split(|byte| *byte == b'.'));
+    for octet in &mut octets {
+        let number = parts.next().and_then(sys::number).and_then(|number| number.try_into().ok());
+        *octet = number.ok_or(Errno::INVAL)?;
+    }
+    parts.next().map_or(Ok(octets), |_| Err(Errno::INVAL))
 }
 
 const INET: u8 = AddressFamily::INET.as_raw() as u8;

@@ -97,5 +97,5 @@ fn any_child() -> Option<i32> {
     let mut text = [0; 16];
     let length = rustix::io::read(&file, &mut text).ok()?;
     let first = text.get(..length)?.split(|byte| *byte == b' ').next()?;
-    core::str::from_utf8(first).ok()?.parse().ok()
+    sys::number(first)?.try_into().ok()
 }

@@ -137,10 +137,16 @@ pub fn read_whole(fd: impl AsFd, limit: usize) -> Result<&'static [u8]> {
     Ok(&buffer[..length])
 }
 
+/// Digits and nothing else.
+pub fn number(text: &[u8]) -> Option<u32> {
+    let add = |number: u32, c: &u8| number.checked_mul(10)?.checked_add(char::from(*c).to_digit(10)?);
+    text.iter().try_fold(0, add).filter(|_| !text.is_empty())
+}
+
 /// The fd that an argument names, when it is open; for the two that the launcher hands over. The payload does not get
 /// it: it is close-on-exec from here on.
 pub fn inherited_fd(argument: &CStr) -> Option<OwnedFd> {
-    let number: RawFd = argument.to_str().ok()?.parse().ok()?;
+    let number: RawFd = number(argument.to_bytes())?.try_into().ok()?;
     // SAFETY: fcntl(F_SETFD) with a number that may be no fd at all just answers EBADF.
     let result = unsafe { syscall!(FCNTL, number, uapi::F_SETFD, uapi::FD_CLOEXEC) };
     if number <= 2 || check(result).is_err() {

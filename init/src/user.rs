@@ -5,7 +5,6 @@
 //! place of a file is refused.
 
 use core::ffi::CStr;
-use core::str::FromStr;
 use kontena_init::plan::{List, Report, Step};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags, ResolveFlags, fchown, fstat, fstatfs};
@@ -128,9 +127,7 @@ impl User {
 
 /// A plain decimal number that can be an id; 4294967295 is `(uid_t)-1`, which the calls read as "leave it".
 fn number(text: &[u8]) -> Option<u32> {
-    let digits = text.iter().all(u8::is_ascii_digit);
-    let number = core::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| u32::from_str(text).ok())?;
-    (number != u32::MAX).then_some(number)
+    sys::number(text).filter(|number| *number != u32::MAX)
 }
 
 /// The first fields of a line; missing ones are empty.
