@@ -27,14 +27,14 @@ pub fn list(root: &Root, format: Option<Format>) -> Result<()> {
         None => all.iter().map(|seen| format!("{}\n", seen.name)).collect(),
         Some(Format::Json) => array(all.iter().map(|seen| summary(root, seen).close('}'))),
         Some(Format::Table) => {
-            let mut rows = vec![["NAME", "STATUS", "PID", "ADDRESS", "PORTS", "COMMAND"].map(String::from)];
+            let mut rows = vec![row(&["NAME", "STATUS", "PID", "ADDRESS", "PORTS", "COMMAND"])];
             for seen in &all {
                 let pid = seen.init().map_or("-".into(), |(pid, _)| pid.to_string());
                 let command = command_of(root, &seen.name).join(" ");
                 let address = addresses(seen).next().unwrap_or_else(|| "-".into());
                 let ports = ports(seen).join(", ");
                 let ports = if ports.is_empty() { "-".into() } else { ports };
-                rows.push([seen.name.clone(), status(seen), pid, address, ports, shorten(&command, 40)]);
+                rows.push(vec![seen.name.clone(), status(seen), pid, address, ports, shorten(&command, 40)]);
             }
             table(&rows)
         }
@@ -185,8 +185,7 @@ fn command_of(root: &Root, name: &str) -> Vec<String> {
 
 /// `kontena ps`.
 pub fn ps(root: &Root, names: &[String], format: Format) -> Result<()> {
-    let mut rows =
-        vec![["CONTAINER", "PID", "INSIDE", "PARENT", "USER", "STATE", "MEMORY", "TIME", "COMMAND"].map(String::from)];
+    let mut rows = vec![row(&["CONTAINER", "PID", "INSIDE", "PARENT", "USER", "STATE", "MEMORY", "TIME", "COMMAND"])];
     let mut all = Vec::new();
     let found = for_each(names, &mut |name| {
         let seen = root.find(name)?;
@@ -240,11 +239,11 @@ impl Process {
         })
     }
 
-    fn row(&self, container: &str) -> [String; 9] {
+    fn row(&self, container: &str) -> Vec<String> {
         let Self { pid, inside, parent, uid, state, memory, ticks, command } = self;
         let hundredths = ticks * 100 / TICKS;
         let time = format!("{}:{:02}.{:02}", hundredths / 6000, hundredths / 100 % 60, hundredths % 100);
-        [
+        vec![
             container.into(),
             pid.to_string(),
             inside.clone(),
@@ -287,7 +286,7 @@ pub fn stats(root: &Root, names: &[String], format: Format, stream: bool) -> Res
         let text = match format {
             Format::Json => array(now.iter().map(|(name, _, stats)| stats.as_json(name, None))),
             Format::Table => {
-                let mut rows = vec![crate::stats::COLUMNS.map(String::from)];
+                let mut rows = vec![row(&crate::stats::COLUMNS)];
                 for (name, moment, stats) in &now {
                     let last = before.iter().find(|(other, ..)| other == name);
                     rows.push(stats.row(name, last.map(|(_, then, last)| (last, moment - then))));
@@ -374,13 +373,19 @@ fn array(items: impl Iterator<Item = String>) -> String {
     json.close(']') + "\n"
 }
 
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).into()).collect()
+}
+
 /// Rows as columns, each as wide as its widest cell, the last as it is.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+fn table(rows: &[Vec<String>]) -> String {
+    let mut widths = vec![0; rows.first().map_or(0, Vec::len)];
+    for row in rows {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
+    }
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }

@@ -125,7 +125,7 @@ impl Stats {
     }
 
     /// A row of `kontena stats`, under [`COLUMNS`]; with the figures of a moment before, and how many microseconds that was.
-    pub fn row(&self, name: &str, before: Option<(&Self, u64)>) -> [String; 8] {
+    pub fn row(&self, name: &str, before: Option<(&Self, u64)>) -> Vec<String> {
         let value = |file, key| self.value(file, key);
         let bytes = |file, key| value(file, key).map_or_else(|| "-".into(), |value| Unit::Bytes.display(value));
         let used = |stats: &Self| stats.value("cpu.stat", "usage_usec").unwrap_or(0);
@@ -133,7 +133,7 @@ impl Stats {
             let permille = used(self).saturating_sub(used(before)) * 1000 / elapsed;
             format!("{}.{} %", permille / 10, permille % 10)
         });
-        [
+        vec![
             name.into(),
             share.unwrap_or_else(|| "-".into()),
             bytes("memory.current", ""),
