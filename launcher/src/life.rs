@@ -218,7 +218,7 @@ fn health(run: &Run) -> Result<Option<Health>> {
 
 /// A JSON array of strings, without \u escapes.
 fn words(text: &str) -> Option<Vec<String>> {
-    let mut rest = text.strip_prefix('[')?.trim_start();
+    let mut rest = text.strip_prefix('[')?.trim_ascii_start();
     let mut words = Vec::new();
     loop {
         let (mut word, mut chars) = (String::new(), rest.strip_prefix('"')?.chars());
@@ -235,9 +235,9 @@ fn words(text: &str) -> Option<Vec<String>> {
             }
         }
         words.push(word);
-        rest = chars.as_str().trim_start();
+        rest = chars.as_str().trim_ascii_start();
         match rest.strip_prefix(',') {
-            Some(behind) => rest = behind.trim_start(),
+            Some(behind) => rest = behind.trim_ascii_start(),
             None => return (rest == "]").then_some(words),
         }
     }

@@ -35,7 +35,7 @@ pub fn files(config: &Config, net: &Network<'_>) -> Vec<(&'static CStr, CString)
         let inherited =
             if names.servers.is_empty() || names.search.is_empty() { resolv_conf(net) } else { String::new() };
         let keeps = |line: &&str| {
-            let is = |word| line.trim_start().starts_with(word);
+            let is = |word| line.trim_ascii_start().starts_with(word);
             (names.servers.is_empty() || !is("nameserver")) && (names.search.is_empty() || !is("search"))
         };
         let mut text: String = inherited.lines().filter(keeps).map(|line| format!("{line}\n")).collect();
@@ -113,7 +113,8 @@ fn resolv_conf(net: &Network<'_>) -> String {
         if matches!(net, Network::Host) {
             return text;
         }
-        let server = |line: &str| -> Option<IpAddr> { line.trim().strip_prefix("nameserver")?.trim().parse().ok() };
+        let server =
+            |line: &str| -> Option<IpAddr> { line.trim_ascii().strip_prefix("nameserver")?.trim_ascii().parse().ok() };
         let reachable: Vec<&str> =
             text.lines().filter(|line| !server(line).is_some_and(|server| server.is_loopback())).collect();
         servers = reachable.iter().map(|line| format!("{line}\n")).collect();

@@ -115,7 +115,7 @@ pub fn env_file(path: &str) -> Result<Vec<CString>> {
     let bytes = file::read(CWD, path).context(format_args!("--env-file {path}"), hint)?;
     let text = String::from_utf8(bytes).map_err(|_| wrong("--env-file", path, "not UTF-8: variables are text"))?;
     let mut variables = Vec::new();
-    for line in text.lines().map(|line| line.trim_start()) {
+    for line in text.lines().map(|line| line.trim_ascii_start()) {
         if !line.is_empty() && !line.starts_with('#') {
             variables.extend(env(line)?);
         }

@@ -217,7 +217,7 @@ impl Process {
     fn of(pid: u32) -> Option<Self> {
         let status = file::read_text(CWD, &format!("/proc/{pid}/status"));
         let field = |key: &str| -> Option<&str> {
-            status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
+            status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim_ascii)
         };
         let stat = file::read_text(CWD, &format!("/proc/{pid}/stat"));
         // Behind the name, which may have anything in it: state is the third field, and times are the 14th and 15th.
@@ -225,7 +225,7 @@ impl Process {
             stat.rsplit(')').next()?.split_ascii_whitespace().map(|n| n.parse().unwrap_or(0)).collect();
         let mut command = file::read(CWD, &format!("/proc/{pid}/cmdline")).unwrap_or_default();
         command.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
-        let command = String::from_utf8_lossy(&command).trim_end().to_owned();
+        let command = String::from_utf8_lossy(&command).trim_ascii_end().to_owned();
         let name = field("Name")?;
         Some(Self {
             pid,
@@ -386,7 +386,7 @@ fn table(rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text += cells.collect::<Vec<_>>().join("  ").trim_ascii_end();
         text.push('\n');
     }
     text
