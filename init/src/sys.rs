@@ -19,6 +19,12 @@ use sc::syscall;
 #[cfg_attr(not(target_env = "musl"), link(name = "c"))]
 unsafe extern "C" {}
 
+/// What rustup's core refers to where nothing leaves unused code out; it is never called, since nothing unwinds.
+// SAFETY: no other symbol of this name is linked in: std has it, and this program has no std.
+#[cfg(debug_assertions)]
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
 /// Where the C start-up code hands over.
 // SAFETY: no other symbol of this name is linked in: the crate has no Rust `main` (`no_main`).
 #[unsafe(no_mangle)]
