@@ -3,7 +3,7 @@
 //! Paths are relative to an fd wherever there is one. Must not know what any file is for.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, RawDir, inotify};
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, inotify, seek};
 use rustix::io::{Errno, Result, retry_on_intr};
 use std::ffi::CString;
 use std::mem::MaybeUninit;
@@ -41,6 +41,29 @@ pub fn names(directory: OwnedFd) -> Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Some of them that do not begin with a dot: those behind the position `from`, and then those before it, until there are `enough`.
+/// Gives the position behind the last one, too; 0 where those were all.
+pub fn some_names(directory: &OwnedFd, from: u64, enough: usize) -> Result<(Vec<String>, u64)> {
+    // The kernel looks for no more than this has room for: one of the longest at least.
+    let (mut names, mut buffer) = (Vec::new(), [MaybeUninit::uninit(); 512]);
+    let starts: &[u64] = if from == 0 { &[0] } else { &[from, 0] };
+    for start in starts {
+        seek(directory, SeekFrom::Start(*start))?;
+        let mut entries = RawDir::new(directory, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            match entry.file_name().to_str() {
+                Ok(name) if !name.starts_with('.') => names.push(name.into()),
+                _ => continue,
+            }
+            if names.len() == enough {
+                return Ok((names, entry.next_entry_cookie()));
+            }
+        }
+    }
+    Ok((names, 0))
 }
 
 /// mkdir(2) of `path` and of what is missing above it.

@@ -10,7 +10,8 @@
 //! `attach`, a socket; `stop`, which somebody makes who does not want it started again.
 //!
 //! `ROOT/.leases/ADDRESS` is a symbolic link to the name that holds the address: symlink(2) is exclusive and atomic.
-//! `ROOT/.host` is the journal of what all containers share.
+//! `ROOT/.host` is the journal of what all containers share. `ROOT/.swept` says where the last few were that somebody has
+//! looked after.
 //!
 //! Must not know what the things are for: each is undone by the file that takes it.
 
@@ -35,6 +36,10 @@ use std::net::IpAddr;
 const HINT: &str = "the state cannot be written: make room, or give --root DIR";
 const HOST: &str = ".host";
 const LEASES: &str = ".leases";
+/// Where the last few containers were that somebody has looked after: a position of getdents64(2).
+const SWEPT: &str = ".swept";
+/// How many those are.
+const FEW: usize = 8;
 const JOURNAL: &str = "journal";
 const STOP: &str = "stop";
 /// Stands for all addresses of the host in a journal.
@@ -190,21 +195,28 @@ impl Root {
 
     /// Gives back what containers hold whose launcher is gone, and says whether any still runs.
     pub fn sweep(&self) -> Result<bool> {
-        self.look_at(usize::MAX)
+        self.look_after(&self.names()?)
     }
 
-    /// The same for no more than a few of them, others each time, so that a start costs no more where many run.
+    /// The same for no more than a few of them, so that a start costs no more where many run; each time for those behind the
+    /// ones of the last time.
     pub fn sweep_few(&self) {
-        let _ = self.look_at(32);
+        let from =
+            file::read(self, SWEPT).ok().and_then(|bytes| bytes.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes)));
+        let from = from.unwrap_or(0);
+        let few =
+            file::open(self, ".", OFlags::DIRECTORY).and_then(|directory| file::some_names(&directory, from, FEW));
+        let Ok((names, next)) = few else { return };
+        let _ = self.look_after(&names);
+        if next != from {
+            let file = file::open(self, SWEPT, OFlags::WRONLY | OFlags::CREATE);
+            let _ = file.and_then(|file| rustix::io::write(file, &next.to_ne_bytes()));
+        }
     }
 
-    fn look_at(&self, at_most: usize) -> Result<bool> {
+    fn look_after(&self, names: &[String]) -> Result<bool> {
         let (mut any_running, mut swept) = (false, Ok(()));
-        let names = file::open(self, ".", OFlags::DIRECTORY).and_then(file::names);
-        let mut names = names.context(format_args!("read {}", self.path), "")?;
-        names.retain(|name| !name.starts_with('.'));
-        let first = sys::monotonic_microseconds() as usize % names.len().max(1);
-        for name in names.iter().cycle().skip(first).take(at_most.min(names.len())) {
+        for name in names {
             match file::open(self, &journal(name), OFlags::RDWR) {
                 Ok(file) if sys::is_locked(&file, Lock::Life) => any_running = true,
                 Ok(file) => {
@@ -260,14 +272,21 @@ impl Root {
 
     /// All containers, by their names.
     pub fn all(&self) -> Result<Vec<Seen>> {
-        let names = file::open(self, ".", OFlags::DIRECTORY).and_then(file::names);
-        let mut names = names.context(format_args!("read {}", self.path), "")?;
+        let mut names = self.names()?;
         names.sort_unstable();
         let mut all = Vec::new();
-        for name in names.iter().filter(|name| !name.starts_with('.')) {
+        for name in &names {
             all.extend(self.look(name)?.filter(Seen::is_one));
         }
         Ok(all)
+    }
+
+    /// The names that may be containers'.
+    fn names(&self) -> Result<Vec<String>> {
+        let names = file::open(self, ".", OFlags::DIRECTORY).and_then(file::names);
+        let mut names = names.context(format_args!("read {}", self.path), "")?;
+        names.retain(|name| !name.starts_with('.'));
+        Ok(names)
     }
 
     /// Waits for the end of a container, and gives how it ended.
@@ -333,6 +352,7 @@ impl Root {
         }
         undone?;
         self.remove(HOST, AtFlags::empty());
+        self.remove(SWEPT, AtFlags::empty());
         self.remove(LEASES, AtFlags::REMOVEDIR);
         let _ = file::remove_directory(&self.path);
         Ok(())

@@ -124,7 +124,8 @@ impl Bench {
     }
 }
 
-fn floor() -> PathBuf {
+/// Where the floor is compiled to.
+pub fn floor() -> PathBuf {
     host::target_dir().join("floor")
 }
 
@@ -420,7 +421,7 @@ fn within_limits(all: &[Measured]) -> bool {
 pub struct Scratch {
     /// The directory.
     pub dir: PathBuf,
-    cgroup: PathBuf,
+    pub cgroup: PathBuf,
 }
 
 impl Scratch {

@@ -51,8 +51,11 @@ const LARGE: u64 = 256 << 20;
 const CONNECTIONS: &str = "64";
 /// How many ports each of many containers publishes.
 const PORTS: usize = 4;
-/// How often a start is timed.
-const STARTS: usize = 60;
+/// How often a start is timed, and the time before each.
+const STARTS: usize = 100;
+const PACE: Duration = Duration::from_millis(50);
+/// How long a crowd is left alone, until each of its launchers sleeps.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// `cargo xtask traffic`
 pub fn traffic(options: &Traffic) -> Result<ExitCode> {
@@ -63,6 +66,7 @@ pub fn traffic(options: &Traffic) -> Result<ExitCode> {
     let arch = Arch::native()?;
     rootfs::build(arch, &dist::small(arch)?)?;
     rootfs::compile(arch, &host::root().join("xtask/bench/sleep.c"), &host::target_dir().join("sleep"))?;
+    rootfs::compile(arch, &host::root().join("xtask/bench/floor.c"), &bench::floor())?;
     let mut stage = bench::stage();
     stage.arg(env::current_exe()?).arg("traffic").args(["--rounds", &options.rounds.to_string()]);
     stage.args(["--seconds", &options.seconds.to_string(), "--containers", &options.containers.to_string()]);
@@ -279,19 +283,27 @@ impl Stage {
         Ok(String::from_utf8(output.stdout)?.parse::<f64>()? / 1e6)
     }
 
-    /// Milliseconds of starts and stops of /bin/true with a published port: the median.
-    fn time_starts(&self) -> Result<f64> {
+    /// Milliseconds of starts and stops of /bin/true, one each 50 ms, medians: with a published port, and the floor's.
+    fn time_starts(&self) -> Result<[f64; 2]> {
         let rootfs = host::target_dir().join("rootfs").display().to_string();
         let parent = format!("{}/kontena", self.scratch.cgroup_name());
-        let mut times = Vec::new();
+        let (floor, leaf) =
+            (bench::floor().display().to_string(), self.scratch.cgroup.join("floor").display().to_string());
+        let port = [&*self.kontena, "run", "--cgroup-parent", &parent, "-p", "7999:80", &rootfs, "/bin/true"];
+        let floor = [&*floor, &rootfs, &leaf, "/bin/true"];
+        let mut times = [Vec::new(), Vec::new()];
         for round in 0..STARTS + 5 {
-            let start = Instant::now();
-            run_program(&self.kontena, &["run", "--cgroup-parent", &parent, "-p", "7999:80", &rootfs, "/bin/true"])?;
-            if round >= 5 {
-                times.push(start.elapsed().as_secs_f64() * 1e3);
+            for (command, times) in [&port[..], &floor].into_iter().zip(&mut times) {
+                sleep(PACE);
+                let start = Instant::now();
+                let status = quiet(command).status()?;
+                ensure!(status.success(), "{}: {status}", command.join(" "));
+                if round >= 5 {
+                    times.push(start.elapsed().as_secs_f64() * 1e3);
+                }
             }
         }
-        Ok(median(times))
+        Ok(times.map(median))
     }
 
     /// Starts containers that only are there, each with a few ports.
@@ -376,6 +388,7 @@ fn measure_all(options: &Traffic) -> Result<ExitCode> {
     };
     let few = (stage.time_starts()?, load(&stage)?);
     stage.crowd(options.containers)?;
+    sleep(QUIET);
     let many = (stage.time_starts()?, load(&stage)?);
     bar.finish_and_clear();
     done("measuring with many containers", start);
@@ -403,19 +416,20 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-fn crowd_table(containers: usize, few: (f64, f64), many: (f64, f64)) -> String {
+fn crowd_table(containers: usize, few: ([f64; 2], f64), many: ([f64; 2], f64)) -> String {
     let ports = containers * PORTS;
-    format!(
-        "| | few containers | {containers} more, {ports} ports | ratio |\n|---|---:|---:|---:|\n\
-         | a start and stop with a bridge and a port, ms | {:.2} | {:.2} | {:.2} |\n\
-         | requests/s over a published port | {:.0} | {:.0} | {:.2} |\n",
-        few.0,
-        many.0,
-        many.0 / few.0,
-        few.1,
-        many.1,
-        many.1 / few.1
-    )
+    let mut text = format!("| | few containers | {containers} more, {ports} ports | ratio |\n|---|---:|---:|---:|\n");
+    let times = |few: f64, many: f64| (format!("{few:.2}"), format!("{many:.2}"), many / few);
+    let ([port, floor], [many_port, many_floor]) = (few.0, many.0);
+    for (what, (few, many, ratio)) in [
+        ("a start and stop with a bridge and a port, ms", times(port, many_port)),
+        ("the floor (`cargo xtask bench`), ms", times(floor, many_floor)),
+        ("the one as a multiple of the other", times(port / floor, many_port / many_floor)),
+        ("requests/s over a published port", (format!("{:.0}", few.1), format!("{:.0}", many.1), many.1 / few.1)),
+    ] {
+        let _ = writeln!(text, "| {what} | {few} | {many} | {ratio:.2} |");
+    }
+    text
 }
 
 fn page(tables: &str) -> String {
