@@ -676,3 +676,28 @@ fn port_of_a_killed_launcher_is_the_next_containers_own() {
     }
     assert!(tried > 5, "{tried}");
 }
+
+#[test]
+fn killed_launcher_among_many_is_found_by_one_of_the_next_few() {
+    // Each that ends looks after eight others.
+    let host = Host::new();
+    let _ = host.debian();
+    let many: Vec<String> = (0..20).map(|number| format!("job{number}")).collect();
+    for name in &many {
+        let _ = host.background(name, &[], FOREVER);
+    }
+    for victim in ["job0", "job7", "job19"] {
+        let victim = Background::new(&host, victim);
+        // Until those that stay have looked, too.
+        sleep(Duration::from_millis(100));
+        kill(victim.launcher(), Signal::SIGKILL).unwrap();
+        wait_until("its processes to be gone", || victim.processes().is_empty());
+        assert!(victim.leaf().exists(), "nobody has looked yet");
+        for _ in 0..4 {
+            let _ = host.sh(&[], "true").run().ok();
+        }
+        assert!(!victim.leaf().exists());
+    }
+    let _ = host.kontena().args(["rm", "-f"]).args(&many).run().ok();
+    assert_nothing_left(&host);
+}
