@@ -62,17 +62,19 @@ fn main() {
 fn carry_out(state: &str, command: Command) -> error::Result<u8> {
     // Never dropped: the process ends with it.
     let command = &*std::mem::ManuallyDrop::new(command);
-    let root = match command {
-        Command::Print(text) => {
-            print(1, text);
-            return Ok(0);
-        }
+    match command {
+        Command::Print(text) => print(1, text),
         Command::Run(config) => return launch::run(state, config),
-        _ => {
-            sys::restore_sigpipe();
-            Root::open(state)?
-        }
-    };
+        _ => return look_after(state, command),
+    }
+    Ok(0)
+}
+
+/// What there is to do about containers that are there. Apart, so that nothing of it is on the stack of one that runs.
+#[inline(never)]
+fn look_after(state: &str, command: &Command) -> error::Result<u8> {
+    sys::restore_sigpipe();
+    let root = Root::open(state)?;
     match command {
         Command::Print(_) | Command::Run(_) => {}
         Command::Exec(request) => return exec::run(&root, request),

@@ -436,8 +436,9 @@ fn page(tables: &str) -> String {
     format!(
         "# What a published port costs\n\n`cargo xtask traffic --write` has measured this, and written it. One nginx (one worker, \
          the same program, configuration and\nfiles in every row) is asked by wrk for a file of 1 kB, over {CONNECTIONS} connections that \
-         stay, or over a new one each time, and by curl\nfor one of {} MB. Client, host and server share two cores, so that what a \
-         row spends on the way is missing from all else. Medians, rows in turns.\n{tables}\n![Requests a second](traffic.svg)\n",
+         stay, or over a new one each time, and by curl\nfor one of {} MB. Client, host and server share the cores, so \
+         that what a\nrow spends on the way is missing from all else. Medians, rows in turns. docs/network.md says what it \
+         means.\n{tables}\n![Requests a second](traffic.svg)\n",
         LARGE >> 20
     )
 }
