@@ -115,7 +115,7 @@ fn links_addresses_and_routes_are_those_that_ip_makes() {
     };
     settings(theirs.place(), &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")]);
     settings(&there, &[("ipv6/conf/default/accept_ra", "0")]);
-    theirs.ip("link add kontena0 address 02:6b:0a:4d:00:01 type bridge\nlink set kontena0 addrgenmode none up\n\
+    theirs.ip("link add kontena0 address 02:6b:0a:4d:00:01 type bridge mcast_snooping 0\nlink set kontena0 addrgenmode none up\n\
          addr add 10.77.0.1/16 brd + dev kontena0 nodad\naddr add fd6b:6f6e:a4d::1/64 dev kontena0 nodad\n\
          addr add fe80::1/64 dev kontena0 nodad\n\
          link add kt0a4d0005 numtxqueues 1 numrxqueues 1 type veth peer name eth0 numtxqueues 1 numrxqueues 1 address 02:6b:0a:4d:00:05 netns web\n\

@@ -33,7 +33,9 @@ fn advise(error: Error, missing: &str) -> Error {
     if error.errno() == Some(Errno::OPNOTSUPP) { error.advise(missing) } else { error }
 }
 
-/// Makes the bridge `name`, with a hardware address that stays as ports come and go. EEXIST is no error.
+/// Makes the bridge `name`, with a hardware address that stays as ports come and go. It does not listen to what groups its ports
+/// say that they are in: a new port would look after the queries of all others, and one that asks itself could keep the
+/// neighbours of the rest from finding them. EEXIST is no error.
 pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
     let mut batch = Batch::new();
     batch
@@ -42,7 +44,9 @@ pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
             m.text(uapi::IFLA_IFNAME as u16, name).bytes(uapi::IFLA_ADDRESS as u16, &hardware).nest(
                 uapi::IFLA_LINKINFO as u16,
                 |m| {
-                    m.text(uapi::IFLA_INFO_KIND as u16, "bridge");
+                    m.text(uapi::IFLA_INFO_KIND as u16, "bridge").nest(uapi::IFLA_INFO_DATA as u16, |m| {
+                        m.bytes(uapi::IFLA_BR_MCAST_SNOOPING as u16, &[0]);
+                    });
                 },
             );
         })
@@ -155,8 +159,8 @@ pub fn has_address6(host: &Socket, link: u32, address: IpAddr) -> Result<bool> {
     Ok(is_there)
 }
 
-/// Gives the bridge its IPv6 address, after a link-local one, from which it solicits its neighbours for packets of others: the kernel's
-/// own would be of no use for the second that it takes to detect no duplicate.
+/// Gives the bridge its IPv6 address, after a link-local one, from which it solicits its neighbours for packets of others: the
+/// kernel's own would be of no use for the second that it takes to detect no duplicate.
 pub fn add_bridge_addresses6(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
     const LINK_LOCAL: Subnet = Subnet { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), prefix: 64 };
     let mut batch = Batch::new();
