@@ -15,6 +15,8 @@ pub struct Arch {
     pub target: &'static str,
     /// Its std: the target's component of rustup's or, where rustup has none, built from source on Debian's musl.
     pub std: Option<&'static [Need]>,
+    /// Whether its pages have 4 kB, whatever the kernel.
+    pub has_small_pages: bool,
     /// Debian's name for it.
     pub debian: &'static str,
     /// The releases of Debian that its packages come from: the first one whose lists are whole.
@@ -43,6 +45,7 @@ pub static ALL: [Arch; 3] = [
         name: "x86_64",
         target: "x86_64-unknown-linux-musl",
         std: Some(&[Target { name: "x86_64-unknown-linux-musl" }]),
+        has_small_pages: true,
         debian: "amd64",
         suites: &["bookworm"],
         gnu: "x86_64-linux-gnu",
@@ -58,6 +61,7 @@ pub static ALL: [Arch; 3] = [
         name: "aarch64",
         target: "aarch64-unknown-linux-musl",
         std: Some(&[Target { name: "aarch64-unknown-linux-musl" }]),
+        has_small_pages: false,
         debian: "arm64",
         suites: &["bookworm"],
         gnu: "aarch64-linux-gnu",
@@ -73,6 +77,7 @@ pub static ALL: [Arch; 3] = [
         name: "riscv64",
         target: "riscv64gc-unknown-linux-musl",
         std: None,
+        has_small_pages: true,
         debian: "riscv64",
         suites: &["trixie", "forky"],
         gnu: "riscv64-linux-gnu",

@@ -26,13 +26,14 @@ const RUSTFLAGS: &[&str] = &[
     "-Clink-arg=-znorelro",
     "-Clink-arg=--no-rosegment",
     "-Clink-arg=--no-eh-frame-hdr",
-    // What is written to is on one page and not, as chance has it, on two, in each launcher and each init that waits; for 2 kB
-    // of the file.
-    "-Clink-arg=-zseparate-loadable-segments",
     // Functions of the same instructions are there once; no code of the pair compares their addresses (0.6 kB of a launcher
     // of 410 kB).
     "-Clink-arg=--icf=all",
 ];
+
+/// What is written to begins a page of its own, and so is on one and not, as chance has it, on two, in each launcher and each init
+/// that waits; for 2 kB of the file.
+const OWN_PAGE: &str = "-Clink-arg=-zseparate-loadable-segments";
 
 /// `cargo xtask dist`
 pub fn dist(arch: &'static Arch) -> Result<ExitCode> {
@@ -73,6 +74,7 @@ pub fn small_dir(arch: &Arch) -> PathBuf {
 pub fn small(arch: &'static Arch) -> Result<PathBuf> {
     setup::setup(&[setup::DIST, arch.std.unwrap_or_default()])?;
     let mut flags: Vec<String> = RUSTFLAGS.iter().map(|flag| (*flag).to_owned()).collect();
+    flags.extend(arch.has_small_pages.then(|| OWN_PAGE.into()));
     flags.extend(linking(arch)?);
     let mut cargo = build(arch);
     cargo
