@@ -311,7 +311,7 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The pids in a cgroup, as far as this pid namespace has them.
-fn processes(cgroup: &str) -> Vec<String> {
+pub fn processes(cgroup: &str) -> Vec<String> {
     file::read_text(CWD, &format!("{cgroup}/cgroup.procs")).lines().map(String::from).collect()
 }
 

@@ -104,7 +104,7 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
 
     if !request.detach && !request.tty {
         let mut duties = Duties::default();
-        let ended = supervise(&mut started, &signals, &mut duties, None, &mut |_| ())?;
+        let ended = supervise(&mut started, &signals, &mut duties, None, &|_| false, &mut |_| ())?;
         return ended.report.map_or(Ok(ended.status), |report| Err(explain_process(report, &process)));
     }
     let mut master = None;
@@ -131,7 +131,7 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
         }
     }
     let mut duties = Duties::default();
-    let ended = supervise(&mut started, &signals, &mut duties, None, &mut |_| ())?;
+    let ended = supervise(&mut started, &signals, &mut duties, None, &|_| false, &mut |_| ())?;
     ended.report.map_or(Ok(ended.status), |report| Err(explain_process(report, &process)))
 }
 

@@ -307,10 +307,16 @@ impl Host<'_> {
             duties.relay = self.relay(address, false, &container, &plan)?;
         }
         let mut checks = config.life.health.as_ref().map(|health| Checks::new(health, &plan, self.init, self.path));
-        let ended = supervise(&mut container, self.signals, duties, checks.as_mut(), &mut |news| match news {
+        let is_waited_for = duties.starter.is_some();
+        let is_dying = |at_once: bool| {
+            let dies = |path: &str| hits.since(path).is_oom_killed() && (at_once || cgroup::processes(path).len() < 2);
+            is_waited_for && self.path.is_some_and(dies)
+        };
+        let mut tell = |news| match news {
             News::Quiet => *swept = self.root.sweep().is_ok(),
             news => self.write_down(news, journal),
-        })?;
+        };
+        let ended = supervise(&mut container, self.signals, duties, checks.as_mut(), &is_dying, &mut tell)?;
         let (is_to_be_ready, never_ready) = (duties.is_to_be_ready(), duties.will_never_be_ready());
         (duties.readiness, duties.relay) = (None, None);
         match (ended.report, self.path) {

@@ -135,12 +135,14 @@ pub enum News {
     LeftAlone,
 }
 
-/// Waits for the end of `process`, and looks after its health by `checks`; calls `tell` with what happens meanwhile.
+/// Waits for the end of `process`, and looks after its health by `checks`; calls `tell` with what happens meanwhile. `is_dying` says
+/// whether what looks like an exec was the end of a process that was killed before: at once it may say so of others, too.
 pub fn supervise(
     process: &mut Started,
     signals: &Signals,
     duties: &mut Duties,
     mut checks: Option<&mut Checks<'_>>,
+    is_dying: &dyn Fn(bool) -> bool,
     tell: &mut dyn FnMut(News),
 ) -> Result<Ended> {
     let (mut runs, mut was_quiet, mut report) = (false, false, None);
@@ -166,6 +168,9 @@ pub fn supervise(
         let mut came = came.iter();
         let (has_ended, _) = (came.next().is_some_and(|came| !came.is_empty()), came.next());
         if ready == 0 && runs && !std::mem::replace(&mut was_quiet, true) {
+            if !is_dying(false) {
+                duties.started();
+            }
             tell(News::Quiet);
         }
         while let Some(signal) = signals.next() {
@@ -185,8 +190,8 @@ pub fn supervise(
                     Told::End => runs = true,
                 }
             }
-            // Of one that has ended already, its exit status tells whether it had ever begun.
-            if runs && report.is_none() && !is_ready(&process.pidfd) {
+            // Of one that has ended already, or is about to, its exit status tells whether it had ever begun.
+            if runs && report.is_none() && !is_ready(&process.pidfd) && !is_dying(true) {
                 duties.started();
             }
         }
