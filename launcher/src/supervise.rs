@@ -168,7 +168,7 @@ pub fn supervise(
         let mut came = came.iter();
         let (has_ended, _) = (came.next().is_some_and(|came| !came.is_empty()), came.next());
         if ready == 0 && runs && !std::mem::replace(&mut was_quiet, true) {
-            if !is_dying(false) {
+            if report.is_none() && !is_dying(false) {
                 duties.started();
             }
             tell(News::Quiet);
