@@ -41,11 +41,11 @@ impl Kernel {
             step("unpacking the kernel", Command::new("sh").args(["-c", script, "sh"]).arg(&new))?;
             fs::rename(&new, &tree)?;
         }
-        // Since trixie the modules are below /usr, and later the image beside them.
+        // Since trixie the modules are below /usr, and later the image beside them. It is called vmlinux where it is not compressed.
         let lib = ["lib/modules", "usr/lib/modules"].map(|dir| tree.join(dir)).into_iter().find(|dir| dir.is_dir());
         let lib = only_entry(&lib.context("the package has no modules")?, "")?;
         let beside = lib.join("vmlinuz");
-        let image = if beside.exists() { beside } else { only_entry(&tree.join("boot"), "vmlinuz-")? };
+        let image = if beside.exists() { beside } else { only_entry(&tree.join("boot"), "vmlinu")? };
         let mut modules = BTreeMap::new();
         find_modules(&lib.join("kernel"), &mut modules)?;
         let builtin = fs::read_to_string(lib.join("modules.builtin"))?;
