@@ -69,23 +69,31 @@ impl Kernel {
         if order.contains(path) {
             return Ok(());
         }
-        for needed in depends(path)? {
+        for needed in needs(path, "depends=")? {
             self.add_module(&needed, order)?;
+        }
+        // Algorithms that it asks the kernel for by name, as in `softdep=pre: crc32c`: of several, the one for every machine.
+        for wanted in needs(path, "softdep=")? {
+            let generic = format!("{wanted}_generic");
+            if self.modules.contains_key(&generic) {
+                self.add_module(&generic, order)?;
+            }
         }
         order.push(path.clone());
         Ok(())
     }
 }
 
-/// What a module says that it needs: `depends=a,b` in its section .modinfo. (The package has no modules.dep: depmod
+/// What a module says that it needs, behind `key` in its section .modinfo: `depends=a,b`. (The package has no modules.dep: depmod
 /// writes it where the package is installed.)
-fn depends(module: &Path) -> Result<Vec<String>> {
+fn needs(module: &Path, key: &str) -> Result<Vec<String>> {
     let data = fs::read(module).with_context(|| module.display().to_string())?;
     let elf = object::File::parse(&*data).with_context(|| module.display().to_string())?;
     let modinfo = elf.section_by_name(".modinfo").context("a module without .modinfo")?.data()?;
-    let depends = modinfo.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"depends="));
-    let depends = String::from_utf8_lossy(depends.unwrap_or_default());
-    Ok(depends.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect())
+    let needs = modinfo.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(key.as_bytes()));
+    let needs = String::from_utf8_lossy(needs.unwrap_or_default());
+    let names = needs.split([',', ' ']).filter(|name| !name.is_empty());
+    Ok(names.map(|name| name.replace('-', "_")).collect())
 }
 
 fn find_modules(dir: &Path, modules: &mut BTreeMap<String, PathBuf>) -> Result<()> {
