@@ -50,7 +50,10 @@ pub fn some_names(directory: &OwnedFd, from: u64, enough: usize) -> Result<(Vec<
     let (mut names, mut buffer) = (Vec::new(), [MaybeUninit::uninit(); 512]);
     let starts: &[u64] = if from == 0 { &[0] } else { &[from, 0] };
     for start in starts {
-        seek(directory, SeekFrom::Start(*start))?;
+        // A position that is none is the beginning.
+        if seek(directory, SeekFrom::Start(*start)).is_err() {
+            continue;
+        }
         let mut entries = RawDir::new(directory, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;

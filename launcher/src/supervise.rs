@@ -135,8 +135,8 @@ pub enum News {
     LeftAlone,
 }
 
-/// Waits for the end of `process`, and looks after its health by `checks`; calls `tell` with what happens meanwhile. `is_dying` says
-/// whether what looks like an exec was the end of a process that was killed before: at once it may say so of others, too.
+/// Waits for the end of `process`, and looks after its health by `checks`; calls `tell` with what happens meanwhile. `is_dying`
+/// says whether what looks like an exec was the end of a process that was killed before: at once it may say so of others, too.
 pub fn supervise(
     process: &mut Started,
     signals: &Signals,

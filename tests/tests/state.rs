@@ -686,6 +686,8 @@ fn killed_launcher_among_many_is_found_by_one_of_the_next_few() {
     for name in &many {
         let _ = host.background(name, &[], FOREVER);
     }
+    // Whatever it says.
+    fs::write(host.state().join(".swept"), [0xff; 8]).unwrap();
     for victim in ["job0", "job7", "job19"] {
         let victim = Background::new(&host, victim);
         // Until those that stay have looked, too.
