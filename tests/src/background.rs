@@ -222,12 +222,12 @@ impl Host {
         all.as_array().unwrap_or_else(|| panic!("{text}")).clone()
     }
 
-    /// How many processes of this host, in containers too, have a command line that begins so; each word ends with a blank.
-    pub fn processes_named(&self, begin: &str) -> usize {
+    /// The processes of this host's containers whose command line begins so; each word ends with a blank.
+    pub fn processes_named(&self, begin: &str) -> Vec<u32> {
         let leaves = fs::read_dir(self.cgroup_parent()).into_iter().flatten().flatten();
         let pids = leaves.flat_map(|leaf| leaf_processes(&leaf.path()));
         let line = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
-        pids.filter(|pid| line(*pid).starts_with(begin)).count()
+        pids.filter(|pid| line(*pid).starts_with(begin)).collect()
     }
 
     /// All processes of this host, as the test sees their pids, but for those of the containers on it.

@@ -318,7 +318,7 @@ fn names_and_commands_do_not_drive_the_readers_terminal() {
     let options = ["-d", "--name", "job", "--net", "none", "-e", &format!("EVIL={evil}")];
     let _ = host.run(&options, host.debian(), &["bash", "-c", &command]).run().ok();
     let job = Background::new(&host, "job");
-    wait_until("its new name", || host.processes_named("\x1b") > 0);
+    wait_until("its new name", || !host.processes_named("\x1b").is_empty());
     for words in [
         &["list"][..],
         &["ps", "job"],

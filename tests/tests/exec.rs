@@ -285,7 +285,7 @@ fn detached_commands_go_on() {
     let outcome = host.exec(&["-d"], "job", &["sh", "-c", "echo out; echo err >&2; exec sleep 900"]).run().code(0);
     assert_eq!((&*outcome.stdout, &*outcome.stderr), ("", ""));
     let has_it = || host.kontena().args(["ps", "job"]).run().ok().contains("sleep 900");
-    assert!(has_it());
+    wait_until("the command", has_it);
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(has_it());
     // It has no fd of the host's either.

@@ -1,10 +1,14 @@
 //! Logs: what a container in the background writes is kept, line by line, whatever the disk and the readers do.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use nix::libc;
 use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 use tests::{Background, Host, Program, wait_for, wait_until};
@@ -347,6 +351,23 @@ fn small_state(host: &Host, size: &str) {
     host.inside(|| mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some(&*options)).unwrap());
 }
 
+/// Waits until the launcher of `job` has read, and made what it can of, all that was written.
+fn wait_until_read(job: &Background) {
+    let fds = format!("/proc/{}/fd", job.launcher());
+    let has_bytes = |path: &Path| {
+        let Ok(pipe) = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) else { return false };
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap();
+        fds[0].revents().unwrap().contains(PollFlags::POLLIN)
+    };
+    wait_until("all to be read", || {
+        let paths = fs::read_dir(&fds).unwrap().flatten().map(|entry| entry.path());
+        let is_pipe = |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("pipe:"));
+        let stat = || fs::read_to_string(format!("/proc/{}/stat", job.launcher())).unwrap();
+        !paths.filter(is_pipe).any(|path| has_bytes(&path)) && stat().contains(") S ")
+    });
+}
+
 /// The log as the host itself sees it, which is not there for the test.
 fn printed(host: &Host) -> (String, String) {
     let outcome = logs(host, &[]).run().code(0);
@@ -371,6 +392,7 @@ fn full_disk_neither_kills_nor_blocks_and_is_told() {
             processes.iter().any(is_there)
         }
     });
+    wait_until_read(&job);
     let (out, err) = printed(&host);
     let kept = assert_numbered(&out, Some(1));
     assert!(kept < 100_000 && err.is_empty(), "{kept} {err}");
@@ -407,6 +429,7 @@ fn full_disk_is_told_at_the_end_too() {
             .iter()
             .any(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n"))
     });
+    wait_until_read(&job);
     let state = host.state();
     host.inside(|| mount(None::<&str>, &state, None::<&str>, MsFlags::MS_REMOUNT, Some("size=1m")).unwrap());
     fs::write(host.directory().join("go"), "").unwrap();

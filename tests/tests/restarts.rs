@@ -425,7 +425,7 @@ fn check_that_takes_too_long_is_killed_with_its_process_group() {
     wait_until("it to be sick", || health(&job).as_deref() == Some("unhealthy"));
     wait_until("five checks", || shared.lines("checks").len() >= 5);
     // At most one of them is under way.
-    assert!(host.processes_named("sleep 800 ") <= 1 && host.processes_named("sleep 900 ") <= 1);
+    assert!(host.processes_named("sleep 800 ").len() <= 1 && host.processes_named("sleep 900 ").len() <= 1);
     assert_eq!(job.status(), "running");
     // One that is under way at its end does not keep it, and leaves nobody.
     let _ = job.does("stop");

@@ -641,8 +641,9 @@ fn lock_that_is_left_behind_is_nobodys() {
     let job = host.background("job", &[], "exit 4");
     assert_eq!(job.end(), 4);
     wait.signal(Signal::SIGCONT);
-    // It has waited for another one.
-    let _ = wait.finish().code(137);
+    // It has waited for another one, which may have heeded the first signal before the second.
+    let outcome = wait.finish();
+    assert!([137, 143].contains(&outcome.code), "{outcome}");
 }
 
 #[test]

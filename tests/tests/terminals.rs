@@ -116,29 +116,37 @@ fn keys_are_the_commands() {
     let host = Host::new();
     let (_job, exec) = exec_shell(&host);
     let run = run_shell(&host, "run", &[]);
+    // Whether the kernel would send it what the keys mean: /proc/PID/stat has its state, its group and its terminal's.
+    let is_foreground = || {
+        host.processes_named("sleep 901 ").into_iter().any(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+            matches!(fields[..], [state, _, group, _, _, foreground, ..] if state != "T" && group == foreground)
+        })
+    };
     for terminal in [&run, &exec] {
         assert!(!terminal.text().contains("no job control"), "{}", terminal.text());
         terminal.type_in("sleep 900; echo \"ended $?\"\n");
         terminal.wait_for("sleep 900;");
-        wait_until("sleep", || host.processes_named("sleep 900 ") > 0);
+        wait_until("sleep", || !host.processes_named("sleep 900 ").is_empty());
         terminal.type_in("\x03");
         terminal.wait_for("^C");
-        wait_until("its end", || host.processes_named("sleep 900 ") == 0);
+        wait_until("its end", || host.processes_named("sleep 900 ").is_empty());
         assert_eq!(terminal.ask("echo alive"), "alive");
 
         terminal.type_in("sleep 901\n");
-        wait_until("sleep", || host.processes_named("sleep 901 ") > 0);
+        wait_until("sleep", || !host.processes_named("sleep 901 ").is_empty());
         terminal.type_in("\x1a");
         terminal.wait_for("Stopped");
         assert!(terminal.ask("jobs").contains("sleep 901"));
         terminal.type_in("fg\n");
-        wait_until("the foreground", || terminal.text().matches("sleep 901").count() >= 4);
+        wait_until("the foreground", is_foreground);
         terminal.type_in("\x1a");
         wait_until("it to be stopped again", || terminal.text().matches("Stopped").count() >= 3);
         terminal.type_in("fg\n");
-        wait_until("the foreground", || terminal.text().matches("sleep 901").count() >= 6);
+        wait_until("the foreground", is_foreground);
         terminal.type_in("\x03");
-        wait_until("its end", || host.processes_named("sleep 901 ") == 0);
+        wait_until("its end", || host.processes_named("sleep 901 ").is_empty());
         assert_eq!(terminal.ask("jobs; echo none"), "none");
         terminal.type_in("\x04");
         let _ = terminal.finish();
@@ -521,7 +529,7 @@ fn terminal_works_without_one_of_the_callers() {
     wait_until("its end", || host.list().is_empty());
     let _job = host.background("job", &[], "exec sleep 600");
     let _ = host.exec(&["-t"], "job", &["yes"]).through("sh", &["-c", "\"$@\" | head -n 1", "sh"]).run().ok();
-    wait_until("its end", || host.processes_named("yes ") == 0);
+    wait_until("its end", || host.processes_named("yes ").is_empty());
     let _ = host.background("yes", &["-t"], "exec yes");
     let _ = host.kontena().args(["attach", "yes"]).through("sh", &["-c", "\"$@\" | head -n 1", "sh"]).run().ok();
     assert_eq!(Background::new(&host, "yes").status(), "running");
@@ -717,9 +725,9 @@ fn exec_under_tmux_is_as_a_shell_of_ones_own() {
     let _ = tmux.run(&["kill-pane", "-t", "s:0.1"]);
     // Keys, colours and programs of the whole screen.
     tmux.keys("s", &["printf '\\033[H\\033[2J'; sleep 900", "Enter"]);
-    wait_until("sleep", || host.processes_named("sleep 900 ") > 0);
+    wait_until("sleep", || !host.processes_named("sleep 900 ").is_empty());
     tmux.keys("s", &["C-c"]);
-    wait_until("its end", || host.processes_named("sleep 900 ") == 0);
+    wait_until("its end", || host.processes_named("sleep 900 ").is_empty());
     tmux.keys("s", &["printf '\\033[H\\033[2J'; printf '\\033[31mred\\033[0m\\n'", "Enter"]);
     wait_until("red", || tmux.run(&["capture-pane", "-p", "-e", "-t", "s"]).contains("\x1b[31mred"));
     tmux.keys("s", &["exit 6", "Enter"]);

@@ -90,6 +90,11 @@ fn refused(path: &str, error: &std::io::Error) -> ! {
     exit(1)
 }
 
+/// Where a file of ours leads to.
+fn link_of(file: &fs::File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
 /// What can be had of other processes, by a process that does nothing else: the capabilities that any of them has had (`caps`),
 /// what any fd of theirs has led to (`fd`), directories among them from which there is more to be seen than from the own root
 /// (`way out`), their programs (`exe`), and which of those could be written to (`wrote`); CVE-2016-9962, CVE-2019-5736.
@@ -105,16 +110,16 @@ fn spy(directory: &Path) {
                 continue;
             }
             let process = entry.path();
-            // Once it has a way into a program, it keeps that.
-            if let Ok(link) = fs::read_link(process.join("exe")) {
+            // Once it has a way into a program, it keeps that, if it is not one of the container's own.
+            let options = fs::OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).clone();
+            if let Ok(file) = options.open(process.join("exe")) {
+                let link = fs::read_link(link_of(&file)).unwrap_or_default();
                 found.insert(format!("exe {}", link.display()));
-                let file =
-                    fs::OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(process.join("exe"));
-                held.extend(file.ok().filter(|_| link.to_string_lossy().contains("kontena")));
+                held.extend(Some(file).filter(|_| link.to_string_lossy().contains("kontena")));
                 held.truncate(64);
             }
             for file in &held {
-                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let path = link_of(file);
                 if fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(b"pwned")).is_ok()
                 {
                     found.insert(format!("wrote {}", fs::read_link(&path).unwrap_or_default().display()));
