@@ -3,7 +3,7 @@
 use crate::arch::{self, Arch};
 use crate::{bench, completions, host, setup, size, step::step, test, vm};
 use anyhow::{Result, ensure};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
 pub fn ci() -> Result<ExitCode> {
     setup::setup(&[setup::LINTS, Arch::native()?.std.unwrap_or_default()])?;
@@ -13,7 +13,8 @@ pub fn ci() -> Result<ExitCode> {
     step("clippy: the pair", pair.arg(Arch::native()?.target).args(lints))?;
     let mut others = host::cargo(["clippy", "-p", "xtask", "-p", "tests", "--target=host-tuple"]);
     step("clippy: xtask and the tests", others.args(lints))?;
-    deny()?;
+    // Advisories are for `cargo deny check` by hand: they change from day to day, and come from elsewhere.
+    step("cargo deny", &mut host::cargo(["deny", "check", "bans", "licenses", "sources"]))?;
     passed("size", size::size()?)?;
     setup::setup(&[setup::SHELLS])?;
     passed("completions", completions::completions()?)?;
@@ -31,17 +32,6 @@ fn other_architectures() -> Result<()> {
         passed(&format!("vm --arch {}", arch.name), vm::vm(&vm::Vm::command(arch.name, command))?)?;
     }
     Ok(())
-}
-
-/// Licences, duplicates and sources of the dependencies, where cargo-deny is installed: it is too slow to build it here.
-/// Advisories are for `cargo deny check` by hand: they change from day to day, and need the network.
-fn deny() -> Result<()> {
-    let there = host::cargo(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !there.is_ok_and(|status| status.success()) {
-        eprintln!("- cargo deny is not installed: skipped (cargo install cargo-deny)");
-        return Ok(());
-    }
-    step("cargo deny", &mut host::cargo(["deny", "check", "bans", "licenses", "sources"]))
 }
 
 fn passed(task: &str, code: ExitCode) -> Result<()> {

@@ -1,5 +1,5 @@
 //! What must be installed for each task, as tables, and its installation: Debian packages through apt-get, parts of the
-//! toolchain through rustup. It installs nothing which it has not named before, and nothing which is there.
+//! toolchain through rustup, programs of crates.io through cargo. It installs nothing which it has not named before, and nothing which is there.
 
 use crate::{host, step::step};
 use anyhow::{Result, bail};
@@ -10,11 +10,24 @@ use std::process::Command;
 /// Something to be installed, with the proof that it is: a program of PATH, or a file when it starts with a slash; for
 /// the toolchain's parts, a file below its directory.
 pub enum Need {
-    Package { name: &'static str, proof: &'static str },
-    Component { name: &'static str, proof: &'static str },
-    Target { name: &'static str },
+    Package {
+        name: &'static str,
+        proof: &'static str,
+    },
+    Component {
+        name: &'static str,
+        proof: &'static str,
+    },
+    Target {
+        name: &'static str,
+    },
+    /// Built without optimization: that takes longer than it saves.
+    Crate {
+        name: &'static str,
+        version: &'static str,
+    },
 }
-use Need::{Component, Package, Target};
+use Need::{Component, Crate, Package, Target};
 
 /// To build the pair with a std of its own.
 pub const DIST: &[Need] = &[
@@ -70,19 +83,23 @@ pub const RIVALS: &[Need] = &[
 /// To try the completions in.
 pub const SHELLS: &[Need] = &[Package { name: "zsh", proof: "zsh" }, Package { name: "fish", proof: "fish" }];
 
-/// To check the sources.
-pub const LINTS: &[Need] =
-    &[Component { name: "rustfmt", proof: "bin/cargo-fmt" }, Component { name: "clippy", proof: "bin/cargo-clippy" }];
+/// To check the sources, and what they depend on.
+pub const LINTS: &[Need] = &[
+    Component { name: "rustfmt", proof: "bin/cargo-fmt" },
+    Component { name: "clippy", proof: "bin/cargo-clippy" },
+    Crate { name: "cargo-deny", version: "0.20.2" },
+];
 
 /// Installs what is missing of `tables`.
 pub fn setup(tables: &[&[Need]]) -> Result<()> {
     let sysroot = host::sysroot()?;
-    let (mut packages, mut parts) = (Vec::new(), Vec::new());
+    let (mut packages, mut parts, mut crates) = (Vec::new(), Vec::new(), Vec::new());
     for need in tables.iter().copied().flatten() {
         match need {
             Package { name, proof } if !installed(proof) => packages.push(*name),
             Component { name, proof } if !sysroot.join(proof).exists() => parts.push(("component", *name)),
             Target { name } if !sysroot.join("lib/rustlib").join(name).exists() => parts.push(("target", name)),
+            Crate { name, version } if !installed(name) => crates.push((*name, *version)),
             _ => (),
         }
     }
@@ -90,7 +107,8 @@ pub fn setup(tables: &[&[Need]]) -> Result<()> {
     packages.dedup();
     parts.dedup();
     install_packages(&packages)?;
-    install_parts(&parts)
+    install_parts(&parts)?;
+    install_crates(&crates)
 }
 
 /// Whether a package's proof is there.
@@ -144,6 +162,15 @@ fn install_parts(parts: &[(&str, &str)]) -> Result<()> {
         let mut rustup = Command::new("rustup");
         rustup.args([kind, "add", "--toolchain"]).arg(toolchain).arg(name);
         step(&format!("rustup {kind} add {name}"), &mut rustup)?;
+    }
+    Ok(())
+}
+
+fn install_crates(crates: &[(&str, &str)]) -> Result<()> {
+    for (name, version) in crates {
+        eprintln!("Installing {name} {version} of crates.io");
+        let mut install = host::cargo(["install", "--quiet", "--locked", "--debug", "--target=host-tuple"]);
+        step(&format!("cargo install {name}"), install.args([name, "--version", version]))?;
     }
     Ok(())
 }
