@@ -455,11 +455,6 @@ impl Hits {
     }
 }
 
-/// The limit of memory of the cgroup `path`, in bytes, where it has one.
-pub fn memory_max(path: &str) -> Option<u64> {
-    file::read_text(CWD, &format!("{path}/memory.max")).trim_ascii_end().parse().ok()
-}
-
 /// Kills what still runs in the cgroup `path`, and removes it. One that is gone is no error.
 pub fn remove(path: &str) -> Result<()> {
     let mut removed = file::remove_directory(path);

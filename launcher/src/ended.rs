@@ -3,7 +3,13 @@
 //! Written down in the journal as one line. Must not decide what becomes of the container.
 
 use crate::cgroup::Hits;
+use crate::error::Error;
+use crate::file::{self, CWD};
 use crate::sys;
+use linux_raw_sys::general::SIGKILL;
+
+/// The exit status that stands for SIGKILL.
+pub const KILLED: u8 = 128 + SIGKILL as u8;
 
 /// The end of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +38,7 @@ impl Ended {
 
     /// That of a container whose launcher was killed, and which the kernel killed then.
     pub fn unknown() -> Self {
-        Self::of(crate::launch::KILLED, None, "its launcher was killed".into())
+        Self::of(KILLED, None, "its launcher was killed".into())
     }
 
     /// As it stands in the journal, without a newline.
@@ -53,6 +59,18 @@ impl Ended {
             reason: fields.next()?.into(),
         })
     }
+}
+
+/// The kernel killed for the limit of memory of the cgroup `path`, or of one above it: told to the person too, since neither a
+/// payload that was killed nor an init that was, while it made the container, can say why.
+pub fn out_of_memory(path: &str) -> Error {
+    let hint = "the kernel killed a process of it (oom_kill in memory.events): raise --memory";
+    let max = file::read_text(CWD, &format!("{path}/memory.max"));
+    let error = match max.trim_ascii_end().parse::<u64>() {
+        Err(_) => Error::usage(format_args!("the container hit the memory limit of a cgroup above its own"), hint),
+        Ok(bytes) => Error::usage(format_args!("the container hit its memory limit, {bytes} bytes"), hint),
+    };
+    error.with_status(KILLED)
 }
 
 #[cfg(test)]

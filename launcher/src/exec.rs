@@ -3,9 +3,10 @@
 //! What that is stands in the container's plan. Must not do anything in the container: join.rs hands over to the init.
 
 use crate::caps;
-use crate::cgroup;
+use crate::cgroup::{self, Hits};
 use crate::cli::set_environment;
 use crate::config::c_string;
+use crate::ended::{KILLED, out_of_memory};
 use crate::error::{Context, Error, Result};
 use crate::explain::explain_process;
 use crate::file::{self, CWD};
@@ -14,16 +15,20 @@ use crate::output::without_stdio;
 use crate::plan;
 use crate::start::{Started, seal_init};
 use crate::state::{Root, Seen};
-use crate::supervise::{Duties, Signals, Told, listen, supervise};
+use crate::supervise::{Duties, Signals, Told, listen, reap_all, supervise};
 use crate::sys;
 use crate::terminal::{self, HUNG_UP, Left, Options, Peer, attend};
 use kontena_init::plan::{List, Plan, Process, decode};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::env;
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
+
+/// How long a process that the kernel has killed takes to its end, at most.
+const DEATH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// What is to be run, and in what it differs from the container's payload.
 pub struct Request {
@@ -99,13 +104,24 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
     let pid = seen.init().map_or(0, |(pid, _)| pid);
     let container = Container { pid, init: &init, leaf: seen.cgroup() };
     take_oom_score(&plan);
+    let hits = seen.cgroup().map(Hits::read).unwrap_or_default();
     let start = || container.start(&seal_init()?, process, request.detach);
     let mut started = if request.detach { without_stdio(start) } else { start() }?;
 
+    let out_of_memory = || {
+        seen.cgroup().filter(|leaf| hits.since(leaf).is_oom_killed()).map_or(Ok(()), |leaf| Err(out_of_memory(leaf)))
+    };
+    let end = |started: &mut Started| {
+        let ended = supervise(started, &signals, &mut Duties::default(), None, &|_| false, &mut |_| ())?;
+        reap_all();
+        match ended.report {
+            Some(report) => Err(explain_process(report, &process)),
+            None if ended.status == KILLED => out_of_memory().map(|()| KILLED),
+            None => Ok(ended.status),
+        }
+    };
     if !request.detach && !request.tty {
-        let mut duties = Duties::default();
-        let ended = supervise(&mut started, &signals, &mut duties, None, &|_| false, &mut |_| ())?;
-        return ended.report.map_or(Ok(ended.status), |report| Err(explain_process(report, &process)));
+        return end(&mut started);
     }
     let mut master = None;
     loop {
@@ -116,7 +132,11 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
                 break;
             }
             Told::Failure(report) => return Err(explain_process(report, &process)),
-            Told::End if request.detach => return Ok(0),
+            Told::End if request.detach => {
+                // It has begun, or was killed before its exec, which looks the same.
+                let is_killed = || poll(&mut [PollFd::new(&started.pidfd, PollFlags::IN)], Some(&DEATH)) == Ok(1);
+                return out_of_memory().or_else(|error| if is_killed() { Err(error) } else { Ok(()) }).map(|()| 0);
+            }
             Told::End => break,
             Told::Nothing => {}
         }
@@ -130,9 +150,7 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
             return Ok(HUNG_UP);
         }
     }
-    let mut duties = Duties::default();
-    let ended = supervise(&mut started, &signals, &mut duties, None, &|_| false, &mut |_| ())?;
-    ended.report.map_or(Ok(ended.status), |report| Err(explain_process(report, &process)))
+    end(&mut started)
 }
 
 /// The other end of the command's terminal.

@@ -8,7 +8,7 @@ use crate::attach::Attached;
 use crate::background::{self, Side};
 use crate::cgroup::Hits;
 use crate::config::Config;
-use crate::ended::Ended;
+use crate::ended::{Ended, KILLED, out_of_memory};
 use crate::error::{Context, Error, Result};
 use crate::explain::explain;
 use crate::health::Checks;
@@ -34,8 +34,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The exit status that stands for SIGKILL.
-pub const KILLED: u8 = 128 + SIGKILL as u8;
 /// Between the end of a container and its next start, in microseconds: twice as much each time, and from the first again
 /// when it has lived for so long.
 const FIRST_DELAY: u64 = 100_000;
@@ -500,15 +498,4 @@ impl Host<'_> {
         }
         Ok((extras, theirs))
     }
-}
-
-/// Told to the person too, since neither a payload that was killed nor an init that was, while it made the container,
-/// can say why.
-fn out_of_memory(leaf: &str) -> Error {
-    let hint = "the kernel killed a process of it (oom_kill in memory.events): raise --memory";
-    let error = match cgroup::memory_max(leaf) {
-        None => Error::usage(format_args!("the container hit the memory limit of a cgroup above its own"), hint),
-        Some(bytes) => Error::usage(format_args!("the container hit its memory limit, {bytes} bytes"), hint),
-    };
-    error.with_status(KILLED)
 }
