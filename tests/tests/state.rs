@@ -1,6 +1,7 @@
 //! The state of containers: who wins a name, what a crash at any moment leaves, and that what is somebody else's is left alone.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -634,7 +635,9 @@ fn lock_that_is_left_behind_is_nobodys() {
     let host = Host::new();
     let job = host.background("job", &[], FOREVER);
     let wait = host.kontena().args(["wait", "job"]).start();
-    sleep(Duration::from_millis(100));
+    let call = format!("/proc/{}/syscall", wait.pid());
+    let waits = format!("{} 0x", libc::SYS_fcntl);
+    wait_until("it to wait for the lock", || fs::read_to_string(&call).unwrap().starts_with(&waits));
     wait.signal(Signal::SIGSTOP);
     let _ = host.kontena().args(["stop", "-t", "0", "job"]).run().ok();
     let _ = job.does("delete");
@@ -692,7 +695,7 @@ fn killed_launcher_among_many_is_found_by_one_of_the_next_few() {
     for victim in ["job0", "job7", "job19"] {
         let victim = Background::new(&host, victim);
         // Until those that stay have looked, too.
-        sleep(Duration::from_millis(100));
+        sleep(Duration::from_millis(500));
         kill(victim.launcher(), Signal::SIGKILL).unwrap();
         wait_until("its processes to be gone", || victim.processes().is_empty());
         assert!(victim.leaf().exists(), "nobody has looked yet");

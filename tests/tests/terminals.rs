@@ -571,13 +571,11 @@ fn terminal_that_others_write_to_does_not_hold_the_client() {
 fn size_is_kept_for_the_next_life() {
     let host = Host::new();
     let volume = format!("{}:/host", host.directory().display());
-    let script =
-        "stty size; [ -e /host/again ] && exit 0; until [ -e /host/go ]; do sleep 0.02; done; > /host/again; exit 1";
+    let script = "stty size; [ -e /host/again ] && exit 0; until [ \"$(stty size)\" = '50 132' ]; do sleep 0.02; done; \
+                  > /host/again; exit 1";
     let terminal = host.sh(&["-it", "-v", &volume, "--restart", "on-failure"], script).on_terminal();
     terminal.wait_for("24 80\r\n");
     terminal.resize(50, 132);
-    sleep(Duration::from_millis(100));
-    fs::write(host.directory().join("go"), "").unwrap();
     assert_eq!(terminal.finish(), 0, "{}", terminal.text());
     assert!(terminal.text().contains("50 132\r\n"), "{}", terminal.text());
 }
@@ -612,11 +610,13 @@ fn client_that_does_not_read_is_left_behind() {
     let client = host.kontena().args(["attach", "job"]).with(|command| {
         command.stdin(Stdio::null()).stdout(std::os::fd::OwnedFd::from(stdout));
     });
+    let fds = || fs::read_dir(format!("/proc/{}/fd", job.launcher())).unwrap().count();
+    let alone = fds();
     let mut client = client.start();
-    wait_until("the client", || job.directory().join("attach").exists());
-    sleep(Duration::from_millis(200));
+    wait_until("the client", || fds() > alone);
+    let one = fds();
     let reader = host.kontena().args(["attach", "--no-stdin", "job"]).start();
-    sleep(Duration::from_millis(200));
+    wait_until("the reader", || fds() > one);
     fs::write(host.directory().join("go"), "").unwrap();
     assert_eq!(job.end(), 0);
     assert_eq!(job.logged().len(), 3_000_001 + "done\n".len());
