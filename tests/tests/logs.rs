@@ -83,7 +83,7 @@ fn streams_are_printed_where_they_were_written() {
 #[test]
 fn long_lines_are_written_in_parts() {
     let host = Host::new();
-    for length in [16383, 16384, 16385, 100_000] {
+    for length in [16383usize, 16384, 16385, 100_000] {
         let script = format!("head -c {length} /dev/zero | tr '\\0' x; echo; echo next");
         let job = host.background("job", &[], &script);
         assert_eq!(job.end(), 0);
@@ -93,7 +93,8 @@ fn long_lines_are_written_in_parts() {
         assert_eq!((&*last.text, &*last.tag), ("next", "F"));
         let tags: String = parts.iter().map(|line| &*line.tag).collect();
         assert_eq!(tags, "P".repeat(parts.len() - 1) + "F");
-        assert_eq!(parts.len(), 1 + length / 16384, "{length}");
+        // One that is full may be written before it is known that nothing more comes.
+        assert!([length.div_ceil(16384), 1 + length / 16384].contains(&parts.len()), "{length}: {}", parts.len());
         let text = "x".repeat(length) + "\nnext\n";
         assert!(logs(&host, &[]).run().ok() == text, "they are one line again");
         assert!(logs(&host, &["--tail", "2"]).run().ok() == text, "and count as one");

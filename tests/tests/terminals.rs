@@ -148,6 +148,8 @@ fn keys_are_the_commands() {
         terminal.type_in("\x03");
         wait_until("its end", || host.processes_named("sleep 901 ").is_empty());
         assert_eq!(terminal.ask("jobs; echo none"), "none");
+        // An end of file for a terminal that is not yet raw again is lost.
+        wait_until("the prompt", || terminal.text().ends_with("$ "));
         terminal.type_in("\x04");
         let _ = terminal.finish();
         assert!(terminal.text().contains("exit"), "{}", terminal.text());
