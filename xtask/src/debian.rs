@@ -22,6 +22,7 @@ const DEBIAN: &[&str] = &[
     "coreutils",
     "dash",
     "findutils",
+    "finit",
     "grep",
     "iproute2",
     "iptables",
