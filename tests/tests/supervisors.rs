@@ -183,7 +183,9 @@ fn finit_starts_signals_and_stops_it() {
     let (root, pair) = (host.debian(), launcher());
     let finit = host.program("sh").args(["-ec", FINIT, "sh"]).arg(&root).arg(host.directory());
     let _finit = finit.arg(pair.parent().unwrap()).arg(&cgroup).start();
-    let initctl = |words: &[&str]| host.program("chroot").arg(&root).arg("/usr/lib/finit/initctl").args(words).run();
+    let paths = ["/usr/sbin/initctl", "/usr/lib/finit/initctl"];
+    let path = host.inside(|| paths.into_iter().find(|path| root.join(&path[1..]).exists())).unwrap();
+    let initctl = |words: &[&str]| host.program("chroot").arg(&root).arg(path).args(words).run();
     service.wait_until_seen("start\n");
     fs::write(service.shared("go"), "").unwrap();
     wait_until("it to run", || initctl(&["status", "web"]).stdout.contains("running"));
