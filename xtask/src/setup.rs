@@ -1,5 +1,6 @@
 //! What must be installed for each task, as tables, and its installation: Debian packages through apt-get, parts of the
-//! toolchain through rustup, programs of crates.io through cargo. It installs nothing which it has not named before, and nothing which is there.
+//! toolchain through rustup, programs of crates.io through cargo. It installs nothing which it has not named before, and
+//! nothing which is there.
 
 use crate::{host, step::step};
 use anyhow::{Result, bail};
@@ -10,22 +11,10 @@ use std::process::Command;
 /// Something to be installed, with the proof that it is: a program of PATH, or a file when it starts with a slash; for
 /// the toolchain's parts, a file below its directory.
 pub enum Need {
-    Package {
-        name: &'static str,
-        proof: &'static str,
-    },
-    Component {
-        name: &'static str,
-        proof: &'static str,
-    },
-    Target {
-        name: &'static str,
-    },
-    /// Built without optimization: that takes longer than it saves.
-    Crate {
-        name: &'static str,
-        version: &'static str,
-    },
+    Package { name: &'static str, proof: &'static str },
+    Component { name: &'static str, proof: &'static str },
+    Target { name: &'static str },
+    Crate { name: &'static str, version: &'static str },
 }
 use Need::{Component, Crate, Package, Target};
 
@@ -166,6 +155,7 @@ fn install_parts(parts: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
+/// Without optimization: that takes longer than it saves.
 fn install_crates(crates: &[(&str, &str)]) -> Result<()> {
     for (name, version) in crates {
         eprintln!("Installing {name} {version} of crates.io");
