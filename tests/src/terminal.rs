@@ -99,14 +99,14 @@ impl Terminal {
         (&self.master).write_all(bytes).unwrap();
     }
 
-    /// Types without end, from now on.
+    /// Types a megabyte, from now on: more than there is room for anywhere. Where nobody reads it, a terminal that is not raw
+    /// drops what it cannot keep, and so it comes to an end then.
     ///
     /// # Panics
     /// Where the terminal is gone.
     pub fn flood(&self) {
         let mut master = self.master.try_clone().unwrap();
-        // Until nobody has the other end any more.
-        spawn(move || while master.write_all(&[b'x'; 4096]).is_ok() {});
+        spawn(move || master.write_all(&vec![b'x'; 1 << 20]));
     }
 
     /// All that was written to it so far.
