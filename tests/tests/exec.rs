@@ -355,41 +355,6 @@ fn limits_of_the_container_hold_for_it() {
 }
 
 #[test]
-fn command_for_which_there_is_no_memory_has_not_begun() {
-    let host = Host::new();
-    let controllers = fs::read_to_string(host.cgroup().parent().unwrap().join("cgroup.controllers")).unwrap();
-    if !controllers.contains("memory") {
-        let line = host.sh(&["-d", "-m", "16m"], "true").run().refused(125);
-        return assert!(line.contains("the memory controller"), "{line}");
-    }
-    let job = sleeper(&host, &["-m", "16m", "--memory-swap", "16m"]);
-    for pid in job.processes() {
-        fs::write(format!("/proc/{pid}/oom_score_adj"), "-1000").unwrap();
-    }
-    let (mut begun, mut killed) = (0, 0);
-    for room in 0..60 {
-        let used: u64 = fs::read_to_string(job.leaf().join("memory.current")).unwrap().trim().parse().unwrap();
-        fs::write(job.leaf().join("memory.max"), (used + room * 16_384).to_string()).unwrap();
-        let outcome = host.exec(&["-d"], "job", &["sleep", "901"]).run();
-        let running = host.processes_named("sleep 901 ");
-        if outcome.code == 0 {
-            begun += 1;
-            assert_eq!(running.len(), 1, "{room}: {outcome}");
-        } else {
-            killed += 1;
-            assert!(outcome.refused(137).contains("hit its memory limit"));
-            assert_eq!(running, [0; 0]);
-        }
-        for pid in running {
-            let _ = kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL);
-        }
-        fs::write(job.leaf().join("memory.max"), "max").unwrap();
-        wait_until("its end", || job.processes().len() == 2);
-    }
-    assert!(begun > 0 && killed > 0, "{begun} {killed}");
-}
-
-#[test]
 fn cgroups_that_the_container_has_made_are_entered() {
     // What runc falls back to: its leaf may hold no processes any more, and the command goes where PID 1 is.
     let host = Host::new();
