@@ -633,7 +633,8 @@ fn state_that_is_lost_does_no_harm_to_what_runs() {
 fn lock_that_is_left_behind_is_nobodys() {
     // Who waits for the end of a container may be stopped, and then still have a lock of it.
     let host = Host::new();
-    let job = host.background("job", &[], FOREVER);
+    let job = host.background("job", &[], "trap '' TERM; echo ready; exec sleep 600");
+    job.wait_for_log("ready");
     let wait = host.kontena().args(["wait", "job"]).start();
     let call = format!("/proc/{}/syscall", wait.pid());
     let waits = format!("{} 0x", libc::SYS_fcntl);
@@ -644,9 +645,8 @@ fn lock_that_is_left_behind_is_nobodys() {
     let job = host.background("job", &[], "exit 4");
     assert_eq!(job.end(), 4);
     wait.signal(Signal::SIGCONT);
-    // It has waited for another one, which may have heeded the first signal before the second.
-    let outcome = wait.finish();
-    assert!([137, 143].contains(&outcome.code), "{outcome}");
+    // It has waited for another one.
+    let _ = wait.finish().code(137);
 }
 
 #[test]

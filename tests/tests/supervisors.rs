@@ -81,7 +81,7 @@ impl<'a> Service<'a> {
         assert!(!self.leaf.exists() && !job.directory().exists(), "{:?}", self.host.list());
     }
 
-    /// Kills the launcher, whose pid is in a file of this name where the supervisor has one.
+    /// Asserts that it is started again when its launcher is killed, without a second command.
     #[track_caller]
     fn assert_comes_back_by_itself(&self, kill: impl Fn()) {
         self.wait_until_seen("start\nhup\n");

@@ -41,7 +41,8 @@ impl Kernel {
             step("unpacking the kernel", Command::new("sh").args(["-c", script, "sh"]).arg(&new))?;
             fs::rename(&new, &tree)?;
         }
-        // Since trixie the modules are below /usr, and later the image beside them. It is called vmlinux where it is not compressed.
+        // Since trixie the modules are below /usr, and later the image beside them. Where it is not compressed, it is called
+        // vmlinux.
         let lib = ["lib/modules", "usr/lib/modules"].map(|dir| tree.join(dir)).into_iter().find(|dir| dir.is_dir());
         let lib = only_entry(&lib.context("the package has no modules")?, "")?;
         let beside = lib.join("vmlinuz");
