@@ -213,7 +213,8 @@ pub fn supervise(
                 Request::Input(_) | Request::EndOfInput | Request::Size(..) => {}
             }
         }
-        if has_ended {
+        // What it said at last, and a line before that, are read, too.
+        if has_ended && !duties.readiness.iter().filter_map(Readiness::watch).any(has_come) {
             break;
         }
         if duties.will_never_be_ready() {
@@ -287,7 +288,12 @@ fn exit_status(pidfd: &OwnedFd, options: WaitIdOptions) -> Result<(u8, bool)> {
 
 /// Whether there is something to be read, or a process has ended.
 fn is_ready(fd: &OwnedFd) -> bool {
-    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    has_come(PollFd::new(fd, PollFlags::IN))
+}
+
+/// The same for what is waited for of it.
+fn has_come(fd: PollFd<'_>) -> bool {
+    poll(&mut [fd], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// poll(2) with a timeout in microseconds; how many are ready. Where nothing comes for a moment, it waits with little memory.

@@ -2,14 +2,15 @@
 //! foreground the caller's own supervisor is told.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
-use tests::{Background, Host, Running, wait_until};
+use tests::{Background, Container, Host, Running, wait_until};
 
 /// A directory that a container sees as /host, and how it is given it.
 fn shared(host: &Host) -> (PathBuf, String) {
@@ -326,6 +327,61 @@ fn foreground_passes_notifications_on() {
     for variable in ["/nosuch", "@nosuch", "relative", "", "@", &"x".repeat(200)] {
         let program = host.sh(&["--sdnotify", "-v", &intruder()], &format!("{}; exit 3", notify("READY=1")));
         let _ = program.env("NOTIFY_SOCKET", variable).run().code(3);
+    }
+}
+
+#[test]
+fn last_words_are_heard() {
+    // The launcher looks only when its container has said it all and has ended.
+    let host = Host::new();
+    let (path, volume) = shared(&host);
+    let (begun, go) = (path.join("begun"), path.join("go"));
+    let deaf = |init: u32| {
+        // Its state and its parent: proc_pid_stat(5).
+        let stat = || {
+            let stat = fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
+            let mut words = stat.rsplit(')').next().unwrap().split_whitespace().map(str::to_owned);
+            (words.next().unwrap(), words.next().unwrap())
+        };
+        let launcher = Pid::from_raw(stat().1.parse().unwrap());
+        kill(launcher, Signal::SIGSTOP).unwrap();
+        fs::write(&go, "").unwrap();
+        wait_until("its end", || stat().0 == "Z");
+        kill(launcher, Signal::SIGCONT).unwrap();
+        fs::remove_file(&go).unwrap();
+        fs::remove_file(&begun).unwrap();
+    };
+    let words = ["STATUS=1", "STATUS=2", "READY=1", "STATUS=4", "STOPPING=1"];
+    let says = words.map(notify).join("; ");
+    let script = |how: &str| format!(": > /host/begun; until [ -e /host/go ]; do sleep 0.02; done; {how}; exit 3");
+    let options = ["--name", "job", "--sdnotify", "-v", &volume, "-v", &intruder()];
+
+    let systemd = host.directory().join("systemd");
+    let socket = UnixDatagram::bind(&systemd).unwrap();
+    socket.set_read_timeout(Some(tests::patience())).unwrap();
+    let job = host.sh(&options, &script(&says)).env("NOTIFY_SOCKET", &systemd).start();
+    let mut container = Container::new(&host, "job", job);
+    wait_until("its command to run", || begun.exists());
+    deaf(container.init());
+    let _ = container.into_running().finish().code(3);
+    let mut buffer = [0; 64];
+    for word in words {
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&buffer[..length]), format!("{word}\n"));
+    }
+
+    // What was ready, though not for long, has started.
+    let long = format!("echo {} >&3", "x".repeat(200));
+    let ways = [(vec!["--notify-fd", "3", "-v", &volume], long), (options[2..].to_vec(), says)];
+    for (options, how) in ways {
+        let options = [&["-d", "--name", "job", "--wait-ready"], &options[..]].concat();
+        let starting = host.sh(&options, &script(&how)).start();
+        let job = Background::new(&host, "job");
+        wait_until("its command to run", || begun.exists());
+        deaf(job.init());
+        assert_eq!(starting.finish().ok(), "job\n");
+        assert_eq!(job.end(), 3);
+        let _ = job.does("delete");
     }
 }
 
