@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use tests::traffic::{WAIT, assert_page, assert_unreachable, is_fin_answered, udp_round_trip};
-use tests::{Container, HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Place, wait_until};
+use tests::{Container, HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Place, patience, wait_until};
 
 /// Writes a sysctl of the network namespace of `place`.
 fn sysctl(place: &Place, name: &str, value: &str) {
@@ -335,6 +335,30 @@ fn tables_of_others_are_unchanged() {
     let _ = web.stop();
     host.prune();
     assert_eq!(host.says("nft", &["list", "ruleset"]), before);
+}
+
+#[test]
+fn who_comes_first_does_not_wait() {
+    // What the kernel has lost it sends again a second later, and counts that.
+    let host = Host::new();
+    let sent_again = || {
+        let counters = host.program("cat").arg("/proc/net/netstat").run().ok();
+        let mut lines = counters.lines().filter_map(|line| line.strip_prefix("TcpExt: ")).map(str::split_whitespace);
+        let (names, mut values) = (lines.next().unwrap(), lines.next().unwrap());
+        let place = names.into_iter().position(|name| name == "TCPTimeouts").unwrap();
+        values.nth(place).unwrap().to_owned()
+    };
+    for way in ["nft", "relay"].repeat(10) {
+        // The first of its bridge.
+        host.prune();
+        let options = ["--publish-via", way, "-p", "127.0.0.1:8080:80"];
+        let web = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).start();
+        let address = "127.0.0.1:8080".parse().unwrap();
+        host.inside(|| while TcpStream::connect_timeout(&address, patience()).is_err() {});
+        web.signal(Signal::SIGTERM);
+        let _ = web.finish();
+        assert_eq!(sent_again(), "0", "{way}");
+    }
 }
 
 #[test]

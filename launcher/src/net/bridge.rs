@@ -27,7 +27,8 @@ pub struct Bridge {
 
 /// How many addresses a container tries before it says that none is free.
 const ATTEMPTS: u128 = 4096;
-/// Between them, once all have been tried: the link of a container that has just ended is there for a moment.
+/// Between them, once all have been tried: the link of a container that has just ended is there for a moment; and between two
+/// looks whether one is up.
 const PAUSE: Duration = Duration::from_micros(250);
 /// Opens the record of a bridge, which [`delete`] takes back.
 pub const RECORD: &str = "bridge ";
@@ -244,6 +245,21 @@ pub fn connect(
     }
     let hint = format!("{} is full: stop a container, or run kontena prune", bridge.name);
     Err(Error::usage(format_args!("find a free address for {}", journal.name()), &hint))
+}
+
+/// Waits until what the bridge is to send to the container of an address gets there. That its link is up the kernel tells the
+/// bridge by a worker, linkwatch; what is sent before is lost, and TCP and ARP send it again a second later only.
+pub fn wait_until_connected(bridge: &Bridge, host: &Socket, address: IpAddr) -> Result<()> {
+    let host_end = link_name(address);
+    let is = |name: &str, what: fn(&rtnl::Link) -> bool| {
+        rtnl::find_link(host, name).map(|link| link.is_some_and(|link| what(&link)))
+    };
+    let mut attempts = ATTEMPTS;
+    while attempts > 0 && !(is(&host_end, rtnl::Link::forwards)? && is(&bridge.name, rtnl::Link::is_running)?) {
+        attempts -= 1;
+        sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Why there is no IPv6 for a container.

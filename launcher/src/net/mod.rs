@@ -251,6 +251,12 @@ impl<'a> Network<'a> {
             Self::Bridge(bridge, _) => {
                 let (subnets, has_tables) = bridge::connect(bridge, root, journal, &config.asked, &links)?;
                 let addresses: Vec<_> = subnets.iter().map(|subnet| subnet.address).collect();
+                let gateways = [bridge.gateway.address, bridge.gateway6.address];
+                // Last, for init has until now what it has to do before.
+                rtnl::configure(&container, links.index("eth0")?, &subnets, &gateways[..subnets.len()])?;
+                if let [own, ..] = *addresses {
+                    bridge::wait_until_connected(bridge, &host, own)?;
+                }
                 let tables = if has_tables {
                     let is_sent = |port: &Publish| self.way_of(config, port) == Via::Nft;
                     let ports: Vec<_> = reservations.iter().map(|reserved| reserved.port).filter(is_sent).collect();
@@ -259,9 +265,6 @@ impl<'a> Network<'a> {
                     nft::need(config.publish_via != Some(Via::Nft) || config.publish.is_empty())?;
                     None
                 };
-                let gateways = [bridge.gateway.address, bridge.gateway6.address];
-                // Last, for init has until now what it has to do before.
-                rtnl::configure(&container, links.index("eth0")?, &subnets, &gateways[..subnets.len()])?;
                 Ok(Connected { addresses, tables, needs_relay: !has_tables })
             }
             Self::Macvlan(link, gateways) => {

@@ -23,6 +23,7 @@ const VETH_INFO_PEER: u16 = 1;
 /// struct ifinfomsg.
 const LINK_HEADER: usize = 16;
 const UP: u32 = linux_raw_sys::net::net_device_flags::IFF_UP as u32;
+const RUNNING: u32 = linux_raw_sys::net::net_device_flags::IFF_RUNNING as u32;
 
 /// What to do where the kernel has no such kind of link.
 const NO_BRIDGE: &str = "the kernel lacks CONFIG_BRIDGE, or its module bridge: load it, or use --net none or host";
@@ -75,8 +76,25 @@ impl Link {
 
     /// Whether it is up.
     pub fn is_up(&self) -> bool {
+        self.has(UP)
+    }
+
+    /// Whether it has a carrier, and the kernel has taken notice of it: until then it drops what it is to send.
+    pub fn is_running(&self) -> bool {
+        self.has(RUNNING)
+    }
+
+    /// Whether it is a port of a bridge that lets frames pass.
+    pub fn forwards(&self) -> bool {
+        /// include/uapi/linux/if_bridge.h
+        const BR_STATE_FORWARDING: u8 = 3;
+        let path = [uapi::IFLA_LINKINFO as u16, uapi::IFLA_INFO_SLAVE_DATA as u16, uapi::IFLA_BRPORT_STATE as u16];
+        self.attribute(&path) == [BR_STATE_FORWARDING]
+    }
+
+    fn has(&self, flag: u32) -> bool {
         const FLAGS: usize = 8;
-        number(&self.0, FLAGS).is_some_and(|flags| flags & UP != 0)
+        number(&self.0, FLAGS).is_some_and(|flags| flags & flag != 0)
     }
 
     /// Its hardware address.
