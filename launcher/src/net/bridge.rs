@@ -251,8 +251,9 @@ pub fn connect(
 /// bridge by a worker, linkwatch; what is sent before is lost, and TCP and ARP send it again a second later only.
 pub fn wait_until_connected(bridge: &Bridge, host: &Socket, address: IpAddr) -> Result<()> {
     let host_end = link_name(address);
+    // One that is gone is nothing to wait for.
     let is = |name: &str, what: fn(&rtnl::Link) -> bool| {
-        rtnl::find_link(host, name).map(|link| link.is_some_and(|link| what(&link)))
+        rtnl::find_link(host, name).map(|link| link.is_none_or(|link| what(&link)))
     };
     let mut attempts = ATTEMPTS;
     while attempts > 0 && !(is(&host_end, rtnl::Link::forwards)? && is(&bridge.name, rtnl::Link::is_running)?) {
