@@ -29,7 +29,7 @@ fn main() {
     let report = (instruments != Path::new("/")).then(|| {
         mount(Some(DISK), &instruments, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)
             .expect("mount the instruments");
-        limit_nothing().expect("a cgroup with a limit of CPU time");
+        start_nothing().expect("a container");
         OpenOptions::new().write(true).open(REPORT).expect("the port for the report")
     });
     let say = |line: String| match &report {
@@ -53,12 +53,14 @@ fn main() {
     say("suite: done\n".into());
 }
 
-/// Makes a cgroup that has a limit of CPU time, and nobody in it. With the first one, and without the last one, the kernel
-/// changes the code of its scheduler, in which both of the machine's processors always are; each container with `--cpus` would
-/// have it do so, and QEMU 7.2 has lost such a change: both hung at a breakpoint that was not there any more.
-fn limit_nothing() -> std::io::Result<()> {
-    let root = Path::new("/sys/fs/cgroup");
-    fs::write(root.join("cgroup.subtree_control"), "+cpu")?;
-    fs::create_dir(root.join("limited"))?;
-    fs::write(root.join("limited/cpu.max"), "100000 100000")
+/// Starts a container that has a bit of everything, and does nothing. With the first limit of CPU time, packet filter or device
+/// filter, and without the last one, the kernel changes its own code, which its processors run meanwhile; each container would
+/// have it do so, and QEMU 7.2 loses such a change now and then: a processor is left at a breakpoint that is not there any more.
+fn start_nothing() -> std::io::Result<()> {
+    let options = "run -d --name nothing --cgroup-parent nothing --cpus 1 --cpuset-cpus 0 --pids-limit 8 -p 127.0.0.1:1:80 \
+                   --read-only --tmpfs /run --tmpfs /tmp";
+    let mut kontena = Command::new(tests::launcher());
+    kontena.args(["--root", "/run/nothing"]).args(options.split_whitespace());
+    let status = kontena.arg(tests::provided("KONTENA_ROOTFS")).arg("/usr/sbin/nginx").status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(status.to_string())) }
 }
