@@ -355,6 +355,41 @@ fn limits_of_the_container_hold_for_it() {
 }
 
 #[test]
+fn command_for_which_there_is_no_memory_has_not_begun() {
+    let host = Host::new();
+    let controllers = fs::read_to_string(host.cgroup().parent().unwrap().join("cgroup.controllers")).unwrap();
+    if !controllers.contains("memory") {
+        let line = host.sh(&["-d", "-m", "16m"], "true").run().refused(125);
+        return assert!(line.contains("the memory controller"), "{line}");
+    }
+    let (mut begun, mut killed) = (0, 0);
+    for room in 0..60 {
+        let job = sleeper(&host, &["-m", "16m", "--memory-swap", "16m"]);
+        wait_until("nothing more to be done there", || !host.processes_named("sleep 600 ").is_empty());
+        // Who joins is to be the first that the kernel kills. Not -1000: where there is nobody to be killed, system calls of
+        // PID 1 fail.
+        for pid in job.processes() {
+            fs::write(format!("/proc/{pid}/oom_score_adj"), "-999").unwrap();
+        }
+        let used: u64 = fs::read_to_string(job.leaf().join("memory.current")).unwrap().trim().parse().unwrap();
+        fs::write(job.leaf().join("memory.max"), (used + room * 8_192).to_string()).unwrap();
+        let outcome = host.exec(&["-d"], "job", &["sleep", "901"]).run();
+        let has_ended = || job.status() == "exited";
+        if outcome.code == 0 {
+            begun += 1;
+            wait_until("the command", || !host.processes_named("sleep 901 ").is_empty() || has_ended());
+        } else if outcome.code == 137 && outcome.stderr.contains("hit its memory limit") {
+            killed += 1;
+            assert!(host.processes_named("sleep 901 ").is_empty());
+        } else {
+            wait_until(&format!("the reason: {outcome}"), has_ended);
+        }
+        let _ = host.kontena().args(["delete", "-f", "job"]).run().ok();
+    }
+    assert!(begun > 0 && killed > 0, "{begun} {killed}");
+}
+
+#[test]
 fn cgroups_that_the_container_has_made_are_entered() {
     // What runc falls back to: its leaf may hold no processes any more, and the command goes where PID 1 is.
     let host = Host::new();

@@ -352,9 +352,9 @@ fn who_comes_first_does_not_wait() {
         // The first of its bridge.
         host.prune();
         let options = ["--publish-via", way, "-p", "127.0.0.1:8080:80"];
-        let web = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).start();
+        let mut web = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).start();
         let address = "127.0.0.1:8080".parse().unwrap();
-        host.inside(|| while TcpStream::connect_timeout(&address, patience()).is_err() {});
+        host.inside(|| while !web.has_ended() && TcpStream::connect_timeout(&address, patience()).is_err() {});
         web.signal(Signal::SIGTERM);
         let _ = web.finish();
         assert_eq!(sent_again(), "0", "{way}");
