@@ -1,6 +1,6 @@
 //! Packets of tests: who gets to whom.
 
-use crate::Place;
+use crate::{Place, wait_for};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, bind, recv, sendto, setsockopt,
@@ -48,6 +48,16 @@ pub fn connect(place: &Place, address: &str, wait: Duration) -> std::io::Result<
     place.inside(|| TcpStream::connect_timeout(&address, wait))
 }
 
+/// Opens a socket in a place by `bind`, where one of the same address may have just been closed: a program that another test is
+/// starting has that, too, until its exec.
+///
+/// # Panics
+/// Where the address stays in use.
+#[track_caller]
+pub fn bound<T: Send>(place: &Place, bind: impl Fn() -> std::io::Result<T> + Sync) -> T {
+    wait_for("the address to be free", || place.inside(&bind).ok())
+}
+
 /// Sends a datagram from `client` to `to`, and an answer back from a socket bound to `at` on `server`; gives the
 /// address that the server sees.
 ///
@@ -59,7 +69,7 @@ pub fn connect(place: &Place, address: &str, wait: Duration) -> std::io::Result<
 pub fn udp_round_trip(client: &Place, to: &str, server: &Place, at: &str) -> std::io::Result<SocketAddr> {
     let to: SocketAddr = to.parse().unwrap();
     let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let server = server.inside(|| UdpSocket::bind(at))?;
+    let server = bound(server, || UdpSocket::bind(at));
     let client = client.inside(|| UdpSocket::bind(SocketAddr::new(any, 0)))?;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(WAIT))?;

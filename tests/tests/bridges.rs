@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
-use tests::traffic::{WAIT, assert_page, assert_unreachable};
+use tests::traffic::{WAIT, assert_page, assert_unreachable, bound};
 use tests::{HOST_ADDRESS, HOST_ADDRESS6, Host};
 
 const BLUE: &str = "bridge=blue,subnet=10.88.0.0/24";
@@ -76,7 +76,7 @@ fn containers_of_different_bridges_do_not_reach_each_other() {
         assert_unreachable(from, &format!("[{address6}]:80"));
         // Nor by a datagram, which would need no answer.
         for (address, any) in [(format!("{address}:53"), "0.0.0.0"), (format!("[{address6}]:53"), "[::]")] {
-            let server = to.network().inside(|| UdpSocket::bind(format!("{any}:53"))).unwrap();
+            let server = bound(&to.network(), || UdpSocket::bind(format!("{any}:53")));
             server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
             let attacker = from.inside(|| UdpSocket::bind(format!("{any}:0"))).unwrap();
             attacker.send_to(b"hello", &address).unwrap();
@@ -107,7 +107,7 @@ fn client_of_another_bridge_keeps_its_address() {
         (format!("{HOST_ADDRESS}:7777"), "0.0.0.0:7777", address),
         (format!("[{HOST_ADDRESS6}]:7777"), "[::]:7777", address6),
     ] {
-        let listener = blue.network().inside(|| TcpListener::bind(any)).unwrap();
+        let listener = bound(&blue.network(), || TcpListener::bind(any));
         let to: SocketAddr = to.parse().unwrap();
         let _connection = red.network().inside(|| TcpStream::connect_timeout(&to, WAIT)).unwrap();
         assert_eq!(listener.accept().unwrap().1.ip().to_string(), from);
