@@ -438,10 +438,11 @@ fn kill_sends_any_signal() {
 #[test]
 fn kill_all_reaches_every_process_once() {
     let host = Host::new();
-    let child = "trap 'echo child' USR1; while :; do sleep 0.05; done";
+    let child = "trap 'echo child' USR1; echo here; while :; do sleep 0.05; done";
     let script = format!("sh -c \"{child}\" & trap 'echo parent' USR1; echo ready; while :; do sleep 0.05; done");
     let job = host.background("job", &[], &script);
     job.wait_for_log("ready");
+    job.wait_for_log("here");
     let mut joined =
         job.exec(&["sh", "-c", "trap 'echo joined' USR1; echo there; while :; do sleep 0.05; done"]).start();
     joined.wait_for_output("there");
@@ -561,9 +562,15 @@ fn paused_containers_do_nothing_until_they_are_resumed() {
     let ticks = || job.logged().matches("tick").count();
     wait_until("ticks", || ticks() > 2);
     assert_eq!(job.does("pause"), "job\n");
-    thread::sleep(std::time::Duration::from_millis(100));
+    let pause = |milliseconds| thread::sleep(std::time::Duration::from_millis(milliseconds));
+    // What it had said by then is still on its way.
+    wait_until("the log to stand still", || {
+        let before = ticks();
+        pause(100);
+        ticks() == before
+    });
     let before = ticks();
-    thread::sleep(std::time::Duration::from_millis(300));
+    pause(300);
     assert_eq!(ticks(), before, "frozen");
     assert_eq!(job.status(), "paused");
     assert!(verb(&host, &["list"]).ok().contains("paused"));

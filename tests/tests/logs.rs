@@ -220,7 +220,7 @@ fn long_lines_do_not_grow_the_log_beyond_its_size() {
 #[test]
 fn follow_shows_what_comes_and_ends_with_the_container() {
     let host = Host::new();
-    let job = host.background("job", &[], "echo begun; trap 'echo ended; exit 3' TERM; while :; do sleep 0.05; done");
+    let job = host.background("job", &[], "trap 'echo ended; exit 3' TERM; echo begun; while :; do sleep 0.05; done");
     let mut follow = logs(&host, &["-f"]).start();
     follow.wait_for_output("begun\n");
     sleep(Duration::from_millis(100));

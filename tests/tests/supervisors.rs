@@ -19,7 +19,7 @@ struct Service<'a> {
 }
 
 /// What the container does: counts its starts and its HUPs in /host, is ready when /host/go is there, and ends with 5 on TERM.
-const PAYLOAD: &str = "echo start >> /host/seen; trap 'echo hup >> /host/seen' HUP; trap 'exit 5' TERM; \
+const PAYLOAD: &str = "trap 'echo hup >> /host/seen' HUP; trap 'exit 5' TERM; echo start >> /host/seen; \
                        until [ -e /host/go ]; do sleep 0.02; done; [ ! -e /proc/self/fd/3 ] || echo >&3; \
                        while :; do sleep 0.02; done";
 
