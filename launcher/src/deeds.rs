@@ -163,6 +163,8 @@ fn delete(root: &Root, seen: &Seen, force: bool) -> Result<()> {
     match root.delete(name) {
         // Another one, that was started since.
         Err(_) if force && root.look(name)?.is_some_and(|now| now.is_running) => Ok(()),
+        // That has ended by now.
+        Err(_) if force => root.delete(name),
         deleted => deleted,
     }
 }

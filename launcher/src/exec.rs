@@ -60,6 +60,11 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
     let name = &request.name;
     let seen = root.find(name)?;
     let init = open_init(root, &seen)?;
+    let pid = seen.init().map_or(0, |(pid, _)| pid);
+    let container = Container { pid, init: &init, leaf: seen.cgroup() };
+    if !container.wait_until_made() {
+        return Err(does_not_run(name));
+    }
     if seen.cgroup().is_some_and(cgroup::is_frozen) {
         return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
     }
@@ -101,8 +106,6 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
         let null = file::open(CWD, "/dev/null", OFlags::RDONLY).context(format_args!("open /dev/null"), "")?;
         sys::become_standard(&null, 0).context(format_args!("dup2"), "")?;
     }
-    let pid = seen.init().map_or(0, |(pid, _)| pid);
-    let container = Container { pid, init: &init, leaf: seen.cgroup() };
     take_oom_score(&plan);
     let hits = seen.cgroup().map(Hits::read).unwrap_or_default();
     let start = || container.start(&seal_init()?, process, request.detach);

@@ -62,6 +62,10 @@ pub fn explain_process(report: Report, process: &Process<'_>) -> Error {
         Step::Fork if errno == Errno::AGAIN => {
             ("the payload".into(), "the limit of processes was hit while starting: raise --pids-limit")
         }
+        // As fork(2) says of a pid namespace without a PID 1.
+        Step::Join | Step::Fork if errno == Errno::SRCH || errno == Errno::NOMEM => {
+            (String::new(), "the container has just ended, or there is no memory")
+        }
         Step::Rlimit => {
             let name =
                 process.rlimits.iter().nth(index).map_or("", |Rlimit { resource, .. }| process::rlimit_name(resource));

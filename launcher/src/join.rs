@@ -10,8 +10,9 @@ use crate::file::{self, CWD};
 use crate::start::{self, Started};
 use kontena_init::plan::{JOIN_ARGUMENT, Joining, Plan, Process, SOCKETS_ARGUMENT, decode};
 use linux_raw_sys::general::{
-    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS,
+    CAP_KILL, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, stat};
 use rustix::io::Errno;
@@ -26,6 +27,8 @@ pub struct Container<'a> {
     pub leaf: Option<&'a str>,
 }
 
+/// Between two looks at one that is being made.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 const NAMESPACES: [(&str, u32); 7] = [
     ("user", CLONE_NEWUSER),
     ("mnt", CLONE_NEWNS),
@@ -37,6 +40,22 @@ const NAMESPACES: [(&str, u32); 7] = [
 ];
 
 impl Container<'_> {
+    /// Waits until its PID 1 has made the container: until then that has the host's root, and so would have who joins it. The
+    /// last thing that PID 1 does then is to keep no capability but KILL. `false` where it ends before.
+    pub fn wait_until_made(&self) -> bool {
+        let is_made = |status: &str| {
+            let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+            let permitted = permitted.and_then(|hex| u64::from_str_radix(hex.trim_ascii(), 16).ok());
+            permitted.is_some_and(|permitted| permitted & !(1 << CAP_KILL) == 0)
+        };
+        while !is_made(&file::read_text(CWD, &format!("/proc/{}/status", self.pid))) {
+            if poll(&mut [PollFd::new(self.init, PollFlags::IN)], Some(&MOMENT)) == Ok(1) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Starts `process` in it, by the init's sealed program; `detached` from this launcher's life or not.
     pub fn start(&self, init_program: &OwnedFd, process: Process<'_>, detached: bool) -> Result<Started> {
         // A copy, that it alone inherits.

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 /// Between two attempts to reach a port, in microseconds.
 const AGAIN: u64 = 10_000;
 /// How long after the pipe's end that of the container may come, which is the reason for it then; microseconds.
-const END_COMES: u64 = 100_000;
+const END_COMES: u64 = 1_000_000;
 /// The socket of `--sdnotify`, in the container's directory, and in the container.
 pub const SOCKET: &str = "notify";
 pub const SOCKET_INSIDE: &std::ffi::CStr = c"/dev/notify";

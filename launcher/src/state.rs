@@ -293,7 +293,11 @@ impl Root {
     pub fn wait(&self, name: &str) -> Result<Ended> {
         let mut seen = self.find(name)?;
         // Another container of this name has another one.
-        let directory = self.directory(name)?;
+        let directory = match file::open(self, name, OFlags::DIRECTORY) {
+            // It has ended since, and was not to be kept.
+            Err(Errno::NOENT) => return Err(no_such(name)),
+            opened => opened.context(format_args!("open {}/{name}", self.path), "")?,
+        };
         let open = || file::open(&directory, JOURNAL, OFlags::RDONLY);
         while seen.is_running {
             let file = open().map_err(|_| no_such(name))?;
@@ -382,8 +386,11 @@ impl Root {
 
     /// Removes a container's directory, of which no more is left than what somebody has asked too late.
     fn remove_directory(&self, name: &str) {
+        // Somebody may ask between the two, once more.
         self.remove(&format!("{name}/{STOP}"), AtFlags::empty());
-        self.remove(name, AtFlags::REMOVEDIR);
+        while unlinkat(self, name, AtFlags::REMOVEDIR) == Err(Errno::NOTEMPTY)
+            && unlinkat(self, &*format!("{name}/{STOP}"), AtFlags::empty()).is_ok()
+        {}
     }
 
     /// What is not there, or not empty, stays as it is.

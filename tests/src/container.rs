@@ -117,6 +117,11 @@ impl DerefMut for Container<'_> {
 pub fn leaf_processes(leaf: &Path) -> Vec<u32> {
     let text = fs::read_to_string(leaf.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect();
-    pids.sort_unstable();
+    // Numbers begin anew at pid_max: PID 1 is known by the last that it has, which is that inside; proc_pid_status(5).
+    let is_init = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))
+    };
+    pids.sort_by_cached_key(|pid| (!is_init(*pid), *pid));
     pids
 }

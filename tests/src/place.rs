@@ -39,9 +39,15 @@ impl Place {
     /// # Panics
     /// Where it has ended.
     pub fn network_of(pid: u32) -> Self {
-        let network =
-            File::open(format!("/proc/{pid}/ns/net")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
-        Self { network, mounts: None, processes: None }
+        Self::try_network_of(pid).unwrap_or_else(|error| panic!("process {pid}: {error}"))
+    }
+
+    /// The same of one that may be about to end.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn try_network_of(pid: u32) -> io::Result<Self> {
+        Ok(Self { network: File::open(format!("/proc/{pid}/ns/net"))?, mounts: None, processes: None })
     }
 
     /// The network namespace that a file stands for.

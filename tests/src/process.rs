@@ -44,6 +44,25 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     wait_for(what, || is_so().then_some(()));
 }
 
+/// Of several who want the same, the one that goes on when all others were refused, and what those say.
+///
+/// # Panics
+/// Where there is none, or more than one goes on.
+#[track_caller]
+pub fn winner_of<const N: usize>(all: [Running; N]) -> (Running, Vec<String>) {
+    let mut running: Vec<Running> = all.into();
+    let mut refused = Vec::new();
+    wait_until("all others to be refused", || {
+        for at in (0..running.len()).rev() {
+            if running[at].has_ended() {
+                refused.push(running.remove(at).finish().refused(125));
+            }
+        }
+        running.len() <= 1
+    });
+    (running.pop().expect("one that goes on"), refused)
+}
+
 /// A program that is to be started in a place.
 pub struct Program<'a> {
     place: &'a Place,

@@ -26,6 +26,27 @@ fn hashes() -> Vec<u64> {
     [launcher(), init()].map(hash).into()
 }
 
+#[test]
+fn who_joins_at_once_is_inside() {
+    // Until PID 1 has made the container, it has the host's root. That takes a while here.
+    let host = Host::new();
+    let canary = host.directory().join("canary");
+    fs::write(&canary, "").unwrap();
+    let volumes: Vec<String> = (0..60).map(|number| format!("/etc/hostname:/mnt/{number}:ro")).collect();
+    let options = volumes.iter().flat_map(|volume| ["-v", volume]);
+    let options: Vec<&str> = ["-d", "--name", "job", "--tmpfs", "/mnt"].into_iter().chain(options).collect();
+    for _ in 0..10 {
+        let starting = host.sh(&options, "exec sleep 600").start();
+        wait_until("it to be inside", || {
+            let outcome = host.exec(&[], "job", &["ls", "-d", canary.to_str().unwrap()]).run();
+            assert!(outcome.stdout.is_empty(), "the host's tree: {outcome}");
+            outcome.stderr.contains("No such file")
+        });
+        let _ = starting.finish().ok();
+        let _ = host.kontena().args(["delete", "-f", "job"]).run().ok();
+    }
+}
+
 /// How often somebody joins.
 fn often() -> u32 {
     if tests::instruments() == Path::new("/") { 200 } else { 40 }

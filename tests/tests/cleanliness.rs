@@ -352,16 +352,13 @@ fn prune_killed_half_way_is_repaired_by_the_next() {
 fn of_two_with_the_same_name_exactly_one_wins() {
     let host = Host::new();
     for _ in 0..20 {
-        let start = || host.run(&["--net", "none", "--name", "one"], host.debian(), &["sleep", "0.5"]).start();
-        let outcomes = [start(), start(), start()].map(tests::Running::finish);
-        let won = outcomes.iter().filter(|outcome| outcome.code == 0).count();
-        assert_eq!(won, 1, "{outcomes:#?}");
-        for outcome in outcomes {
-            if outcome.code != 0 {
-                let line = outcome.refused(125);
-                assert!(line.contains("one") && line.contains("running"), "{line}");
-            }
+        let start = || host.run(&["--net", "none", "--name", "one"], host.debian(), &["sleep", "600"]).start();
+        let (winner, lines) = tests::winner_of([start(), start(), start()]);
+        for line in lines {
+            assert!(line.contains("one") && line.contains("running"), "{line}");
         }
+        winner.signal(Signal::SIGTERM);
+        let _ = winner.finish().code(143);
     }
     assert_nothing_of_containers(&host);
 }

@@ -285,7 +285,7 @@ fn detached_commands_go_on() {
     let outcome = host.exec(&["-d"], "job", &["sh", "-c", "echo out; echo err >&2; exec sleep 900"]).run().code(0);
     assert_eq!((&*outcome.stdout, &*outcome.stderr), ("", ""));
     let has_it = || host.kontena().args(["ps", "job"]).run().ok().contains("sleep 900");
-    wait_until("the command", has_it);
+    wait_until("the command", || !host.processes_named("sleep 900 ").is_empty() && has_it());
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(has_it());
     // It has no fd of the host's either.
@@ -321,9 +321,9 @@ fn command_ends_with_the_container() {
 #[test]
 fn background_processes_of_a_command_stay() {
     let host = Host::new();
-    let job = sleeper(&host, &[]);
+    let _job = sleeper(&host, &[]);
     let _ = says(&host, &[], "setsid sleep 900 > /dev/null 2>&1 & exit 0");
-    wait_until("the process that stays", || job.processes().len() == 3);
+    wait_until("the process that stays", || !host.processes_named("sleep 900 ").is_empty());
     let parent = says(
         &host,
         &[],

@@ -94,8 +94,7 @@ fn orphans_are_all_reaped_by_the_entrypoint() {
 #[test]
 fn orphans_are_reaped_where_it_is_not_pid_1() {
     let host = Host::new();
-    let script =
-        "sh -c '(sleep 0.2; read -r line < /proc/self/stat; echo $line) & exit 0'; echo parent $PPID; sleep 0.5";
+    let script = "sh -c '(sleep 1; read -r line < /proc/self/stat; echo $line) & exit 0'; echo parent $PPID; sleep 3";
     let out = host.program(init()).args(["sh", "-c", script]).run().ok();
     let parent = out.lines().find_map(|line| line.strip_prefix("parent ")).unwrap();
     let orphan = out.lines().find(|line| line.contains(" (sh) ")).unwrap();
@@ -109,7 +108,7 @@ fn pid_1_that_does_not_reap_would_be_seen() {
     // The twin of the tests above: the same script under a PID 1 that is no init.
     let host = Host::new();
     let out = host.program("unshare").args(["-pf", "--kill-child", "--mount-proc", "sh", "-c"]);
-    let out = out.arg(format!("sh -c '{}' & exec sleep 600", "for i in 1 2 3; do ( : & ); done; sleep 0.3; \
+    let out = out.arg(format!("sh -c '{}' & exec sleep 600", "for i in 1 2 3; do ( : & ); done; sleep 1; \
         for s in /proc/[0-9]*/stat; do read -r l < $s; case $l in *\") Z \"*) echo zombie;; esac; done; kill -9 1; echo done"));
     let mut running = out.start();
     running.wait_for_output("done");

@@ -54,12 +54,24 @@ fn lines_are_in_the_cri_format() {
     assert_eq!(mode, "600 0\n");
 }
 
+/// A step of a script: it waits until the test has taken that one by [`go_on`].
+fn until(step: &str) -> String {
+    format!("until [ -e /host/{step} ]; do sleep 0.02; done")
+}
+
+fn go_on(host: &Host, step: &str) {
+    fs::write(host.directory().join(step), "").unwrap();
+}
+
 #[test]
 fn times_are_those_of_the_lines() {
     let host = Host::new();
     let now = || host.says("date", &["-u", "+%Y-%m-%dT%H:%M:%S.%NZ"]).trim().to_owned();
     let before = now();
-    let job = host.background("job", &[], "echo one; sleep 0.2; echo two");
+    let volume = format!("{}:/host", host.directory().display());
+    let job = host.background("job", &["-v", &volume], &format!("echo one; {}; echo two", until("a")));
+    job.wait_for_log("one");
+    go_on(&host, "a");
     assert_eq!(job.end(), 0);
     let after = now();
     let times: Vec<String> = job.log().into_iter().map(|line| line.time).collect();
@@ -71,7 +83,15 @@ fn times_are_those_of_the_lines() {
 #[test]
 fn streams_are_printed_where_they_were_written() {
     let host = Host::new();
-    let job = host.background("job", &[], "for i in 1 2 3; do echo out $i; echo err $i >&2; sleep 0.05; done");
+    let volume = format!("{}:/host", host.directory().display());
+    let script = format!("for i in 1 2 3; do echo out $i; {}; echo err $i >&2; {}; done", until("o$i"), until("e$i"));
+    let job = host.background("job", &["-v", &volume], &script);
+    for i in 1..=3 {
+        job.wait_for_log(&format!("out {i}"));
+        go_on(&host, &format!("o{i}"));
+        job.wait_for_log(&format!("err {i}"));
+        go_on(&host, &format!("e{i}"));
+    }
     assert_eq!(job.end(), 0);
     let outcome = logs(&host, &[]).run().code(0);
     assert_eq!(outcome.stdout, "out 1\nout 2\nout 3\n");
@@ -115,8 +135,14 @@ fn parts_of_both_streams_are_told_apart() {
     assert_eq!(job.end(), 0);
     let outcome = logs(&host, &[]).run().code(0);
     assert_eq!((&*outcome.stdout, &*outcome.stderr), ("out begins, out ends\n", "err begins, err ends\n"));
-    let script = "head -c 20000 /dev/zero | tr '\\0' o; sleep 0.1; echo between >&2; sleep 0.1; echo";
-    let other = host.background("other", &[], script);
+    let volume = format!("{}:/host", host.directory().display());
+    let (a, b) = (until("a"), until("b"));
+    let script = format!("head -c 20000 /dev/zero | tr '\\0' o; {a}; echo between >&2; {b}; echo");
+    let other = host.background("other", &["-v", &volume], &script);
+    other.wait_for_log("stdout P");
+    go_on(&host, "a");
+    other.wait_for_log("between");
+    go_on(&host, "b");
     assert_eq!(other.end(), 0);
     let tags: Vec<_> = other.log().into_iter().map(|line| (line.stream, line.tag)).collect();
     let tags: Vec<_> = tags.iter().map(|(stream, tag)| (&**stream, &**tag)).collect();
@@ -143,7 +169,10 @@ fn bytes_of_any_kind_come_through() {
 #[test]
 fn tail_and_since_choose() {
     let host = Host::new();
-    let job = host.background("job", &[], "seq 1 50; sleep 1.2; seq 51 100");
+    let volume = format!("{}:/host", host.directory().display());
+    let job = host.background("job", &["-v", &volume], &format!("seq 1 50; {}; sleep 1.2; seq 51 100", until("a")));
+    job.wait_for_log("F 50\n");
+    go_on(&host, "a");
     assert_eq!(job.end(), 0);
     for (options, first, count) in [
         (&["--tail", "10"][..], 91, 10),

@@ -264,7 +264,7 @@ fn neighbour_cannot_look_for_ports_by_segments_of_no_connection() {
     let closed = SocketAddrV4::new(web.address().parse().unwrap(), 81);
     assert!(!is_fin_answered(&host.neighbour, NEIGHBOUR_ADDRESS, closed));
     let _ = host.says("nft", &["flush", "chain", "ip", "kontena", "isolate"]);
-    assert!(is_fin_answered(&host.neighbour, NEIGHBOUR_ADDRESS, closed));
+    wait_until("an answer", || is_fin_answered(&host.neighbour, NEIGHBOUR_ADDRESS, closed));
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn assert_waits(host: &Host, mut starting: Running) {
     let (path, _) = shared(host);
     let job = Background::new(host, "job");
     wait_until("its command to run", || job.processes().len() >= 2);
+    job.wait_until("running");
     sleep(Duration::from_millis(200));
     assert!(!starting.has_ended(), "{}", starting.stderr());
     assert_eq!(job.status(), "running", "it runs, and is not ready");
@@ -86,8 +87,8 @@ fn fd_is_the_commands_alone() {
     assert!(logged.starts_with("0 1 2 3 5 pipe:"), "{logged}");
     // Neither a command that joins it has it, nor its init.
     assert_eq!(job.exec(&["sh", "-c", "[ -e /proc/self/fd/5 ] || echo none"]).run().ok(), "none\n");
-    let init = fs::read_dir(format!("/proc/{}/fd", job.init())).unwrap().count();
-    assert_eq!(init, 3, "stdio");
+    let fds = || fs::read_dir(format!("/proc/{}/fd", job.init())).unwrap().count();
+    wait_until("it to have stdio alone", || fds() == 3);
     for bad in ["0", "2", "256", "-1", "x", ""] {
         let line = host.sh(&["-d", "--notify-fd", bad], "true").run().refused(125);
         assert!(line.contains(&format!("--notify-fd \"{bad}\"")), "{line}");

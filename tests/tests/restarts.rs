@@ -534,14 +534,14 @@ fn paused_containers_are_not_checked() {
     let host = Host::new();
     let shared = Shared::new(&host);
     shared.touch("well");
-    let options = ["--health-on-failure", "kill", "--health-retries", "1", "--health-timeout=2s"];
+    let options = ["--health-on-failure", "kill", "--health-retries", "1", "--health-timeout=5s"];
     let health_options =
         ["-v", &shared.volume, "--health-cmd", "echo >> /host/checks; test -e /host/well", "--health-interval", "20ms"];
     let job = host.background("job", &[&health_options[..], &options].concat(), "exec sleep 600");
     wait_until("it to be well", || health(&job).as_deref() == Some("healthy"));
-    for _ in 0..3 {
+    for _ in 0..2 {
         let _ = job.does("pause");
-        sleep(Duration::from_millis(2500));
+        sleep(Duration::from_millis(5200));
         let _ = job.does("resume");
         let checks = shared.lines("checks").len();
         wait_until("more checks", || shared.lines("checks").len() > checks + 3);

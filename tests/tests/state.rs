@@ -174,8 +174,9 @@ fn starts_and_deletes_of_one_name_do_not_get_in_each_others_way() {
         }
         // What is there is whole: a container, or none.
         let one = Background::new(&host, "one");
+        // One that has just ended may be on its way out.
+        wait_until("it to be whole", || ["running", "exited", "gone"].contains(&&*one.status()));
         let status = one.status();
-        assert!(["running", "exited", "gone"].contains(&&*status), "{status}");
         if status == "running" {
             let _ = one.exec(&["true"]).run();
         }
@@ -478,7 +479,10 @@ fn launcher_killed_at_bad_moments_leaves_a_record_that_can_be_used() {
         job.wait_for_log("ready");
         let mut waits: Vec<_> = (0..2).map(|_| host.kontena().args(["wait", "job"]).start()).collect();
         match moment {
-            "between two lives" => job.wait_until("restarting"),
+            // By then they are long.
+            "between two lives" => wait_until("a delay", || {
+                job.seen().is_some_and(|seen| seen["status"] == "restarting" && seen["restarts"].as_u64() >= Some(5))
+            }),
             "while it is stopped" => {
                 waits.push(host.kontena().args(["stop", "job"]).start());
                 sleep(Duration::from_millis(100));
@@ -668,6 +672,9 @@ fn port_of_a_killed_launcher_is_the_next_containers_own() {
         victim.kill();
         if has_published {
             tried += 1;
+            // A child that has not done its exec has the port's socket, too.
+            let victim = Background::new(&host, "victim");
+            wait_until("the end of its processes", || victim.processes().is_empty());
             let options = ["-d", "--name", "next", "-p", "8080:80", "--wait-ready"];
             let _ = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).run().ok();
             // Until it has looked what others have left.
@@ -694,8 +701,8 @@ fn killed_launcher_among_many_is_found_by_one_of_the_next_few() {
     fs::write(host.state().join(".swept"), [0xff; 8]).unwrap();
     for victim in ["job0", "job7", "job19"] {
         let victim = Background::new(&host, victim);
-        // Until those that stay have looked, too.
-        sleep(Duration::from_millis(500));
+        // Until those that stay have looked, too: half a second here, and more in the VM.
+        sleep(tests::patience() / 120);
         kill(victim.launcher(), Signal::SIGKILL).unwrap();
         wait_until("its processes to be gone", || victim.processes().is_empty());
         assert!(victim.leaf().exists(), "nobody has looked yet");

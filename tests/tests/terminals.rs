@@ -473,13 +473,15 @@ fn stdin_of_a_container_without_a_terminal_is_reached_by_attach() {
     assert_eq!(job.end(), 4);
     let _ = job.does("delete");
     // Who gives no input leaves it open for the next.
-    let job = host.background("job", &["-i"], "read -r line; echo got $line; exit 6");
-    let quiet = host.kontena().args(["attach", "--no-stdin", "job"]).start();
+    let script = "while :; do echo .; sleep 0.05; done & read -r line; kill $!; echo got $line; exit 6";
+    let job = host.background("job", &["-i"], script);
+    let mut quiet = host.kontena().args(["attach", "--no-stdin", "job"]).start();
+    quiet.wait_for_output(".");
     // The end of file alone: read fails, and the container ends.
     let _ = host.kontena().args(["attach", "job"]).run().code(6);
     let _ = quiet.finish().code(6);
     assert_eq!(job.end(), 6);
-    assert_eq!(job.logged(), "got\n");
+    assert!(job.logged().contains("\ngot\n"), "{}", job.logged());
 }
 
 #[test]
@@ -716,14 +718,17 @@ fn exec_under_tmux_is_as_a_shell_of_ones_own() {
     tmux.keys("s", &["printf '\\033[H\\033[2J'; tty; stty size; echo $TERM", "Enter"]);
     let size = tmux.run(&["display-message", "-p", "-t", "s", "#{pane_height} #{pane_width}"]);
     tmux.wait_for("s", &format!("/dev/pts/0\n{size}"));
-    let term = tmux.screen("s");
-    assert!(term.contains("screen") || term.contains("tmux"), "TERM is tmux's own: {term}");
+    wait_until("TERM to be tmux's own", || ["screen", "tmux"].iter().any(|term| tmux.screen("s").contains(term)));
     // Resized by a split.
     let _ = tmux.run(&["split-window", "-h", "-t", "s", "sh"]);
-    tmux.keys("s:0.0", &["printf '\\033[H\\033[2J'; stty size", "Enter"]);
     let size = tmux.run(&["display-message", "-p", "-t", "s:0.0", "#{pane_height} #{pane_width}"]);
     assert!(size.ends_with(" 50\n"), "{size}");
-    tmux.wait_for("s:0.0", &size);
+    // The signal that it has changed may come after the keys.
+    wait_until("its size", || {
+        tmux.keys("s:0.0", &["printf '\\033[H\\033[2J'; stty size", "Enter"]);
+        sleep(Duration::from_millis(200));
+        tmux.screen("s:0.0").contains(&size)
+    });
     let _ = tmux.run(&["kill-pane", "-t", "s:0.1"]);
     // Keys, colours and programs of the whole screen.
     tmux.keys("s", &["printf '\\033[H\\033[2J'; sleep 900", "Enter"]);
@@ -733,6 +738,7 @@ fn exec_under_tmux_is_as_a_shell_of_ones_own() {
     tmux.keys("s", &["printf '\\033[H\\033[2J'; printf '\\033[31mred\\033[0m\\n'", "Enter"]);
     wait_until("red", || tmux.run(&["capture-pane", "-p", "-e", "-t", "s"]).contains("\x1b[31mred"));
     tmux.keys("s", &["exit 6", "Enter"]);
+    tmux.wait_for("s", "exit\n#");
     // The shell around it has its terminal back.
     tmux.keys("s", &["echo status $?; stty -a | grep -c -- -icanon", "Enter"]);
     tmux.wait_for("s", "status 6\n0\n");
