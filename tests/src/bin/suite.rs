@@ -55,13 +55,14 @@ fn main() {
     say("suite: done\n".into());
 }
 
-/// Starts a container that has a bit of everything, and does nothing. With the first limit of CPU time, packet filter or device
-/// filter, and without the last one, the kernel changes its own code, which its processors run meanwhile; each container would
-/// have it do so, and QEMU 7.2 loses such a change now and then: a processor is left at a breakpoint that is not there any more.
+/// Starts a container that has a bit of everything, and does nothing. With the first limit of CPU time or memory, packet filter
+/// or device filter, and without the last one, the kernel changes its own code, which its processors run meanwhile; each
+/// container would have it do so, and QEMU 7.2 loses such a change now and then: a processor is left at a breakpoint that is
+/// not there any more.
 /// It has a network namespace of its own, for new ones have the settings of the machine's.
 fn start_nothing() -> std::io::Result<()> {
-    let options = "run -d --name nothing --cgroup-parent nothing --cpus 1 --cpuset-cpus 0 --pids-limit 8 -p 127.0.0.1:1:80 \
-                   --read-only --tmpfs /run --tmpfs /tmp";
+    let options = "run -d --name nothing --cgroup-parent nothing --cpus 1 --cpuset-cpus 0 -m 64m --pids-limit 8 \
+                   -p 127.0.0.1:1:80 --read-only --tmpfs /run --tmpfs /tmp";
     let mut kontena = Command::new(tests::launcher());
     kontena.args(["--root", "/run/nothing"]).args(options.split_whitespace());
     kontena.arg(tests::provided("KONTENA_ROOTFS")).arg("/usr/sbin/nginx");
