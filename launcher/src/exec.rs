@@ -60,13 +60,13 @@ pub fn run(root: &Root, request: &Request) -> Result<u8> {
     let name = &request.name;
     let seen = root.find(name)?;
     let init = open_init(root, &seen)?;
+    if seen.cgroup().is_some_and(cgroup::is_frozen) {
+        return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
+    }
     let pid = seen.init().map_or(0, |(pid, _)| pid);
     let container = Container { pid, init: &init, leaf: seen.cgroup() };
     if !container.wait_until_made() {
         return Err(does_not_run(name));
-    }
-    if seen.cgroup().is_some_and(cgroup::is_frozen) {
-        return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
     }
     let bytes = root.directory(name).and_then(|directory| {
         plan::read(&directory).context(format_args!("read {}/plan", root.path(name)), "it has just ended")

@@ -539,7 +539,7 @@ fn paused_containers_are_not_checked() {
         ["-v", &shared.volume, "--health-cmd", "echo >> /host/checks; test -e /host/well", "--health-interval", "20ms"];
     let job = host.background("job", &[&health_options[..], &options].concat(), "exec sleep 600");
     wait_until("it to be well", || health(&job).as_deref() == Some("healthy"));
-    for _ in 0..2 {
+    for _ in 0..3 {
         let _ = job.does("pause");
         sleep(Duration::from_millis(5200));
         let _ = job.does("resume");
