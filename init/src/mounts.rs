@@ -9,8 +9,8 @@ use kontena_init::plan::{Device, File, List, Mount, Plan, Report, Step, mount_ki
 use linux_raw_sys::general as uapi;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid, chmodat, chownat, fstat, fstatvfs, mkdirat,
-    openat, openat2, statfs,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid, chmodat, chownat, fstat, fstatvfs,
+    mkdirat, openat, openat2, statat, statfs,
 };
 use rustix::io::{Errno, Result};
 use rustix::mount::{
@@ -22,9 +22,6 @@ use rustix::process::{chdir, chroot, fchdir};
 
 use crate::dev::{self, Empty};
 use crate::{fail, sys};
-
-/// Without leaving a mount of ours.
-const BELOW: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
 
 const PATH_FD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -108,9 +105,9 @@ fn lay_over(lower: &OwnedFd, plan: &Plan<'_>) -> Result<OwnedFd> {
             // The root is to look as it did.
             Ok(()) => {
                 let root = fstat(lower)?;
-                chmodat(CWD, name, Mode::from_raw_mode(root.st_mode), rustix::fs::AtFlags::empty())?;
+                chmodat(CWD, name, Mode::from_raw_mode(root.st_mode), AtFlags::empty())?;
                 let owner = (Some(Uid::from_raw(root.st_uid)), Some(Gid::from_raw(root.st_gid)));
-                match chownat(CWD, name, owner.0, owner.1, rustix::fs::AtFlags::empty()) {
+                match chownat(CWD, name, owner.0, owner.1, AtFlags::empty()) {
                     // An owner that this user namespace does not have.
                     Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
                     Err(errno) => return Err(errno),
@@ -277,6 +274,7 @@ pub fn pivot_root(root: OwnedFd) -> Result<()> {
 }
 
 /// Makes a device at a path of the container, or mounts the host's there.
+#[inline(never)]
 pub fn make_device(root: &OwnedFd, device: &Device<'_>) -> Result<()> {
     let target = device.target.to_bytes();
     let slash = target.iter().rposition(|byte| *byte == b'/').ok_or(Errno::INVAL)?;
@@ -319,7 +317,7 @@ pub fn attach(tree: &OwnedFd, target: OwnedFd) -> Result<()> {
 }
 
 fn is_directory(fd: &OwnedFd) -> Result<bool> {
-    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
 }
 
 /// A new instance of a file system, not attached anywhere.
@@ -387,30 +385,32 @@ fn make_target(root: &OwnedFd, is_directory: bool, target: &CStr, resolve: Resol
     Ok(parent)
 }
 
-/// A path of a mount of ours, without leaving that mount; `None` where there is nothing.
-fn find_below(tree: &OwnedFd, path: &CStr) -> Result<Option<OwnedFd>> {
-    match open_in(tree, path, PATH_FD | OFlags::NOFOLLOW, BELOW) {
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        found => found.map(Some),
-    }
-}
-
-/// Covers a path with something empty of the same kind.
+/// Covers a path of a mount of ours, the kernel's own file system, with something empty of the same kind.
 fn mask(tree: &OwnedFd, path: &CStr, empty: &Empty) -> Result<()> {
-    let Some(target) = find_below(tree, path)? else { return Ok(()) };
-    if !is_directory(&target)? {
-        return attach(&clone_tree(&empty.null, c"", false)?, target);
-    }
-    let cover = clone_tree(&empty.directory, c"", false)?;
-    sys::mount_setattr(&cover, false, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)?;
-    attach(&cover, target)
+    let cover = match statat(tree, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        found if FileType::from_raw_mode(found?.st_mode) == FileType::Directory => {
+            let cover = clone_tree(&empty.directory, c"", false)?;
+            sys::mount_setattr(&cover, false, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)?;
+            cover
+        }
+        _ => clone_tree(&empty.null, c"", false)?,
+    };
+    cover_path(&cover, tree, path)
 }
 
+/// Covers such a path with itself, read-only.
 fn make_readonly(tree: &OwnedFd, path: &CStr) -> Result<()> {
-    let Some(target) = find_below(tree, path)? else {
-        return Ok(());
-    };
-    let readonly = clone_tree(&target, c"", true)?;
-    sys::mount_setattr(&readonly, true, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)?;
-    attach(&readonly, target)
+    match clone_tree(tree, path, true) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        readonly => {
+            let readonly = readonly?;
+            sys::mount_setattr(&readonly, true, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)?;
+            cover_path(&readonly, tree, path)
+        }
+    }
+}
+
+fn cover_path(cover: &OwnedFd, tree: &OwnedFd, path: &CStr) -> Result<()> {
+    move_mount(cover, c"", tree, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }

@@ -194,7 +194,7 @@ const fn capable(capability: u32, errno: u32) -> u32 {
 }
 const CAPABLE: u32 = 0x0100_0000;
 
-/// Replaced when the filter is made: a jump to the code of a [`Check`].
+/// Where the filter is made, a jump to the code of a [`Check`].
 const fn check(index: usize) -> u32 {
     CHECK | index as u32
 }
@@ -256,8 +256,13 @@ struct Draft {
     fates: [u32; 256],
     ranges: usize,
     code: [sock_filter; 512],
+    /// Where the two jumps of an instruction lead that decide a call, [`UNDECIDED`] where one does not.
+    decide: [[u32; 2]; 512],
     length: usize,
 }
+
+/// The fate of no call.
+const UNDECIDED: u32 = 0;
 
 impl Draft {
     const fn begin(&mut self, start: u32, fate: u32) {
@@ -267,60 +272,91 @@ impl Draft {
         }
     }
 
-    const fn put(&mut self, code: u32, k: u32, jump_true: usize, jump_false: usize) {
-        assert!(jump_true < 256 && jump_false < 256, "a jump is too long: move some code");
-        self.code[self.length] = sock_filter { code: code as u16, jt: jump_true as u8, jf: jump_false as u8, k };
+    const fn put(&mut self, code: u32, k: u32, then: u32, other: u32) {
+        self.code[self.length] = sock_filter { code: code as u16, jt: 0, jf: 0, k };
+        self.decide[self.length] = [then, other];
         self.length += 1;
     }
 
-    /// The tree over the ranges from `first` to `last`: in the middle one comparison, then the lower half, then the
-    /// upper.
+    /// The tree over the ranges from `first` to `last`, which are several: in the middle one comparison, then the lower half,
+    /// then the upper, each where it is more than one range.
     const fn search(&mut self, first: usize, last: usize) {
-        if first == last {
-            self.put(BPF_RET | BPF_K, self.fates[first], 0, 0);
-            return;
-        }
         let middle = first + (last - first).div_ceil(2);
         let node = self.length;
-        self.put(BPF_JMP | BPF_JGE | BPF_K, self.starts[middle], 0, 0);
-        self.search(first, middle - 1);
-        let distance = self.length - node - 1;
-        assert!(distance < 256, "a jump is too long: the tree has too many ranges");
-        self.code[node].jt = distance as u8;
-        self.search(middle, last);
+        self.put(BPF_JMP | BPF_JGE | BPF_K, self.starts[middle], UNDECIDED, UNDECIDED);
+        if first == middle - 1 {
+            self.decide[node][1] = self.fates[first];
+        } else {
+            self.search(first, middle - 1);
+        }
+        if middle == last {
+            self.decide[node][0] = self.fates[last];
+        } else {
+            self.code[node].jt = distance(node, self.length);
+            self.search(middle, last);
+        }
     }
 
-    /// The code of a check, behind the tree, and the jump there from its place in the tree or in a check before it.
-    const fn check(&mut self, index: usize) {
-        let mut place = 0;
-        while self.code[place].k != check(index) {
-            place += 1;
-        }
-        self.code[place] =
-            sock_filter { code: (BPF_JMP | BPF_JA) as u16, jt: 0, jf: 0, k: (self.length - place - 1) as u32 };
-        let Check { argument, is, then, other, .. } = &CHECKED[index];
+    const fn check(&mut self, Check { argument, is, then, other, .. }: &Check) {
         // The lower half of args[argument], on a little-endian machine; struct seccomp_data.
-        self.put(LOAD, 16 + 8 * *argument, 0, 0);
+        self.put(LOAD, 16 + 8 * *argument, UNDECIDED, UNDECIDED);
         match is {
-            Is::AnyOf(bits) => self.put(BPF_JMP | BPF_JSET | BPF_K, *bits, 1, 0),
+            Is::AnyOf(bits) => self.put(BPF_JMP | BPF_JSET | BPF_K, *bits, *then, *other),
             Is::OneOf(values) => {
-                let mut left = values.len();
-                while left > 0 {
-                    self.put(BPF_JMP | BPF_JEQ | BPF_K, values[values.len() - left], left, 0);
-                    left -= 1;
+                let mut index = 0;
+                while index < values.len() {
+                    let is_last = index + 1 == values.len();
+                    self.put(BPF_JMP | BPF_JEQ | BPF_K, values[index], *then, if is_last { *other } else { UNDECIDED });
+                    index += 1;
                 }
             }
         }
-        self.put(BPF_RET | BPF_K, *other, 0, 0);
-        self.put(BPF_RET | BPF_K, *then, 0, 0);
     }
+
+    /// Leads the jumps that decide to the code of a check, or to a return, of which there is one for each fate.
+    const fn finish(&mut self, checks: &[usize; CHECKED.len()]) {
+        let (code, mut index) = (self.length, 0);
+        while index < code {
+            let [then, other] = self.decide[index];
+            if then != UNDECIDED {
+                self.code[index].jt = distance(index, self.end(then, code, checks));
+            }
+            if other != UNDECIDED {
+                self.code[index].jf = distance(index, self.end(other, code, checks));
+            }
+            index += 1;
+        }
+    }
+
+    /// Where a fate's code begins; a return is made where there is none from `returns` on.
+    const fn end(&mut self, fate: u32, returns: usize, checks: &[usize; CHECKED.len()]) -> usize {
+        if fate & KIND == CHECK {
+            return checks[(fate & !KIND) as usize];
+        }
+        let mut place = returns;
+        while place < self.length {
+            if self.code[place].k == fate {
+                return place;
+            }
+            place += 1;
+        }
+        self.put(BPF_RET | BPF_K, fate, UNDECIDED, UNDECIDED);
+        place
+    }
+}
+
+/// As an instruction has it; the kernel knows no way back.
+const fn distance(from: usize, to: usize) -> u8 {
+    assert!(to > from && to - from - 1 < 256, "a jump leads back, or is too long");
+    (to - from - 1) as u8
 }
 
 const LOAD: u32 = BPF_LD | BPF_W | BPF_ABS;
 
 const fn draft() -> Draft {
     let nothing = sock_filter { code: 0, jt: 0, jf: 0, k: 0 };
-    let mut draft = Draft { starts: [0; 256], fates: [0; 256], ranges: 0, code: [nothing; 512], length: 0 };
+    let (code, decide) = ([nothing; 512], [[UNDECIDED; 2]; 512]);
+    let mut draft = Draft { starts: [0; 256], fates: [0; 256], ranges: 0, code, decide, length: 0 };
     let fates = fates();
     let mut number = 0;
     while number < NUMBERS {
@@ -332,16 +368,18 @@ const fn draft() -> Draft {
         draft.begin(2 * X32, errno(ENOSYS));
     }
     // struct seccomp_data { int nr; __u32 arch; … }
-    draft.put(LOAD, 4, 0, 0);
-    draft.put(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0);
-    draft.put(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
-    draft.put(LOAD, 0, 0, 0);
+    draft.put(LOAD, 4, UNDECIDED, UNDECIDED);
+    draft.put(BPF_JMP | BPF_JEQ | BPF_K, ARCH, UNDECIDED, SECCOMP_RET_KILL_PROCESS);
+    draft.put(LOAD, 0, UNDECIDED, UNDECIDED);
     draft.search(0, draft.ranges - 1);
+    let mut checks = [0; CHECKED.len()];
     let mut index = 0;
     while index < CHECKED.len() {
-        draft.check(index);
+        checks[index] = draft.length;
+        draft.check(&CHECKED[index]);
         index += 1;
     }
+    draft.finish(&checks);
     draft
 }
 
@@ -363,13 +401,11 @@ pub fn install(capabilities: u64) -> Result<()> {
     let of = |capability: u32| 1 << capability;
     let implied = of(CAP_BPF) | of(CAP_PERFMON) | of(CAP_SYSLOG);
     let held = if capabilities & of(CAP_SYS_ADMIN) != 0 { capabilities | implied } else { capabilities };
-    let filter = FILTER.map(|instruction| {
-        let k = match instruction.k {
-            k if u32::from(instruction.code) != BPF_RET | BPF_K || k & KIND != CAPABLE => k,
-            k if held & of(k >> 8 & 0xff) != 0 => ALLOW,
-            k => errno(k & 0xff),
-        };
-        sock_filter { k, ..instruction }
-    });
+    let mut filter = FILTER;
+    for sock_filter { code, k, .. } in &mut filter {
+        if u32::from(*code) == BPF_RET | BPF_K && *k & KIND == CAPABLE {
+            *k = if held & of(*k >> 8 & 0xff) != 0 { ALLOW } else { errno(*k & 0xff) };
+        }
+    }
     sys::install_filter(&filter)
 }

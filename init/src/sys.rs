@@ -5,13 +5,14 @@
 use core::ffi::{CStr, c_char, c_int};
 use core::marker::PhantomData;
 use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use kontena_init::idle;
 use linux_raw_sys::general as uapi;
 use linux_raw_sys::ptrace::{SECCOMP_SET_MODE_FILTER, sock_filter, sock_fprog};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
 use rustix::mm::{MapFlags, ProtFlags};
-use rustix::process::Pid;
+use rustix::process::{Gid, Pid};
 use sc::syscall;
 
 // memcpy and its kin, which the compiler calls, are the C library's; so is the entry that calls `main`.
@@ -74,21 +75,21 @@ impl Iterator for Strings {
 
 /// Makes an array for execve(2) of as many `strings` as there are.
 pub fn strings(strings: impl Iterator<Item = &'static CStr> + Clone) -> Result<Strings> {
-    let array: *mut *const c_char = map_anonymous((strings.clone().count() + 1) * size_of::<*const c_char>())?.cast();
+    let array: *mut *const c_char = allocate((strings.clone().count() + 1) * size_of::<*const c_char>())?.cast();
     for (index, string) in strings.enumerate() {
-        // SAFETY: the mapping holds count + 1 pointers, and index is below count.
+        // SAFETY: there is room for count + 1 pointers, and index is below count.
         let place = unsafe { array.add(index) };
-        // SAFETY: the mapping is aligned to a page, and nobody else's.
+        // SAFETY: the memory is aligned for it, and nobody else's.
         unsafe { place.write(string.as_ptr()) };
     }
-    // SAFETY: the element behind the last one written is still zero; the mapping is never undone.
+    // SAFETY: the element behind the last one written is still zero; the memory is never unmapped.
     Ok(unsafe { Strings::from_kernel(array) })
 }
 
 /// The parts, one behind the other, as a string for the life of the process.
 pub fn concatenate(parts: [&[u8]; 2]) -> Result<&'static CStr> {
     let length = parts[0].len() + parts[1].len() + 1;
-    let start = map_anonymous(length)?;
+    let start = allocate(length)?;
     // SAFETY: `length` zeroed bytes that are nobody else's and never unmapped.
     let bytes = unsafe { core::slice::from_raw_parts_mut(start, length) };
     bytes[..parts[0].len()].copy_from_slice(parts[0]);
@@ -96,12 +97,30 @@ pub fn concatenate(parts: [&[u8]; 2]) -> Result<&'static CStr> {
     CStr::from_bytes_until_nul(bytes).map_err(|_| Errno::INVAL)
 }
 
-/// Zeroed memory of `length` bytes for the life of the process; mmap(2).
-fn map_anonymous(length: usize) -> Result<*mut u8> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a fresh private mapping at an address of the kernel's choice aliases nothing.
-    let address = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), length, protection, MapFlags::PRIVATE) }?;
-    Ok(address.cast())
+/// Zeroed memory of `length` bytes for the life of the process, aligned to 16: what is left of a mapping that was made for
+/// more than one, or a new one; mmap(2).
+fn allocate(length: usize) -> Result<*mut u8> {
+    const POOL: usize = 64 << 10;
+    static NEXT: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    let length = length.next_multiple_of(16);
+    let (mut next, mut left) = (NEXT.load(Relaxed), LEFT.load(Relaxed));
+    if length > left {
+        left = length.max(POOL);
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh private mapping at an address of the kernel's choice aliases nothing.
+        next = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), left, protection, MapFlags::PRIVATE) }?.cast();
+    }
+    NEXT.store(next.wrapping_add(length), Relaxed);
+    LEFT.store(left - length, Relaxed);
+    Ok(next)
+}
+
+/// Room for so many groups, for the life of the process.
+pub fn groups(count: usize) -> Result<&'static mut [Gid]> {
+    let start = allocate(count * size_of::<Gid>())?;
+    // SAFETY: zeroed, aligned, of that size, nobody else's and never unmapped; a Gid is a number, and zero is one.
+    Ok(unsafe { core::slice::from_raw_parts_mut(start.cast(), count) })
 }
 
 /// The whole of a sealed memfd, mapped for the life of the process.
@@ -130,7 +149,7 @@ pub fn read_whole(fd: impl AsFd, limit: usize) -> Result<&'static [u8]> {
         return Err(Errno::FBIG);
     }
     let capacity = size + 1;
-    let start = map_anonymous(capacity)?;
+    let start = allocate(capacity)?;
     // SAFETY: `capacity` zeroed bytes that are nobody else's and never unmapped.
     let buffer = unsafe { core::slice::from_raw_parts_mut(start, capacity) };
     let mut length = 0;

@@ -27,7 +27,8 @@ pub struct User {
     gid: u32,
     /// The home directory of /etc/passwd, `/` where there is none.
     pub home: &'static [u8],
-    groups: [Gid; GROUPS_LIMIT],
+    /// Room for [`GROUPS_LIMIT`], once there is one.
+    groups: &'static mut [Gid],
     groups_len: usize,
 }
 
@@ -40,7 +41,7 @@ pub fn resolve(root: &OwnedFd, spec: &CStr, more: List<'_, &CStr>) -> core::resu
 
     // name:password:uid:gid:comment:home:shell, passwd(5)
     let wanted = number(name);
-    let mut user = User { uid: 0, gid: 0, home: b"/", groups: [Gid::ROOT; GROUPS_LIMIT], groups_len: 0 };
+    let mut user = User { uid: 0, gid: 0, home: b"/", groups: &mut [], groups_len: 0 };
     let mut user_name = None;
     for line in read(c"/etc/passwd")?.split(|byte| *byte == b'\n') {
         let fields: [&[u8]; 6] = fields(line);
@@ -86,6 +87,9 @@ pub fn resolve(root: &OwnedFd, spec: &CStr, more: List<'_, &CStr>) -> core::resu
 
 impl User {
     fn add_group(&mut self, gid: u32) -> core::result::Result<(), Report> {
+        if self.groups.is_empty() {
+            self.groups = sys::groups(GROUPS_LIMIT).map_err(fail(Step::ReadUsers, 0))?;
+        }
         let place = self.groups.get_mut(self.groups_len).ok_or(Errno::TOOBIG).map_err(fail(Step::ReadUsers, 0))?;
         *place = Gid::from_raw(gid);
         self.groups_len += 1;

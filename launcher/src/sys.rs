@@ -10,9 +10,10 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd
 use rustix::io::{Errno, Result};
 use rustix::process::{Pid, WaitOptions};
 use sc::syscall;
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 /// What the child of [`clone3_exec`] becomes, made before so that the child has nothing left to do.
 pub struct Exec<'a> {
@@ -606,5 +607,140 @@ fn check(result: usize) -> Result<usize> {
     match result as isize {
         error @ -4095..=-1 => Err(Errno::from_raw_os_error(-error as i32)),
         _ => Ok(result),
+    }
+}
+
+/// The launcher's memory. A start takes a few kilobytes of it, in some hundred pieces, and then the launcher waits: so the
+/// first pieces come from a block that is there already, one behind the other, and of these only the last one can be given
+/// back, or grow where it is. All that does not fit is malloc(3)'s.
+struct Memory;
+
+#[cfg_attr(not(test), global_allocator)]
+static MEMORY: Memory = Memory;
+
+const BLOCK: usize = 8 << 10;
+static mut FIRST: [u8; BLOCK] = [0; BLOCK];
+/// How much of [`FIRST`] is given away. The launcher has one thread; its unit tests have several, and take malloc(3).
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+impl Memory {
+    /// How far behind the start of [`FIRST`] that is, if it is in there.
+    fn offset(address: *mut u8) -> Option<usize> {
+        address.addr().checked_sub((&raw const FIRST).addr()).filter(|offset| *offset < BLOCK)
+    }
+
+    fn is_last(offset: usize, length: usize) -> bool {
+        offset + length == USED.load(Ordering::Relaxed)
+    }
+}
+
+// SAFETY: two pieces that are in use never overlap: USED is behind all of them, a new one begins there, and it goes back only
+// to the start of the last one.
+unsafe impl GlobalAlloc for Memory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let start = (&raw mut FIRST).cast::<u8>();
+        let used = USED.load(Ordering::Relaxed);
+        let offset = (start.addr() + used).next_multiple_of(layout.align()) - start.addr();
+        match offset.checked_add(layout.size()) {
+            Some(end) if end <= BLOCK => {
+                USED.store(end, Ordering::Relaxed);
+                start.wrapping_add(offset)
+            }
+            // SAFETY: the caller's layout.
+            _ => unsafe { System.alloc(layout) },
+        }
+    }
+
+    unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
+        match Self::offset(piece) {
+            Some(offset) if Self::is_last(offset, layout.size()) => USED.store(offset, Ordering::Relaxed),
+            Some(_) => {}
+            // SAFETY: not of the block, so it is malloc(3)'s.
+            None => unsafe { System.dealloc(piece, layout) },
+        }
+    }
+
+    unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        match Self::offset(piece) {
+            // SAFETY: not of the block, so it is malloc(3)'s.
+            None => return unsafe { System.realloc(piece, layout, size) },
+            Some(offset) if size <= BLOCK - offset && Self::is_last(offset, layout.size()) => {
+                USED.store(offset + size, Ordering::Relaxed);
+                return piece;
+            }
+            Some(_) if size <= layout.size() => return piece,
+            Some(_) => {}
+        }
+        // SAFETY: the caller's size and alignment.
+        let allocate = |layout| unsafe { self.alloc(layout) };
+        let other = Layout::from_size_align(size, layout.align()).map_or(ptr::null_mut(), allocate);
+        if !other.is_null() {
+            // SAFETY: both have at least so many bytes, and the new piece is nobody else's.
+            unsafe { ptr::copy_nonoverlapping(piece, other, layout.size()) };
+        }
+        other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A piece of memory, full of the same byte.
+    struct Piece {
+        start: *mut u8,
+        layout: Layout,
+        byte: u8,
+    }
+
+    impl Piece {
+        fn fill(start: *mut u8, layout: Layout, byte: u8) -> Self {
+            assert!(!start.is_null() && start.addr().is_multiple_of(layout.align()));
+            // SAFETY: the piece is of that size, and in use.
+            unsafe { start.write_bytes(byte, layout.size()) };
+            Self { start, layout, byte }
+        }
+
+        fn is_whole(&self, length: usize) -> bool {
+            // SAFETY: so many bytes of it, or more, have been written, and it is in use.
+            unsafe { std::slice::from_raw_parts(self.start, length) }.iter().all(|byte| *byte == self.byte)
+        }
+    }
+
+    #[test]
+    fn pieces_of_memory_never_overlap() {
+        let (mut pieces, mut state, mut in_block): (Vec<Piece>, u32, _) = (Vec::new(), 1, [false; 2]);
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as usize % below
+        };
+        for round in 0..20_000 {
+            let (what, size, align, back) = (random(4), 1 + random(300), 1 << random(6), 1 + random(4));
+            let Ok(layout) = Layout::from_size_align(size, align) else { continue };
+            let old = pieces.len().checked_sub(back).map(|index| pieces.remove(index));
+            match (what, old) {
+                (0, Some(old)) => {
+                    assert!(old.is_whole(old.layout.size()));
+                    // SAFETY: in use, with its layout.
+                    unsafe { MEMORY.dealloc(old.start, old.layout) };
+                }
+                (1, Some(old)) => {
+                    let Ok(layout) = Layout::from_size_align(size, old.layout.align()) else { continue };
+                    // SAFETY: in use, with its layout, and the size is not zero.
+                    let start = unsafe { MEMORY.realloc(old.start, old.layout, size) };
+                    assert!(Piece { start, ..old }.is_whole(size.min(old.layout.size())));
+                    pieces.push(Piece::fill(start, layout, old.byte));
+                }
+                (_, old) => {
+                    pieces.extend(old);
+                    // SAFETY: the size is not zero.
+                    let start = unsafe { MEMORY.alloc(layout) };
+                    in_block[usize::from(Memory::offset(start).is_some())] = true;
+                    pieces.push(Piece::fill(start, layout, round as u8));
+                }
+            }
+        }
+        assert!(pieces.iter().all(|piece| piece.is_whole(piece.layout.size())));
+        assert_eq!(in_block, [true; 2], "some are of the block and some of malloc(3)");
     }
 }
