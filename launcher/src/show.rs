@@ -135,9 +135,10 @@ fn state(seen: &Seen) -> &'static str {
     match (seen.is_running, seen.init(), seen.ended()) {
         (true, Some(_), _) if seen.cgroup().is_some_and(cgroup::is_frozen) => "paused",
         (true, Some(_), _) => "running",
-        (true, None, Some(_)) => "restarting",
         (true, None, None) => "starting",
-        (false, ..) => "exited",
+        (true, None, Some(_)) if seen.may_live_again() => "restarting",
+        // Its launcher is about to give back what it had.
+        _ => "exited",
     }
 }
 

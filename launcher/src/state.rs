@@ -637,6 +637,11 @@ impl Seen {
         self.entries.contains(&Entry::Kept)
     }
 
+    /// Whether it is started again when it has ended, or has been for its health.
+    pub fn may_live_again(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Restart(_) | Entry::Restarts(_)))
+    }
+
     /// Its leaf cgroup.
     pub fn cgroup(&self) -> Option<&str> {
         self.entries.iter().find_map(|entry| if let Entry::Cgroup(path) = entry { Some(&**path) } else { None })

@@ -391,7 +391,10 @@ fn pid_one_is_reaped_after_its_end_is_written_down() {
     let job = Background::new(&host, "job");
     let mut written = false;
     while let Some((number, arguments)) = launcher.next_call() {
-        written |= job.journal().contains("\nended 3 ");
+        if !written && job.journal().contains("\nended 3 ") {
+            written = true;
+            assert_eq!(job.status(), "exited", "its launcher is still there, and will not start it again");
+        }
         let reaps = match number as i64 {
             // waitid(2) without WNOWAIT; wait4(2).
             nix::libc::SYS_waitid => arguments[3] & nix::libc::WNOWAIT as u64 == 0,
