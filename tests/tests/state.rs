@@ -408,6 +408,26 @@ fn pid_one_is_reaped_after_its_end_is_written_down() {
 }
 
 #[test]
+fn stop_that_comes_too_late_leaves_no_directory() {
+    let host = Host::new();
+    let mut launcher = Traced::start(host.sh(&["--name", "job"], "true"));
+    let directory = host.state().join("job");
+    let mut late = 0;
+    while let Some((number, arguments)) = launcher.next_call() {
+        // rmdir(2) of what its journal has just gone from.
+        let is_last = number as i64 == nix::libc::SYS_unlinkat && arguments[2] == nix::libc::AT_REMOVEDIR as u64;
+        if is_last && late < 3 && directory.exists() && !directory.join("journal").exists() {
+            late += 1;
+            // As kontena stop asks.
+            fs::write(directory.join("stop"), "").unwrap();
+        }
+    }
+    assert_eq!(late, 3);
+    let _ = launcher.finish().code(0);
+    assert!(!directory.exists(), "{:#?}", host.snapshot().lines("state"));
+}
+
+#[test]
 fn launcher_in_the_background_killed_at_any_system_call_is_repaired() {
     let host = Host::new();
     let _ = host.debian();
