@@ -164,6 +164,7 @@ fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Pid, Report> {
     // Open for the container's life: it is not hung up when all have closed it who are to open it again, by /dev/console say.
     terminal.map(IntoRawFd::into_raw_fd);
 
+    // Nothing that is allocated is needed any more.
     sys::give_back(block);
     // From here on PID 1 only signals and reaps.
     set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
@@ -224,7 +225,7 @@ fn make_sockets(plan: &CStr, launcher: &CStr) -> i32 {
 
 /// What the launcher wants, in place for the life of this process; and the block that it stands in.
 fn read_plan<T: Wire<'static>>(fd: OwnedFd) -> Result<(T, &'static [u8]), Report> {
-    let block = sys::map_sealed(fd).map_err(fail(Step::ReadPlan, 0))?;
+    let block = sys::read_whole(fd, usize::MAX).map_err(fail(Step::ReadPlan, 0))?;
     let plan = plan::decode(block).ok_or(Errno::INVAL).map_err(fail(Step::ReadPlan, 0))?;
     Ok((plan, block))
 }

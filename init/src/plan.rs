@@ -1,6 +1,6 @@
 //! The Plan: one flat, position-independent block that says what the container is to be.
 //!
-//! The launcher writes it into a sealed memfd; the init maps that and reads it in place: every string and list is a
+//! The launcher writes it into a memfd; the init copies it from there once, and every string and list is a
 //! slice of the block. The other way goes one [`Report`]: the step that failed, which of its objects, and the errno.
 //!
 //! This file must not touch the kernel, allocate, or know where either side lives.

@@ -97,16 +97,21 @@ pub fn concatenate(parts: [&[u8]; 2]) -> Result<&'static CStr> {
     CStr::from_bytes_until_nul(bytes).map_err(|_| Errno::INVAL)
 }
 
-/// Zeroed memory of `length` bytes for the life of the process, aligned to 16: what is left of a mapping that was made for
-/// more than one, or a new one; mmap(2).
+/// What most processes need: as much as there is room for in the page of the program's other variables. A mapping would take
+/// page tables of its own, too.
+const POOL: usize = 3 << 10;
+
+/// Zeroed memory of `length` bytes for the life of the process, aligned to 16: of the pool, or of a mapping that is made where
+/// too little is left; mmap(2).
 fn allocate(length: usize) -> Result<*mut u8> {
-    const POOL: usize = 64 << 10;
-    static NEXT: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    const MAPPING: usize = 64 << 10;
+    static mut BLOCK: [u128; POOL / 16] = [0; POOL / 16];
+    static NEXT: AtomicPtr<u8> = AtomicPtr::new((&raw mut BLOCK).cast());
+    static LEFT: AtomicUsize = AtomicUsize::new(POOL);
     let length = length.next_multiple_of(16);
     let (mut next, mut left) = (NEXT.load(Relaxed), LEFT.load(Relaxed));
     if length > left {
-        left = length.max(POOL);
+        left = length.max(MAPPING);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh private mapping at an address of the kernel's choice aliases nothing.
         next = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), left, protection, MapFlags::PRIVATE) }?.cast();
@@ -123,26 +128,16 @@ pub fn groups(count: usize) -> Result<&'static mut [Gid]> {
     Ok(unsafe { core::slice::from_raw_parts_mut(start.cast(), count) })
 }
 
-/// The whole of a sealed memfd, mapped for the life of the process.
-pub fn map_sealed(fd: impl AsFd) -> Result<&'static [u8]> {
-    let length = rustix::fs::fstat(&fd)?.st_size as usize;
-    if length == 0 {
-        return Err(Errno::INVAL);
-    }
-    // SAFETY: a fresh private read-only mapping at an address of the kernel's choice aliases nothing.
-    let address = unsafe { rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, fd, 0) }?;
-    // SAFETY: `length` bytes are mapped, never unmapped, and the seals keep the file from changing or shrinking.
-    Ok(unsafe { core::slice::from_raw_parts(address.cast(), length) })
-}
-
-/// Gives the memory of a sealed memfd's mapping back, where it will not be read any more: `int madvise(void *addr, size_t
-/// length, MADV_DONTNEED)`. Where it is, the same comes back.
+/// Gives the first block that was allocated back, with all that this process has allocated since, where it is more than the pool
+/// has: `int madvise(void *addr, size_t length, MADV_DONTNEED)`.
 pub fn give_back(block: &'static [u8]) {
-    // SAFETY: the mapping is private, of a file that cannot change, and nothing was written to it.
-    unsafe { syscall!(MADVISE, block.as_ptr(), block.len(), uapi::MADV_DONTNEED) };
+    if block.len() >= POOL {
+        // SAFETY: the start of a mapping, of which nothing will be read any more.
+        unsafe { syscall!(MADVISE, block.as_ptr(), block.len(), uapi::MADV_DONTNEED) };
+    }
 }
 
-/// What is left to read of `fd`, in memory for the life of the process; EFBIG beyond `limit` bytes.
+/// The whole of a file, in memory for the life of the process; EFBIG beyond `limit` bytes.
 pub fn read_whole(fd: impl AsFd, limit: usize) -> Result<&'static [u8]> {
     let size = rustix::fs::fstat(&fd)?.st_size as usize;
     if size > limit {
@@ -154,7 +149,7 @@ pub fn read_whole(fd: impl AsFd, limit: usize) -> Result<&'static [u8]> {
     let buffer = unsafe { core::slice::from_raw_parts_mut(start, capacity) };
     let mut length = 0;
     while length < size {
-        match rustix::io::read(&fd, &mut buffer[length..])? {
+        match rustix::io::pread(&fd, &mut buffer[length..], length as u64)? {
             0 => break,
             read => length += read,
         }
