@@ -363,7 +363,7 @@ steps! {
     ExecInit = "exec kontena-init",
     /// prctl(2) PR_SET_PDEATHSIG and PR_SET_DUMPABLE.
     Guard = "guard the init",
-    /// mmap(2) and [`decode`].
+    /// pread(2) and [`decode`].
     ReadPlan = "read the Plan",
     /// mount_setattr(2) MS_PRIVATE on every mount.
     MakePrivate = "make the mounts private",

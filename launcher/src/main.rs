@@ -4,6 +4,7 @@
 //! main → cli → config → launch → { plan, cgroup, net, state } → start → supervise → { output, health, ready } → file, sys
 //!            ↘ exec → join ↗  ↘ deeds, show → state
 //! ```
+#![cfg_attr(not(test), no_main)]
 #![deny(unsafe_code)]
 
 mod attach;
@@ -49,10 +50,11 @@ mod volumes;
 use cli::Command;
 use rustix::thread::CapabilitySet;
 use state::Root;
+use std::ffi::OsString;
 
-fn main() {
-    let args: Vec<_> = std::env::args_os().collect();
-    let status = cli::parse(&args).and_then(|(root, command)| carry_out(&root, command)).unwrap_or_else(|error| {
+/// The whole life of the process.
+fn start(args: &[OsString]) -> ! {
+    let status = cli::parse(args).and_then(|(root, command)| carry_out(&root, command)).unwrap_or_else(|error| {
         complain(&error);
         error.status()
     });

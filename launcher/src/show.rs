@@ -136,9 +136,10 @@ fn state(seen: &Seen) -> &'static str {
         (true, Some(_), _) if seen.cgroup().is_some_and(cgroup::is_frozen) => "paused",
         (true, Some(_), _) => "running",
         (true, None, None) => "starting",
-        (true, None, Some(_)) if seen.may_live_again() => "restarting",
-        // Its launcher is about to give back what it had.
-        _ => "exited",
+        (true, None, Some(_)) if seen.is_to_live_again() => "restarting",
+        // Its launcher gives back what it had, or is about to find out that it is to be started again.
+        (true, None, Some(_)) => "ending",
+        (false, ..) => "exited",
     }
 }
 

@@ -637,9 +637,10 @@ impl Seen {
         self.entries.contains(&Entry::Kept)
     }
 
-    /// Whether it is started again when it has ended, or has been for its health.
-    pub fn may_live_again(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Entry::Restart(_) | Entry::Restarts(_)))
+    /// Whether it has ended, and is to be started again: its launcher has written that down since.
+    pub fn is_to_live_again(&self) -> bool {
+        let last = self.entries.iter().rev().find(|entry| matches!(entry, Entry::Restarts(_) | Entry::Ended(_)));
+        matches!(last, Some(Entry::Restarts(_)))
     }
 
     /// Its leaf cgroup.

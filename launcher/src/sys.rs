@@ -11,9 +11,35 @@ use rustix::io::{Errno, Result};
 use rustix::process::{Pid, WaitOptions};
 use sc::syscall;
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
+/// Where the C start-up code hands over: what Rust's own does here takes 5 kB. The unit tests have that.
+// SAFETY: no other symbol of this name is linked in: the crate has no Rust `main` (`no_main`).
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(test, expect(dead_code))]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // What is opened later must not take the place of one that the caller has closed.
+    while (0..3).any(|number| look_at_fd(number).is_err()) {
+        // SAFETY: a NUL-terminated path. The lowest number that is free is one of the three.
+        if check(unsafe { syscall!(OPENAT, uapi::AT_FDCWD, c"/dev/null".as_ptr(), uapi::O_RDWR) }).is_err() {
+            exit(125);
+        }
+    }
+    // Who cannot be written to is an error of write(2).
+    set_sigpipe(1);
+    let argument = |index| {
+        // SAFETY: execve(2) puts an array of `argc` pointers on the initial stack, where it stays.
+        let place = unsafe { argv.add(index) };
+        // SAFETY: the same.
+        let argument = unsafe { *place };
+        // SAFETY: a NUL-terminated string, which stays there, too.
+        OsStr::from_bytes(unsafe { CStr::from_ptr(argument) }.to_bytes()).to_owned()
+    };
+    crate::start(&(0..argc as usize).map(argument).collect::<Vec<_>>())
+}
 
 /// What the child of [`clone3_exec`] becomes, made before so that the child has nothing left to do.
 pub struct Exec<'a> {
@@ -289,12 +315,17 @@ pub fn is_ignored(signal: u32) -> bool {
     result == 0 && action[0] == SIG_IGN
 }
 
-/// `int sigaction(SIGPIPE, SIG_DFL)`: ends with the reader of its output; the language has it ignored.
+/// `int sigaction(SIGPIPE, SIG_DFL)`: ends with the reader of its output.
 pub fn restore_sigpipe() {
-    // struct sigaction with SIG_DFL, no flags and an empty mask is all zeros, on every architecture.
-    let default = [0u64; 4];
+    set_sigpipe(0);
+}
+
+/// `int sigaction(SIGPIPE, handler)`: SIG_DFL is 0, and SIG_IGN is 1.
+fn set_sigpipe(handler: u64) {
+    // The kernel's struct sigaction begins with the handler; no flags and an empty mask are zeros, on every architecture.
+    let action = [handler, 0, 0, 0];
     // SAFETY: the struct is at most 32 bytes and alive across the call. It cannot fail with a valid pointer.
-    unsafe { syscall!(RT_SIGACTION, uapi::SIGPIPE, default.as_ptr(), 0, size_of::<u64>()) };
+    unsafe { syscall!(RT_SIGACTION, uapi::SIGPIPE, action.as_ptr(), 0, size_of::<u64>()) };
 }
 
 /// `int sigprocmask(SIG_BLOCK, const sigset_t *set, sigset_t *oldset)`: the mask that was; bit n-1 is signal n.
@@ -624,7 +655,17 @@ static mut FIRST: [u8; BLOCK] = [0; BLOCK];
 static USED: AtomicUsize = AtomicUsize::new(0);
 
 impl Memory {
-    /// How far behind the start of [`FIRST`] that is, if it is in there.
+    /// The next piece of the block, if it fits.
+    fn take(layout: Layout) -> Option<*mut u8> {
+        let start = (&raw mut FIRST).cast::<u8>();
+        let (used, below) = (start.addr() + USED.load(Ordering::Relaxed), layout.align() - 1);
+        let offset = ((used + below) & !below) - start.addr();
+        let end = offset.checked_add(layout.size()).filter(|end| *end <= BLOCK)?;
+        USED.store(end, Ordering::Relaxed);
+        Some(start.wrapping_add(offset))
+    }
+
+    /// How far behind the start of the block that is, if it is in there.
     fn offset(address: *mut u8) -> Option<usize> {
         address.addr().checked_sub((&raw const FIRST).addr()).filter(|offset| *offset < BLOCK)
     }
@@ -638,16 +679,19 @@ impl Memory {
 // to the start of the last one.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let start = (&raw mut FIRST).cast::<u8>();
-        let used = USED.load(Ordering::Relaxed);
-        let offset = (start.addr() + used).next_multiple_of(layout.align()) - start.addr();
-        match offset.checked_add(layout.size()) {
-            Some(end) if end <= BLOCK => {
-                USED.store(end, Ordering::Relaxed);
-                start.wrapping_add(offset)
+        // SAFETY: the caller's layout.
+        Self::take(layout).unwrap_or_else(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        match Self::take(layout) {
+            Some(piece) => {
+                // SAFETY: so long is the piece, which is nobody else's. It may have been given back before.
+                unsafe { piece.write_bytes(0, layout.size()) };
+                piece
             }
-            // SAFETY: the caller's layout.
-            _ => unsafe { System.alloc(layout) },
+            // SAFETY: the caller's layout. What malloc(3) maps is zeroes, and not written to.
+            None => unsafe { System.alloc_zeroed(layout) },
         }
     }
 
@@ -661,22 +705,21 @@ unsafe impl GlobalAlloc for Memory {
     }
 
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        match Self::offset(piece) {
+        let Some(offset) = Self::offset(piece) else {
             // SAFETY: not of the block, so it is malloc(3)'s.
-            None => return unsafe { System.realloc(piece, layout, size) },
-            Some(offset) if size <= BLOCK - offset && Self::is_last(offset, layout.size()) => {
-                USED.store(offset + size, Ordering::Relaxed);
-                return piece;
-            }
-            Some(_) if size <= layout.size() => return piece,
-            Some(_) => {}
+            return unsafe { System.realloc(piece, layout, size) };
+        };
+        if Self::is_last(offset, layout.size()) && size <= BLOCK - offset {
+            USED.store(offset + size, Ordering::Relaxed);
+            return piece;
         }
         // SAFETY: the caller's size and alignment.
-        let allocate = |layout| unsafe { self.alloc(layout) };
-        let other = Layout::from_size_align(size, layout.align()).map_or(ptr::null_mut(), allocate);
+        let other = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        // SAFETY: the same.
+        let other = unsafe { self.alloc(other) };
         if !other.is_null() {
             // SAFETY: both have at least so many bytes, and the new piece is nobody else's.
-            unsafe { ptr::copy_nonoverlapping(piece, other, layout.size()) };
+            unsafe { ptr::copy_nonoverlapping(piece, other, layout.size().min(size)) };
         }
         other
     }

@@ -15,6 +15,27 @@ fn payloads_exit_status_is_kontenas() {
 }
 
 #[test]
+fn stdio_that_the_caller_has_closed_is_nothing() {
+    // Otherwise something of the launcher's has its number, and the container gets that: CVE-2024-21626.
+    let host = Host::new();
+    let shared = host.directory().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let volume = format!("{}:/host", shared.display());
+    for closed in ["0", "1", "2", "0 1", "1 2", "0 2", "0 1 2"] {
+        let command = "exec 9>/host/found; for fd in 0 1 2; do echo $fd $(readlink /proc/$$/fd/$fd) >&9; done";
+        let close: String = closed.split(' ').map(|fd| format!("exec {fd}>&-; ")).collect();
+        let program = host.sh(&["-v", &volume], command);
+        let _ = program.through("bash", &["-c", &format!("{close}exec \"$@\""), "bash"]).run().code(0);
+        let found = fs::read_to_string(shared.join("found")).unwrap();
+        for line in found.lines() {
+            let (fd, what) = line.split_once(' ').unwrap();
+            assert_eq!(closed.contains(fd) || fd == "0", what == "/dev/null", "{closed}: {found}");
+        }
+        assert_eq!(found.lines().count(), 3, "{found}");
+    }
+}
+
+#[test]
 fn payload_ended_by_signal_n_exits_128_plus_n() {
     let host = Host::new();
     for (signal, number) in [("TERM", 15), ("KILL", 9), ("INT", 2), ("SEGV", 11), ("USR1", 10)] {

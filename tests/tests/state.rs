@@ -393,7 +393,7 @@ fn pid_one_is_reaped_after_its_end_is_written_down() {
     while let Some((number, arguments)) = launcher.next_call() {
         if !written && job.journal().contains("\nended 3 ") {
             written = true;
-            assert_eq!(job.status(), "exited", "its launcher is still there, and will not start it again");
+            assert_eq!(job.status(), "ending", "its launcher is still there, and will not start it again");
         }
         let reaps = match number as i64 {
             // waitid(2) without WNOWAIT; wait4(2).

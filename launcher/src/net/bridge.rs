@@ -9,10 +9,9 @@ use crate::net::options::Asked;
 use crate::net::subnet::Subnet;
 use crate::net::{Links, firewall, nft, patiently, rtnl, sysctl};
 use crate::state::{Entry, Journal, Root};
+use crate::sys;
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv6Addr};
-use std::thread::sleep;
-use std::time::Duration;
 
 /// A bridge that containers share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +27,8 @@ pub struct Bridge {
 /// How many addresses a container tries before it says that none is free.
 const ATTEMPTS: u128 = 4096;
 /// Between them, once all have been tried: the link of a container that has just ended is there for a moment; and between two
-/// looks whether one is up.
-const PAUSE: Duration = Duration::from_micros(250);
+/// looks whether one is up; microseconds.
+const PAUSE: u64 = 250;
 /// Opens the record of a bridge, which [`delete`] takes back.
 pub const RECORD: &str = "bridge ";
 
@@ -235,7 +234,7 @@ pub fn connect(
                 None => {
                     journal.end_lease(&Entry::Address(address));
                     if attempt > attempts {
-                        sleep(PAUSE);
+                        sys::sleep(PAUSE);
                     }
                 }
                 Some(_) => return Err(error.advise("a container of another --root has this address")),
@@ -258,7 +257,7 @@ pub fn wait_until_connected(bridge: &Bridge, host: &Socket, address: IpAddr) -> 
     let mut attempts = ATTEMPTS;
     while attempts > 0 && !(is(&host_end, rtnl::Link::forwards)? && is(&bridge.name, rtnl::Link::is_running)?) {
         attempts -= 1;
-        sleep(PAUSE);
+        sys::sleep(PAUSE);
     }
     Ok(())
 }

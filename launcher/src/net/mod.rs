@@ -24,6 +24,7 @@ mod sysctl;
 use crate::config::Config;
 use crate::error::{Context, Error, Result};
 use crate::state::{Entry, Journal, Root};
+use crate::sys;
 use namespace::Namespace;
 use netlink::{Protocol, Socket};
 use options::{Asked, Net, Publish, Via};
@@ -33,8 +34,6 @@ use rustix::net::netdevice::name_to_index;
 use rustix::process::Pid;
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::thread::sleep;
-use std::time::Duration;
 use subnet::Subnet;
 
 pub use bridge::Bridge;
@@ -314,10 +313,11 @@ impl Links<'_> {
 /// Does something again and again while it fails with `errno`, for as long as the kernel may take over what is gone.
 fn patiently(errno: Errno, mut what: impl FnMut() -> Result<()>) -> Result<()> {
     const ATTEMPTS: u32 = 500;
-    const PAUSE: Duration = Duration::from_millis(2);
+    /// Microseconds.
+    const PAUSE: u64 = 2000;
     for _ in 1..ATTEMPTS {
         match what() {
-            Err(error) if error.errno() == Some(errno) => sleep(PAUSE),
+            Err(error) if error.errno() == Some(errno) => sys::sleep(PAUSE),
             done => return done,
         }
     }
