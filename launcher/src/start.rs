@@ -66,9 +66,10 @@ pub fn start(
 
 /// As [`start`] takes it.
 pub fn encode<'a>(plan: &impl Wire<'a>) -> Vec<u8> {
-    // Enough for most, and it stays as long as the container.
-    let mut bytes = Vec::with_capacity(1536);
+    let mut bytes = Vec::with_capacity(4096);
     plan::encode(plan, &mut bytes);
+    // It stays as long as the container.
+    bytes.shrink_to_fit();
     bytes
 }
 

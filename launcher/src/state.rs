@@ -293,11 +293,11 @@ impl Root {
     pub fn wait(&self, name: &str) -> Result<Ended> {
         let mut seen = self.find(name)?;
         // Another container of this name has another one.
-        let directory = match file::open(self, name, OFlags::DIRECTORY) {
+        let directory = self.directory(name).map_err(|error| match error.errno() {
             // It has ended since, and was not to be kept.
-            Err(Errno::NOENT) => return Err(no_such(name)),
-            opened => opened.context(format_args!("open {}/{name}", self.path), "")?,
-        };
+            Some(Errno::NOENT) => no_such(name),
+            _ => error,
+        })?;
         let open = || file::open(&directory, JOURNAL, OFlags::RDONLY);
         while seen.is_running {
             let file = open().map_err(|_| no_such(name))?;
@@ -386,8 +386,6 @@ impl Root {
 
     /// Removes a container's directory, of which no more is left than what somebody has asked too late.
     fn remove_directory(&self, name: &str) {
-        // Somebody may ask between the two, once more.
-        self.remove(&format!("{name}/{STOP}"), AtFlags::empty());
         while unlinkat(self, name, AtFlags::REMOVEDIR) == Err(Errno::NOTEMPTY)
             && unlinkat(self, &*format!("{name}/{STOP}"), AtFlags::empty()).is_ok()
         {}

@@ -321,9 +321,10 @@ fn command_ends_with_the_container() {
 #[test]
 fn background_processes_of_a_command_stay() {
     let host = Host::new();
-    let _job = sleeper(&host, &[]);
+    let job = sleeper(&host, &[]);
     let _ = says(&host, &[], "setsid sleep 900 > /dev/null 2>&1 & exit 0");
-    wait_until("the process that stays", || !host.processes_named("sleep 900 ").is_empty());
+    let stays = || !host.processes_named("sleep 900 ").is_empty() && job.processes().len() == 3;
+    wait_until("the process that stays", stays);
     let parent = says(
         &host,
         &[],

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tests::{Background, Host, wait_for, wait_until};
 
 /// A directory that a container writes to, as /host.
@@ -123,8 +123,11 @@ fn every_life_is_a_whole_one() {
     let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
     assert_eq!(children.split_whitespace().count(), 1, "{children}");
     // Nor does an fd of each life stay open.
-    let directory = format!("/proc/{launcher}/fd");
-    let fds = || fs::read_dir(&directory).unwrap().count();
+    let links = || -> Vec<_> {
+        let fds = fs::read_dir(format!("/proc/{launcher}/fd")).unwrap().flatten();
+        fds.map(|fd| fs::read_link(fd.path())).collect()
+    };
+    let fds = || links().len();
     // The relay comes a moment after the page, and keeps a pipe for its next connection.
     let wait_for_both = || {
         wait_until("the page", || host.get("127.0.0.1:8080").is_ok());
@@ -146,13 +149,7 @@ fn every_life_is_a_whole_one() {
         });
         wait_for_both();
     }
-    let deadline = Instant::now() + tests::patience();
-    while fds() > before && Instant::now() < deadline {
-        sleep(Duration::from_millis(10));
-    }
-    let links =
-        || -> Vec<_> { fs::read_dir(&directory).unwrap().flatten().map(|fd| fs::read_link(fd.path())).collect() };
-    assert!(fds() <= before, "{before} in a life before, now {:?}", links());
+    wait_until(&format!("as many fds as in a life before, {before}: {:?}", links()), || fds() <= before);
     let _ = web.does("stop");
     let _ = web.does("delete");
     host.prune();
