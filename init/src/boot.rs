@@ -13,8 +13,10 @@ use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, WaitOptions, getpid, setsid, wait};
 use rustix::system::{RebootCommand, finit_module, reboot};
 
+use crate::entrypoint::{execute, usage};
+use crate::failure::{INIT_FAILED, complain};
 use crate::sys::{self, Strings};
-use crate::{INIT_FAILED, complain, execute, mounts, net, reap, usage};
+use crate::{net, reap, root, text};
 
 /// Where it is mounted, the file system, and its options. All of them are nosuid; /dev must have devices, and /run and
 /// /tmp programs.
@@ -40,17 +42,17 @@ pub fn boot(command: Strings, environment: Strings) -> i32 {
     let mask = sys::set_signal_mask(u64::MAX);
     // Ctrl-Alt-Del is a SIGINT to this process from here on.
     warn("take over", b"Ctrl-Alt-Del", reboot(RebootCommand::CadOff));
-    warn("leave", b"the initramfs", mounts::leave_initial_root());
+    warn("leave", b"the initramfs", root::leave_initial_root());
     for (target, kind, options) in MOUNTS {
         warn("mount", target.to_bytes(), mount_filesystem(target, kind, options));
     }
     load_modules();
-    warn("bring up", b"lo", net::bring_up_loopback());
+    warn("bring up", b"lo", net::socket().and_then(|socket| net::bring_up_loopback(&socket)));
     if let Some(config) = { environment }.find_map(|variable| variable.to_bytes().strip_prefix(b"ip=")) {
         warn("configure the network as", config, net::configure(config));
     }
 
-    let (status, interrupted) = match sys::fork() {
+    let (status, interrupted) = match sys::fork(0) {
         Ok(None) => {
             let _ = setsid();
             sys::set_signal_mask(mask);
@@ -62,7 +64,7 @@ pub fn boot(command: Strings, environment: Strings) -> i32 {
             (INIT_FAILED, false)
         }
     };
-    complain(&[b"CMD exited with ", decimal(status as u32, &mut [0; 10])]);
+    complain(&[b"CMD exited with ", text::decimal(status as u32, &mut [0; 10])]);
     // -1 is everybody but this process; kill(2).
     let _ = sys::kill(-1, SIGKILL as c_int);
     while !matches!(wait(WaitOptions::empty()), Err(Errno::CHILD)) {}
@@ -74,7 +76,7 @@ pub fn boot(command: Strings, environment: Strings) -> i32 {
 
 fn mount_filesystem(target: &CStr, kind: &CStr, options: &CStr) -> Result<()> {
     match mkdirat(CWD, target, Mode::from_raw_mode(0o755)) {
-        // EPERM: in /sys, where the kernel has made what there is to be mounted on.
+        // EPERM: in /sys, where the kernel has made all mountpoints.
         Ok(()) | Err(Errno::EXIST | Errno::PERM) => {}
         failed => return failed,
     }
@@ -86,10 +88,11 @@ fn mount_filesystem(target: &CStr, kind: &CStr, options: &CStr) -> Result<()> {
 }
 
 fn load_modules() {
-    let open = |path: &[u8]| openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let Ok(list) = open(MODULES.to_bytes()).and_then(|file| sys::read_whole(file, MODULES_LIMIT)) else { return };
-    for path in list.split(|byte| *byte == b'\n').filter(|path| !path.is_empty()) {
-        match open(path).and_then(|module| finit_module(module, c"", 0)) {
+    let open = |path: &CStr| openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let Ok(list) = open(MODULES).and_then(|file| sys::read_whole(&file, MODULES_LIMIT)) else { return };
+    for path in text::split(list, b'\n').filter(|path| !path.is_empty()) {
+        let mut room = sys::room::<{ sys::PATH_MAX }>();
+        match sys::terminate(path, &mut room).and_then(open).and_then(|module| finit_module(module, c"", 0)) {
             Err(Errno::EXIST) => {}
             done => warn("load", path, done),
         }
@@ -100,11 +103,11 @@ fn load_modules() {
 fn supervise(command: Pid) -> (i32, bool) {
     let mut interrupted = false;
     loop {
-        let Ok(signal) = sys::wait_for_signal() else { continue };
-        if signal != SIGCHLD as c_int {
-            interrupted |= signal == SIGINT as c_int;
+        let Ok((signal, _)) = sys::wait_for_signal() else { continue };
+        if signal != SIGCHLD {
+            interrupted |= signal == SIGINT;
             // ESRCH: it has just ended, and SIGCHLD is on its way.
-            let _ = sys::kill(command.as_raw_nonzero().get(), signal);
+            let _ = sys::kill(command.as_raw_nonzero().get(), signal as c_int);
         } else if let Some(status) = reap::reap(command) {
             return (status, interrupted);
         }
@@ -115,18 +118,6 @@ fn supervise(command: Pid) -> (i32, bool) {
 fn warn(what: &str, object: &[u8], result: Result<()>) {
     if let Err(errno) = result {
         let errno = errno.raw_os_error();
-        complain(&[b"cannot ", what.as_bytes(), b" ", object, b": errno ", decimal(errno as u32, &mut [0; 10])]);
+        complain(&[b"cannot ", what.as_bytes(), b" ", object, b": errno ", text::decimal(errno as u32, &mut [0; 10])]);
     }
-}
-
-fn decimal(mut number: u32, buffer: &mut [u8; 10]) -> &[u8] {
-    let mut start = buffer.len();
-    for (place, digit) in buffer.iter_mut().enumerate().rev() {
-        (*digit, start) = (b'0' + (number % 10) as u8, place);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    buffer.get(start..).unwrap_or_default()
 }

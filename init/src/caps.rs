@@ -1,6 +1,7 @@
 //! What the payload, and the init itself, may still do: bounding, permitted and effective set; capabilities(7).
 //!
-//! The inheritable and the ambient set are empty, but for what another user than root was given by name. Must run before no_new_privs would hide a mistake.
+//! The inheritable and the ambient set are empty, but for what another user than root was given by name. Must run
+//! before no_new_privs would hide a mistake.
 
 use rustix::io::{Errno, Result};
 use rustix::thread::{
@@ -32,8 +33,8 @@ pub fn limit_further(set: u64) -> Result<()> {
     limit(set & capabilities(None)?.permitted.bits())
 }
 
-/// Permits `set` to a process that is not root's, across execve(2): the ambient set, which the kernel only takes where the
-/// inheritable one has it too. Needs [`keep`] before the change of user.
+/// Permits `set` to a process that is not root's, across execve(2): the ambient set, which the kernel only takes where
+/// the inheritable one has it too. Needs [`keep`] before the change of user.
 pub fn limit_ambient(set: u64) -> Result<()> {
     limit(set)?;
     let permitted = CapabilitySet::from_bits_retain(set);

@@ -4,23 +4,28 @@
 
 use core::ffi::CStr;
 use kontena_init::plan::{Device, File};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, makedev, mkdirat, mknodat, openat, symlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, makedev, mkdirat, mknodat, openat,
+    symlinkat, unlinkat,
 };
 use rustix::io::{Errno, Result, write};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use crate::mounts;
+use crate::tree::{self, open_in};
+use crate::{sys, text};
 
 /// As in the kernel's Documentation/admin-guide/devices.txt.
-const NULL: Device<'_> = device(c"/dev/null", 1, 3);
-const DEVICES: [Device<'_>; 5] = [
+static DEVICES: [Device<'_>; 6] = [
+    device(c"/dev/null", 1, 3),
     device(c"/dev/zero", 1, 5),
     device(c"/dev/full", 1, 7),
     device(c"/dev/random", 1, 8),
     device(c"/dev/urandom", 1, 9),
     device(c"/dev/tty", 5, 0),
 ];
+
+const NULL: &Device<'_> = &DEVICES[0];
 
 const fn device(path: &'static CStr, major: u32, minor: u32) -> Device<'static> {
     Device { source: path, target: path, mode: 0o20666, uid: 0, gid: 0, major, minor }
@@ -45,7 +50,7 @@ const FILES: [&CStr; 3] = [c"pts/0", c"pts/1", c"pts/2"];
 
 /// What masked paths are covered with, by fd.
 pub struct Empty {
-    /// The device null of this /dev, which nobody else can have put there.
+    /// The device null of this /dev, which nobody else can have put there, open for reading and writing.
     pub null: OwnedFd,
     /// The directory that /dev/shm is mounted on: from then on nobody reaches it, and it stays empty.
     pub directory: OwnedFd,
@@ -53,21 +58,21 @@ pub struct Empty {
 
 /// Makes what masks are made of in `dev`, the root of a tmpfs that is not attached anywhere. The caller's umask is 0.
 pub fn make_empty(dev: &OwnedFd) -> Result<Empty> {
-    let find = |name| openat(dev, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let find = |name, flags| openat(dev, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
     mkdirat(dev, SHM, Mode::from_raw_mode(0o755))?;
-    let null = match make_node(dev, b"null", &NULL) {
-        Ok(()) => find(c"null")?,
+    let null = match make_node(dev, c"null", NULL) {
+        Ok(()) => find(c"null", OFlags::RDWR)?,
         // The host's, as [`make`] will mount it.
-        Err(Errno::PERM) => find_on_host(&NULL)?,
+        Err(Errno::PERM) => find_on_host(NULL, OFlags::RDWR)?,
         Err(errno) => return Err(errno),
     };
-    Ok(Empty { null, directory: find(SHM)? })
+    Ok(Empty { null, directory: find(SHM, OFlags::PATH)? })
 }
 
 /// Fills `dev`, which is attached by now, with all the rest.
 pub fn populate<'a>(dev: &OwnedFd, files: impl Iterator<Item = File<'a>>) -> Result<()> {
-    for device in [NULL].iter().chain(&DEVICES) {
-        match make(dev, &device.target.to_bytes()[b"/dev/".len()..], device) {
+    for device in &DEVICES {
+        match make(dev, dev, text::tail(device.target, b"/dev/".len()), device) {
             Err(Errno::EXIST) => {}
             made => made?,
         }
@@ -91,20 +96,26 @@ pub fn file_name(index: u16) -> &'static CStr {
     FILES.get(usize::from(index)).copied().unwrap_or_default()
 }
 
-/// A device in an open directory: a node of its own or, in a user namespace, where that is not permitted, the host's,
-/// mounted.
-pub fn make(parent: &OwnedFd, name: &[u8], device: &Device<'_>) -> Result<()> {
-    match make_node(parent, name, device) {
-        Err(Errno::PERM) => {}
+/// A device in an open directory: a node of its own in `dev`, mounted from there where the directory is elsewhere,
+/// since there it could not be used; or, in a user namespace, where a node is not permitted, the host's, mounted.
+pub fn make(dev: &OwnedFd, parent: &OwnedFd, name: &CStr, device: &Device<'_>) -> Result<()> {
+    // A name that nothing else has, for a moment.
+    const HIDDEN: &CStr = c".device";
+    let is_elsewhere = !core::ptr::eq(parent, dev) && fstat(parent)?.st_dev != fstat(dev)?.st_dev;
+    let made = if is_elsewhere { make_node(dev, HIDDEN, device) } else { make_node(parent, name, device) };
+    let tree = match made {
+        Ok(()) if is_elsewhere => tree::clone_tree(dev, HIDDEN, false)?,
+        Err(Errno::PERM) => tree::clone_tree(find_on_host(device, OFlags::PATH)?, c"", false)?,
         made => return made,
-    }
-    let host = mounts::clone_tree(find_on_host(device)?, c"", false)?;
+    };
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let place = openat(parent, name, flags, Mode::from_raw_mode(0o666))?;
-    mounts::attach(&host, place)
+    tree::attach(&tree, place)?;
+    // What is not there any more cannot be attached.
+    if is_elsewhere && made.is_ok() { unlinkat(dev, HIDDEN, AtFlags::empty()) } else { Ok(()) }
 }
 
-fn make_node(parent: &OwnedFd, name: &[u8], device: &Device<'_>) -> Result<()> {
+fn make_node(parent: &OwnedFd, name: &CStr, device: &Device<'_>) -> Result<()> {
     let mode = Mode::from_raw_mode(device.mode & 0o7777);
     let number = makedev(device.major, device.minor);
     mknodat(parent, name, FileType::from_raw_mode(device.mode), mode, number)?;
@@ -116,10 +127,44 @@ fn make_node(parent: &OwnedFd, name: &[u8], device: &Device<'_>) -> Result<()> {
 }
 
 /// The host's device of this number, as long as its mounts are there.
-fn find_on_host(device: &Device<'_>) -> Result<OwnedFd> {
-    let found = openat(CWD, device.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+fn find_on_host(device: &Device<'_>, flags: OFlags) -> Result<OwnedFd> {
+    openat(CWD, device.source, flags | OFlags::CLOEXEC, Mode::empty()).and_then(|found| check(found, device))
+}
+
+/// The fd, if it is the device.
+fn check<F: AsFd>(found: F, device: &Device<'_>) -> Result<F> {
     let stat = fstat(&found)?;
     let is_it = stat.st_rdev == makedev(device.major, device.minor)
         && FileType::from_raw_mode(stat.st_mode) == FileType::from_raw_mode(device.mode);
     if is_it { Ok(found) } else { Err(Errno::NXIO) }
+}
+
+/// Whether the null device is among the standard fds: it is the host's, whose mode and owner its users share.
+pub fn has_null() -> bool {
+    sys::stdio().into_iter().any(is_null)
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> bool {
+    check(fd, NULL).is_ok()
+}
+
+/// The null device of a running container, which is free to have anything in its place: then that is an error.
+pub fn open_null(root: &OwnedFd) -> Result<OwnedFd> {
+    // Whatever it is, to open it must not wait.
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    open_in(root, NULL.target, flags, resolve).and_then(|found| check(found, NULL))
+}
+
+/// A null device for a process that joins a container without one.
+pub fn make_null() -> Result<OwnedFd> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let tree = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    make_empty(&tree).map(|empty| empty.null)
+}
+
+/// Puts the container's null device in the place of the host's.
+pub fn replace_null(null: &OwnedFd) -> Result<()> {
+    sys::become_stdio(null, is_null)
 }

@@ -1,4 +1,4 @@
-//! What the launcher and the init agree on, and nothing else: the [`plan`], and how to [wait](idle).
+//! What the launcher and the init agree on, and nothing else: the [`plan`], their [`signals`], and how to [wait](idle).
 //!
 //! The rest of the init is a binary (`main.rs`); the launcher must not be able to reach it.
 #![no_std]
@@ -6,3 +6,25 @@
 
 pub mod idle;
 pub mod plan;
+pub mod signals;
+
+// Pure parts of the binary, which has no test harness: their tests run here.
+#[cfg(test)]
+#[allow(dead_code)]
+mod accounts;
+#[cfg(test)]
+#[allow(dead_code)]
+mod seccomp;
+#[cfg(test)]
+#[allow(dead_code)]
+mod text;
+
+/// Which system calls a process may make; seccomp(2).
+pub mod filter {
+    /// All.
+    pub const NONE: u8 = 0;
+    /// Those of moby's default profile.
+    pub const DEFAULT: u8 = 1;
+    /// All but those of keyrings(7): a uid has one user keyring for the host and all containers of its user namespace.
+    pub const KEYS: u8 = 2;
+}

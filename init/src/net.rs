@@ -1,27 +1,26 @@
-//! Links, by rtnetlink(7): the loopback of a container that has no other, and the network of a machine.
+//! Links, by netdevice(7): the loopback of a container that has no other, and the network of a machine.
 //!
 //! What is linked to the host is the launcher's. Must not wait for anybody but the kernel.
 
-use crate::{sys, terminal};
+use crate::sys::{IFREQ, LinkRequest, RTENTRY};
+use crate::{sys, text};
 use linux_raw_sys::net::net_device_flags::IFF_UP;
-use linux_raw_sys::netlink as uapi;
 use rustix::fd::OwnedFd;
 use rustix::io::{Errno, Result};
-use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
-/// A word of a netlink message: all that is sent here is made of them.
-type Word = [u8; 4];
+/// linux/if.h, linux/route.h.
+const IFNAMSIZ: usize = 16;
+const RTF_UP: u16 = 1;
+const RTF_GATEWAY: u16 = 2;
 
-/// The loopback's index in every network namespace.
-const LOOPBACK: u32 = 1;
-
-/// Sets `lo` up.
-pub fn bring_up_loopback() -> Result<()> {
-    set_link_up(&netlink_socket()?, LOOPBACK)
+/// Sets `lo` up, in the network of the socket, which may be any.
+pub fn bring_up_loopback(socket: &OwnedFd) -> Result<()> {
+    set_up(socket, b"lo")
 }
 
-/// Makes the sockets that the launcher asks for, until it is gone. They bind and connect from this network, whoever has them.
+/// Makes the sockets that the launcher asks for, until it is gone: a packet has a family and a type, and the answer an
+/// errno and, where that is 0, the socket. They bind and connect from this network, whoever has them.
 pub fn make_sockets(launcher: &OwnedFd) {
     let mut request = [0; 2];
     while let Ok((2, _)) = recv(launcher, &mut request, RecvFlags::empty()) {
@@ -29,7 +28,7 @@ pub fn make_sockets(launcher: &OwnedFd) {
         let (family, kind) = (AddressFamily::from_raw(family.into()), SocketType::from_raw(kind.into()));
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let told = match socket_with(family, kind, flags, None) {
-            Ok(socket) => terminal::send(launcher, &[0; 4], &socket),
+            Ok(socket) => sys::send_fd(launcher, &[0; 4], &socket),
             Err(errno) => send(launcher, &errno.raw_os_error().to_ne_bytes(), SendFlags::NOSIGNAL).map(drop),
         };
         if told.is_err() {
@@ -41,73 +40,54 @@ pub fn make_sockets(launcher: &OwnedFd) {
 /// `ip=ADDRESS::GATEWAY:NETMASK::LINK:off`, as the kernel's Documentation/admin-guide/nfs/nfsroot.rst has it. A kernel
 /// without CONFIG_IP_PNP hands what it does not know to its init, in the environment; one with it has done the work.
 pub fn configure(config: &[u8]) -> Result<()> {
-    let mut fields = config.split(|byte| *byte == b':');
+    let mut fields = text::split(config, b':');
     let mut field = |skip| fields.nth(skip).ok_or(Errno::INVAL);
     let (address, gateway, mask, link) = (octets(field(0)?)?, octets(field(1)?)?, octets(field(0)?)?, field(1)?);
 
-    let socket = netlink_socket()?;
-    let index = name_to_index(&socket, core::str::from_utf8(link).map_err(|_| Errno::INVAL)?)?;
-    set_link_up(&socket, index)?;
-    // struct ifaddrmsg, IFA_LOCAL.
-    let prefix = u32::from_ne_bytes(mask).count_ones() as u8;
-    let address = [[INET, prefix, 0, 0], index.to_ne_bytes(), attribute(uapi::IFA_LOCAL as u16), address];
-    request(&socket, uapi::RTM_NEWADDR as u16, &address)?;
-    // struct rtmsg, RTA_GATEWAY.
-    let table = uapi::rt_class_t::RT_TABLE_MAIN as u8;
-    let kind = [table, uapi::RTPROT_BOOT as u8, 0, uapi::RTN_UNICAST as u8];
-    let gateway_type = attribute(uapi::rtattr_type_t::RTA_GATEWAY as u16);
-    request(&socket, uapi::RTM_NEWROUTE as u16, &[[INET, 0, 0, 0], kind, [0; 4], gateway_type, gateway])
+    let socket = socket()?;
+    request(&socket, LinkRequest::ADDRESS, link, &inet(address))?;
+    request(&socket, LinkRequest::NETMASK, link, &inet(mask))?;
+    set_up(&socket, link)?;
+    // struct rtentry: to all addresses, through the gateway.
+    let mut route = [0; RTENTRY];
+    for (at, bytes) in [(8, inet([0; 4])), (24, inet(gateway)), (40, inet([0; 4]))] {
+        route[at..at + 16].copy_from_slice(&bytes);
+    }
+    route[56..58].copy_from_slice(&(RTF_UP | RTF_GATEWAY).to_ne_bytes());
+    sys::request_of_link(&socket, LinkRequest::ADD_ROUTE, &route)
+}
+
+/// A socket for requests in the network of this process.
+pub fn socket() -> Result<OwnedFd> {
+    socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
 }
 
 /// An IPv4 address.
 fn octets(text: &[u8]) -> Result<[u8; 4]> {
-    let (mut octets, mut parts) = ([0; 4], text.split(|byte| *byte == b'.'));
+    let (mut octets, mut parts) = ([0; 4], text::split(text, b'.'));
     for octet in &mut octets {
-        let number = parts.next().and_then(sys::number).and_then(|number| number.try_into().ok());
+        let number = parts.next().and_then(text::number).and_then(|number| number.try_into().ok());
         *octet = number.ok_or(Errno::INVAL)?;
     }
     parts.next().map_or(Ok(octets), |_| Err(Errno::INVAL))
 }
 
-const INET: u8 = AddressFamily::INET.as_raw() as u8;
-
-fn netlink_socket() -> Result<OwnedFd> {
-    // Protocol 0 is NETLINK_ROUTE.
-    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
+/// The struct sockaddr_in of an address.
+fn inet([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    let [first, second] = AddressFamily::INET.as_raw().to_ne_bytes();
+    [first, second, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-fn set_link_up(socket: &OwnedFd, index: u32) -> Result<()> {
-    let up = (IFF_UP as u32).to_ne_bytes();
-    // struct ifinfomsg: family and type, index, flags, and which of them change.
-    request(socket, uapi::RTM_NEWLINK as u16, &[[0; 4], index.to_ne_bytes(), up, up])
+fn set_up(socket: &OwnedFd, link: &[u8]) -> Result<()> {
+    request(socket, LinkRequest::FLAGS, link, &(IFF_UP as u16).to_ne_bytes())
 }
 
-/// The head of an attribute with one word in it.
-fn attribute(kind: u16) -> Word {
-    pair(2 * size_of::<Word>() as u16, kind)
-}
-
-fn pair(first: u16, second: u16) -> Word {
-    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
-    [a, b, c, d]
-}
-
-/// Sends one message and takes the kernel's answer to it; netlink(7).
-fn request(socket: &OwnedFd, kind: u16, body: &[Word]) -> Result<()> {
-    const HEADER: usize = 4;
-    // struct nlmsghdr, and in an answer struct nlmsgerr.
-    const ERROR: usize = 4;
-    let length = (HEADER + body.len()) * size_of::<Word>();
-    let flags = uapi::NLM_F_REQUEST | uapi::NLM_F_ACK | uapi::NLM_F_CREATE;
-    let header: [Word; HEADER] = [(length as u32).to_ne_bytes(), pair(kind, flags as u16), [0; 4], [0; 4]];
-    let mut message = [[0; 4]; 32];
-    for (place, word) in message.iter_mut().zip(header.iter().chain(body)) {
-        *place = *word;
-    }
-    send(socket, message.as_flattened().get(..length).unwrap_or_default(), SendFlags::empty())?;
-    recv(socket, message.as_flattened_mut(), RecvFlags::empty())?;
-    match i32::from_ne_bytes(message[ERROR]) {
-        0 => Ok(()),
-        error => Err(Errno::from_raw_os_error(-error)),
-    }
+/// A request about a link, by struct ifreq: its name, and what the request takes; netdevice(7).
+fn request(socket: &OwnedFd, request: LinkRequest<IFREQ>, link: &[u8], value: &[u8]) -> Result<()> {
+    let mut ifreq = [0; IFREQ];
+    let (name, union) = ifreq.split_at_mut(IFNAMSIZ);
+    // One byte of the name stays 0.
+    name[..IFNAMSIZ - 1].get_mut(..link.len()).ok_or(Errno::NODEV)?.copy_from_slice(link);
+    union[..value.len()].copy_from_slice(value);
+    sys::request_of_link(socket, request, &ifreq)
 }

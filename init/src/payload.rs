@@ -4,18 +4,21 @@
 //! return once the exec has worked, and must leave no fd open but stdio and the status socket, which exec closes.
 
 use core::convert::Infallible;
-use core::ffi::CStr;
-use kontena_init::plan::{Process, Report, Rlimit, Step};
+use core::ffi::{CStr, c_int};
+use kontena_init::filter;
+use kontena_init::plan::{ProcessSpec, Report, Rlimit, Step};
 use rustix::fd::OwnedFd;
-use rustix::fs::Mode;
+use rustix::fs::{Mode, getxattr};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use rustix::process::{chdir, setsid, umask};
+use rustix::process::{Pid, chdir, getpid, setsid, umask};
 use rustix::thread::set_no_new_privs;
 
-use crate::sys::{self, Strings};
+use crate::failure::{INIT_FAILED, fail, give_up};
+use crate::guard::{DIE, end_with_launcher};
+use crate::sys::{self, PassedOn, Received, Strings};
 use crate::user::{self, User};
-use crate::{INIT_FAILED, caps, fail, seccomp, terminal};
+use crate::{caps, seccomp, terminal, text};
 
 /// Where a command without a slash is looked for when the environment has no PATH; execvp(3).
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -28,55 +31,87 @@ pub struct Handshake {
     pub root_is_whole: bool,
 }
 
-/// Becomes the process in the container of `root`: its payload, when PID 1 says so, or one that joins it. What comes back is
-/// why not.
+/// Becomes the process in the container of `root`: its payload, when PID 1 says so; or one that joins it or is its PID
+/// 1, which is confined already and whose `terminal` is there already. What comes back is why not.
 pub fn become_payload(
-    process: &Process<'static>,
+    process: &ProcessSpec<'static>,
     root: &OwnedFd,
     handshake: Option<Handshake>,
+    terminal: Option<OwnedFd>,
     status: &OwnedFd,
 ) -> Report {
-    let Err(report) = try_to_become(process, root, handshake, status);
+    let Err(report) = try_to_become(process, root, handshake, terminal, status);
     report
 }
 
 fn try_to_become(
-    process: &Process<'static>,
+    process: &ProcessSpec<'static>,
     root: &OwnedFd,
     handshake: Option<Handshake>,
+    mut terminal: Option<OwnedFd>,
     status: &OwnedFd,
 ) -> Result<Infallible, Report> {
     // PID 1 goes on with volumes and pivot_root(2), and meanwhile this is done.
     if handshake.as_ref().is_some_and(|handshake| send(&handshake.pid1, &[1], SendFlags::NOSIGNAL).is_err()) {
         sys::exit(INIT_FAILED);
     }
-    setsid().map_err(fail(Step::Session, 0))?;
-    let mut terminal = None;
-    if handshake.is_none() && process.terminal == 1 {
-        terminal = Some(terminal::open(root, process, status).map_err(fail(Step::Terminal, 0))?);
+    // PID 1 leads a session since it was guarded.
+    if getpid() != Pid::INIT {
+        setsid().map_err(fail(Step::Session, 0))?;
     }
+    sys::reset_signals(sys::SIGNALS);
     if handshake.is_some() {
         confine(process)?;
     }
     let root_is_whole = handshake.as_ref().is_none_or(|handshake| handshake.root_is_whole);
     let prepared = if root_is_whole { Some(prepare(process, root)?) } else { None };
     if let Some(Handshake { pid1, .. }) = handshake {
-        match terminal::receive(&pid1) {
-            Ok(Some(slave)) => terminal = slave,
-            // PID 1 has failed, and tells the launcher why.
-            _ => sys::exit(INIT_FAILED),
-        }
+        terminal = await_pid1(&pid1);
     }
-    let (user, argv, env) = match prepared {
+    let prepared = match prepared {
         Some(prepared) => prepared,
         None => prepare(process, root)?,
     };
     if let Some(slave) = &terminal {
-        terminal::control(slave, user.uid).map_err(fail(Step::Terminal, 0))?;
+        terminal::control(slave, prepared.user.uid).map_err(fail(Step::Terminal, 0))?;
     }
 
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
-    sys::close_all_but(status, process.notify, process.notify_as).map_err(fail(Step::Notify, 0))?;
+    let notify = PassedOn { inherited: process.notify, wanted: process.notify_as };
+    sys::go_on_without_fds(status, notify, execute, (*process, prepared))
+}
+
+/// Waits until PID 1 has made the rest of the container; returns the payload's terminal, where it gets one.
+fn await_pid1(pid1: &OwnedFd) -> Option<OwnedFd> {
+    let terminal = match sys::receive(pid1) {
+        Ok(Received::Fd(slave)) => Some(slave),
+        Ok(Received::Byte) => None,
+        // PID 1 has failed, and tells the launcher why.
+        Ok(Received::End) | Err(_) => sys::exit(INIT_FAILED),
+    };
+    // The end of file comes when PID 1 has closed all that it had of the launcher's: with CAP_SYS_PTRACE, the payload
+    // can take fds from it.
+    let _ = sys::receive(pid1);
+    terminal
+}
+
+/// The end of it, in which no fd of the host's is open. Returns an exit status where it fails.
+fn execute(
+    status: &OwnedFd,
+    closed: rustix::io::Result<()>,
+    (process, prepared): (ProcessSpec<'static>, Prepared),
+) -> c_int {
+    let Err(report) = try_to_execute(status, closed, &process, prepared);
+    give_up(status, report)
+}
+
+fn try_to_execute(
+    status: &OwnedFd,
+    closed: rustix::io::Result<()>,
+    process: &ProcessSpec<'static>,
+    Prepared { user, arguments, environment }: Prepared,
+) -> Result<Infallible, Report> {
+    closed.map_err(fail(Step::Notify, 0))?;
     for (index, Rlimit { resource, soft, hard }) in (0..).zip(process.rlimits.iter()) {
         sys::set_rlimit(resource, soft, hard).map_err(fail(Step::Rlimit, index))?;
     }
@@ -91,6 +126,9 @@ fn try_to_become(
     user.switch().map_err(fail(Step::SetUser, 0))?;
     let limit = if user.uid == 0 { caps::limit } else { caps::limit_ambient };
     limit(capabilities).map_err(fail(Step::Capabilities, 0))?;
+    if getpid() == Pid::INIT {
+        end_with_launcher(status, DIE).map_err(fail(Step::Guard, 0))?;
+    }
     umask(Mode::from_raw_mode(process.umask));
     // As the payload's user: it cannot start in a directory that it may not enter, nor in one outside of the root
     // (CVE-2024-21626).
@@ -98,46 +136,74 @@ fn try_to_become(
     if !sys::cwd_is_inside_root() {
         return Err(fail(Step::WorkingDirectory, 0)(Errno::PERM));
     }
-    // The launcher's language had it ignored, before the launcher could look what its caller had.
-    sys::restore_sigpipe();
-    sys::set_signal_mask(process.signal_mask);
-    Err(fail(Step::Exec, 0)(exec(argv, env)))
+    sys::set_signal_mask(0);
+    let mut lacks = 0;
+    let errno = exec(arguments, environment, &mut |path| lacks = lacking(path, process.capabilities));
+    Err(fail(Step::Exec, lacks)(errno))
 }
 
-/// Gives up for good what the process must not have, as long as CAP_SYS_ADMIN is still there, which the filter takes where
-/// no_new_privs is not wanted. All that is done from here on, the process may do, too.
-pub fn confine(process: &Process<'static>) -> Result<(), Report> {
+/// Gives up for good what the process must not have, as long as CAP_SYS_ADMIN is still there, which the filter takes
+/// where no_new_privs is not wanted. All that is done from here on, the process may do, too.
+pub fn confine(process: &ProcessSpec<'static>) -> Result<(), Report> {
     caps::bound(process.capabilities).map_err(fail(Step::Capabilities, 0))?;
     match process.seccomp {
-        1 => seccomp::install(process.capabilities).map_err(fail(Step::Seccomp, 0)),
-        _ => Ok(()),
+        filter::NONE => Ok(()),
+        filter::KEYS => sys::install_filter(&seccomp::KEYS),
+        _ => sys::install_filter(&seccomp::filter(process.capabilities)),
     }
+    .map_err(fail(Step::Seccomp, 0))
 }
 
-/// Who the payload is to be, and what it is given.
-fn prepare(process: &Process<'static>, root: &OwnedFd) -> Result<(User, Strings, Strings), Report> {
+/// What is looked up, and put together, before the process gives up its fds.
+#[derive(Clone, Copy)]
+struct Prepared {
+    user: User,
+    arguments: Strings,
+    environment: Strings,
+}
+
+fn prepare(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<Prepared, Report> {
     let user = user::resolve(root, process.user, process.groups)?;
     let has_home = process.env.iter().any(|variable| variable.to_bytes().starts_with(b"HOME="));
     let home =
         if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };
-    let argv = sys::strings(process.argv.iter()).map_err(fail(Step::Exec, 0))?;
-    let env = sys::strings(process.env.iter().chain(home)).map_err(fail(Step::Exec, 0))?;
-    Ok((user, argv, env))
+    let arguments = sys::strings(process.argv, None).map_err(fail(Step::Exec, 0))?;
+    let environment = sys::strings(process.env, home).map_err(fail(Step::Exec, 0))?;
+    Ok(Prepared { user, arguments, environment })
+}
+
+/// The first capability, counted from 1, that a file must have and the bounding set lacks, which execve(2) refuses with
+/// EPERM; 0 if there is none. struct vfs_cap_data: flags, then permitted and inheritable, the lower halves first.
+fn lacking(path: &CStr, bounding: u64) -> u16 {
+    let mut data = [0u8; 24];
+    let _ = getxattr(path, c"security.capability", &mut data);
+    let [_, _, _, _, low0, low1, low2, low3, _, _, _, _, high0, high1, high2, high3, ..] = data;
+    let lacks = u64::from_le_bytes([low0, low1, low2, low3, high0, high1, high2, high3]) & !bounding;
+    if lacks == 0 { 0 } else { lacks.trailing_zeros() as u16 + 1 }
 }
 
 /// execvp(3): replaces this process by the command of `arguments`, or says why not. Where several directories of PATH
 /// have it, the first that can be executed counts; where none can, EACCES is worth more than ENOENT.
-pub fn exec(arguments: Strings, environment: Strings) -> Errno {
+///
+/// `refused` is called with a path on EPERM.
+pub fn exec(arguments: Strings, environment: Strings, refused: &mut dyn FnMut(&CStr)) -> Errno {
+    let mut try_path = |path: &CStr| {
+        let errno = sys::execve(path, arguments, environment);
+        if errno == Errno::PERM {
+            refused(path);
+        }
+        errno
+    };
     let Some(command) = { arguments }.next() else {
         return Errno::INVAL;
     };
     if command.to_bytes().contains(&b'/') {
-        return sys::execve(command, arguments, environment);
+        return try_path(command);
     }
     let path = { environment }.find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
     let mut found = Errno::NOENT;
-    for directory in path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':') {
-        match join(&mut [0; 4096], directory, command).map(|path| sys::execve(path, arguments, environment)) {
+    for directory in text::split(path.unwrap_or(DEFAULT_PATH), b':') {
+        match join(&mut [0; 4096], directory, command).map(&mut try_path) {
             Some(Errno::NOENT | Errno::NOTDIR) | None => {}
             Some(Errno::ACCESS) => found = Errno::ACCESS,
             Some(errno) => return errno,
@@ -153,9 +219,4 @@ fn join<'a>(buffer: &'a mut [u8; 4096], directory: &[u8], name: &CStr) -> Option
     *buffer.get_mut(directory.len())? = b'/';
     buffer.get_mut(directory.len() + 1..end)?.copy_from_slice(name.to_bytes_with_nul());
     CStr::from_bytes_with_nul(buffer.get(..end)?).ok()
-}
-
-/// The exit status that tells why the payload could not be executed, as the shell has it.
-pub fn exec_failure_status(errno: Errno) -> i32 {
-    if matches!(errno, Errno::NOENT | Errno::NOTDIR) { 127 } else { 126 }
 }

@@ -4,12 +4,13 @@
 //! reason but the payload's end: when PID 1 goes, the kernel kills the container.
 
 use core::ffi::{CStr, c_int};
-use linux_raw_sys::general::{SIGCHLD, SIGKILL, SIGTTIN, SIGTTOU};
+use kontena_init::signals::{END, STOP};
+use linux_raw_sys::general::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTTIN, SIGTTOU};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait};
 
-use crate::sys;
+use crate::{sys, text};
 
 /// Whom a forwarded signal reaches.
 #[derive(Clone, Copy)]
@@ -25,42 +26,38 @@ pub enum Target {
 /// How long nothing happens when nothing may happen for long; microseconds.
 const QUIET: u32 = 20_000;
 
-/// Ends a process that has joined a container, and its process group.
-pub const END: Signal = Signal::POWER;
-
-/// Waits until `payload` has ended, and gives its exit status; 128+n where signal n ended it.
+/// Waits until `payload` has ended. Returns its exit status: 128+n if signal n ended it. A stop and a continue are for
+/// its whole process group, like those of a terminal.
 pub fn supervise(payload: Pid, target: Target) -> i32 {
     let payload_number = payload.as_raw_nonzero().get();
     loop {
-        match sys::wait_a_moment_for_signal(QUIET).map_or_else(sys::wait_for_signal, Ok) {
-            Ok(signal) if signal == SIGCHLD as c_int => {
-                if let Some(status) = reap(payload) {
-                    return status;
-                }
-            }
+        // EINTR, after a stop and a continue.
+        let Ok((signal, code)) = sys::wait_a_moment_for_signal(QUIET).map_or_else(sys::wait_for_signal, Ok) else {
+            continue;
+        };
+        if signal == SIGCHLD
+            && let Some(status) = reap(payload)
+        {
+            return status;
+        }
+        let (to_group, signal) = match signal {
+            // The kernel's own: a child has ended, or a background process touches the terminal. Those of a process are
+            // below.
+            SIGCHLD | SIGTTIN | SIGTTOU if code > 0 => continue,
             // The launcher is gone, or has given up.
-            Ok(signal) if matches!(target, Target::Joined) && signal == END.as_raw() => {
-                // Before its setsid(2), it leads no group.
-                let killed = sys::kill(-payload_number, SIGKILL as c_int);
-                let _ = killed.or_else(|_| sys::kill(payload_number, SIGKILL as c_int));
-            }
-            // A background process that touches the terminal; not meant for the payload.
-            Ok(signal) if signal == SIGTTIN as c_int || signal == SIGTTOU as c_int => {}
-            Ok(signal) => {
-                let to = match target {
-                    Target::Process | Target::Joined => payload_number,
-                    Target::Group => -payload_number,
-                };
-                // ESRCH: it has just ended, and SIGCHLD is on its way.
-                let _ = sys::kill(to, signal);
-            }
-            // EINTR, after a stop and a continue.
-            Err(_) => {}
+            END if matches!(target, Target::Joined) => (true, SIGKILL),
+            STOP => (true, SIGSTOP),
+            SIGCONT => (true, SIGCONT),
+            _ => (matches!(target, Target::Group), signal),
+        };
+        // Before its setsid(2), it leads no group. ESRCH: it has just ended, and SIGCHLD is on its way.
+        if !to_group || sys::kill(-payload_number, signal as c_int).is_err() {
+            let _ = sys::kill(payload_number, signal as c_int);
         }
     }
 }
 
-/// Reaps all that has ended, since one SIGCHLD may stand for many; gives the payload's exit status once it has.
+/// Reaps all ended processes, since one SIGCHLD may stand for many. Returns the payload's exit status if it has ended.
 pub fn reap(payload: Pid) -> Option<i32> {
     let mut ended = None;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -96,6 +93,6 @@ fn any_child() -> Option<i32> {
     let file = openat(CWD, CHILDREN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut text = [0; 16];
     let length = rustix::io::read(&file, &mut text).ok()?;
-    let first = text.get(..length)?.split(|byte| *byte == b' ').next()?;
-    sys::number(first)?.try_into().ok()
+    let first = text::split(text.get(..length)?, b' ').next()?;
+    text::number(first)?.try_into().ok()
 }

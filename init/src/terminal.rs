@@ -1,27 +1,24 @@
 //! A terminal for a process that is to have one: a pair of the container's own devpts; pty(7).
 //!
-//! The launcher is sent the master, and what becomes the process has the other end as its stdio. Nothing of it is found by a
-//! path that the rootfs could have changed: the slave comes from the master (CVE-2025-52565). Must not read or write it.
+//! The launcher is sent the master, and what becomes the process has the other end as its stdio. Nothing of it is found
+//! by a path that the rootfs could have changed: the slave comes from the master (CVE-2025-52565). Must not read or
+//! write it.
 
-use core::mem::MaybeUninit;
-use kontena_init::plan::{Process, TERMINAL};
+use kontena_init::plan::{ProcessSpec, TERMINAL};
 use linux_raw_sys::general::DEVPTS_SUPER_MAGIC;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::{Gid, OFlags, ResolveFlags, Uid, fchown, fstatfs};
-use rustix::io::{Errno, IoSlice, IoSliceMut, Result};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
-};
+use rustix::io::{Errno, Result};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::mounts::{self, open_in};
 use crate::sys;
+use crate::tree::{attach, clone_tree, open_in};
 
-/// Makes the terminal of a process in the container whose root this is: its slave, while the master goes to the launcher.
-pub fn open(root: &OwnedFd, process: &Process<'_>, launcher: &OwnedFd) -> Result<OwnedFd> {
+/// Makes the terminal of a process in the container whose root this is: its slave, while the master goes to the
+/// launcher.
+pub fn open(root: &OwnedFd, process: &ProcessSpec<'_>, launcher: &OwnedFd) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let master = open_in(root, c"/dev/pts/ptmx", flags, resolve)?;
@@ -34,7 +31,7 @@ pub fn open(root: &OwnedFd, process: &Process<'_>, launcher: &OwnedFd) -> Result
     let size = |number: u32| number.min(u16::MAX.into()) as u16;
     let (ws_row, ws_col) = (size(process.rows), size(process.columns));
     tcsetwinsize(&slave, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 })?;
-    send(launcher, &[TERMINAL], &master)?;
+    sys::send_fd(launcher, &[TERMINAL], &master)?;
     Ok(slave)
 }
 
@@ -42,7 +39,7 @@ pub fn open(root: &OwnedFd, process: &Process<'_>, launcher: &OwnedFd) -> Result
 pub fn mount_console(dev: &OwnedFd, slave: &OwnedFd) -> Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let place = rustix::fs::openat(dev, c"console", flags, rustix::fs::Mode::from_raw_mode(0o620))?;
-    mounts::attach(&mounts::clone_tree(slave, c"", false)?, place)
+    attach(&clone_tree(slave, c"", false)?, place)
 }
 
 /// Makes it the stdio and the controlling terminal of this process, which leads a session.
@@ -50,28 +47,5 @@ pub fn control(slave: &OwnedFd, uid: u32) -> Result<()> {
     ioctl_tiocsctty(slave)?;
     // Its group stays that of devpts, tty.
     fchown(slave, Some(Uid::from_raw(uid)), None::<Gid>)?;
-    sys::become_stdio(slave)
-}
-
-/// Sends an fd, with bytes that say what it is.
-pub fn send(to: &OwnedFd, what: &[u8], fd: &OwnedFd) -> Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [fd.as_fd()]);
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(to, &[IoSlice::new(what)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
-}
-
-/// Waits for a byte, and takes the fd that comes with it; `None` for the end of file.
-pub fn receive(from: &OwnedFd) -> Result<Option<Option<OwnedFd>>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (mut ancillary, mut byte) = (RecvAncillaryBuffer::new(&mut space), [0]);
-    let received = recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    let fd = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok(Some(fd))
+    sys::become_stdio(slave, |_| true)
 }

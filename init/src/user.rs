@@ -1,8 +1,8 @@
-//! Who the payload runs as: `NAME|UID[:GROUP|GID]`, looked up in the container's own /etc/passwd and /etc/group.
+//! The user of the payload: `NAME|UID[:GROUP|GID]`, looked up in the container's own /etc/passwd and /etc/group.
 //!
-//! Both files are resolved below the container's root, by its fd. Strict: what is not a number of 32 bits and not a name
-//! in those files is an error, and never root. Must not read anything else of the rootfs, nor wait for it: a FIFO in
-//! place of a file is refused.
+//! Both files are resolved below the container's root, by its fd; `accounts.rs` reads them. A number needs neither: a
+//! process that can write them, or has a lease on them, cannot keep it from being used. Must not read anything else of
+//! the rootfs, nor wait for it.
 
 use core::ffi::CStr;
 use kontena_init::plan::{List, Report, Step};
@@ -12,8 +12,10 @@ use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use crate::mounts::open_in;
-use crate::{fail, sys};
+use crate::accounts::{self, Account, Found, account, memberships, number};
+use crate::failure::fail;
+use crate::sys;
+use crate::tree::open_in;
 
 /// Longer than any real one; a larger /etc/passwd or /etc/group is refused.
 const FILE_LIMIT: usize = 16 << 20;
@@ -21,84 +23,75 @@ const FILE_LIMIT: usize = 16 << 20;
 const GROUPS_LIMIT: usize = 1024;
 
 /// A user as setresuid(2) and its kin take it.
+#[derive(Clone, Copy)]
 pub struct User {
     /// The user id.
     pub uid: u32,
     gid: u32,
     /// The home directory of /etc/passwd, `/` where there is none.
     pub home: &'static [u8],
-    /// Room for [`GROUPS_LIMIT`], once there is one.
-    groups: &'static mut [Gid],
-    groups_len: usize,
+    groups: &'static [Gid],
 }
 
-/// Resolves the Plan's user, and the groups it is to have beside its own, in the files of `root`.
+/// Resolves the Plan's user, and the supplementary groups that it gets beside its own, in the files of `root`.
 pub fn resolve(root: &OwnedFd, spec: &CStr, more: List<'_, &CStr>) -> core::result::Result<User, Report> {
     let spec = if spec.is_empty() { b"0" } else { spec.to_bytes() };
-    let mut parts = spec.splitn(2, |byte| *byte == b':');
-    let (name, group) = (parts.next().unwrap_or_default(), parts.next());
-    let read = |path| read_file(root, path).map_err(fail(Step::ReadUsers, 0));
-
-    // name:password:uid:gid:comment:home:shell, passwd(5)
-    let wanted = number(name);
-    let mut user = User { uid: 0, gid: 0, home: b"/", groups: &mut [], groups_len: 0 };
-    let mut user_name = None;
-    for line in read(c"/etc/passwd")?.split(|byte| *byte == b'\n') {
-        let fields: [&[u8]; 6] = fields(line);
-        let Some(uid) = number(fields[2]) else {
-            continue;
-        };
-        if wanted.map_or(fields[0] == name, |wanted| wanted == uid) && !fields[0].is_empty() {
-            user_name = Some(fields[0]);
-            user.uid = uid;
-            user.gid = number(fields[3]).ok_or(Errno::INVAL).map_err(fail(Step::ReadUsers, 0))?;
-            user.home = if fields[5].is_empty() { b"/" } else { fields[5] };
-            break;
-        }
-    }
-    user.uid = match (user_name, wanted) {
-        (Some(_), _) => user.uid,
-        (None, Some(uid)) => uid,
-        (None, None) => return Err(fail(Step::UserUnknown, 0)(Errno::NOENT)),
+    let end = spec.iter().position(|byte| *byte == b':').unwrap_or(spec.len());
+    let (name, group) = (&spec[..end], spec.get(end + 1..));
+    let uid = number(name);
+    let read = |path, is_needed| match read_file(root, path) {
+        Err(errno) if is_needed => Err(fail(Step::ReadUsers, 0)(errno)),
+        content => Ok(content.unwrap_or_default()),
     };
 
-    // name:password:gid:members, group(5)
-    let groups = read(c"/etc/group")?.split(|byte| *byte == b'\n').map(fields::<4>);
-    let find_group = |name: &[u8], index| {
-        let by_name = || { groups.clone() }.find(|fields| fields[0] == name && !name.is_empty());
-        let gid = number(name).or_else(|| number(by_name()?[2]));
-        gid.ok_or(Errno::NOENT).map_err(fail(Step::GroupUnknown, index))
+    let account = match (account(read(c"/etc/passwd", uid.is_none())?, name), uid) {
+        (Found::Account(account), _) => account,
+        (_, Some(uid)) => Account { name: b"", uid, gid: 0, home: b"/" },
+        (Found::Malformed, None) => return Err(fail(Step::UserUnknown, 0)(Errno::INVAL)),
+        (Found::Nothing, None) => return Err(fail(Step::UserUnknown, 0)(Errno::NOENT)),
     };
+
+    let is_name = |group: &[u8]| number(group).is_none();
+    let is_needed = group.is_some_and(is_name) || more.iter().any(|group| is_name(group.to_bytes()));
+    let groups = read(c"/etc/group", is_needed || uid.is_none())?;
+    let gid_of =
+        |name: &[u8], step, index| accounts::group(groups, name).ok_or(Errno::NOENT).map_err(fail(step, index));
+    let (mut gid, mut all) = (account.gid, Groups { room: &mut [], length: 0 });
     // A group that is named replaces the user's own ones.
     if let Some(group) = group {
-        user.gid = find_group(group, 0)?;
-    } else if let Some(name) = user_name {
-        for fields in groups.clone().filter(|fields| fields[3].split(|byte| *byte == b',').any(|member| member == name))
-        {
-            // A line that makes no sense is nobody's group.
-            number(fields[2]).map_or(Ok(()), |gid| user.add_group(gid))?;
+        gid = gid_of(group, Step::GroupUnknown, 0)?;
+    } else if !account.name.is_empty() {
+        memberships(groups, account.name).try_for_each(|gid| all.add(gid))?;
+    }
+    for (index, name) in (0..).zip(more.iter()) {
+        all.add(gid_of(name.to_bytes(), Step::SupplementaryGroupUnknown, index)?)?;
+    }
+    Ok(User { uid: account.uid, gid, home: account.home, groups: &all.room[..all.length] })
+}
+
+/// Supplementary groups in the making.
+struct Groups {
+    /// Room for [`GROUPS_LIMIT`], once there is one.
+    room: &'static mut [Gid],
+    length: usize,
+}
+
+impl Groups {
+    fn add(&mut self, gid: u32) -> core::result::Result<(), Report> {
+        if self.room.is_empty() {
+            self.room = sys::groups(GROUPS_LIMIT).map_err(fail(Step::ReadUsers, 0))?;
         }
+        let place = self.room.get_mut(self.length).ok_or(Errno::TOOBIG).map_err(fail(Step::ReadUsers, 0))?;
+        *place = Gid::from_raw(gid);
+        self.length += 1;
+        Ok(())
     }
-    for (index, name) in (1..).zip(more.iter()) {
-        user.add_group(find_group(name.to_bytes(), index)?)?;
-    }
-    Ok(user)
 }
 
 impl User {
-    fn add_group(&mut self, gid: u32) -> core::result::Result<(), Report> {
-        if self.groups.is_empty() {
-            self.groups = sys::groups(GROUPS_LIMIT).map_err(fail(Step::ReadUsers, 0))?;
-        }
-        let place = self.groups.get_mut(self.groups_len).ok_or(Errno::TOOBIG).map_err(fail(Step::ReadUsers, 0))?;
-        *place = Gid::from_raw(gid);
-        self.groups_len += 1;
-        Ok(())
-    }
-
     /// Lets the user open /dev/stdin, /dev/stdout and /dev/stderr where they are pipes, which belong to the launcher's
-    /// caller. Only those without a name: a FIFO in a file system, or a terminal, is somebody's; and in a user namespace
-    /// only those of users that it has.
+    /// caller. Only those without a name: a FIFO in a file system, or a terminal, is somebody's; and in a user
+    /// namespace only those of users that it has.
     pub fn own_pipes(&self) -> Result<()> {
         const PIPEFS_MAGIC: u32 = 0x5049_5045;
         if self.uid == 0 {
@@ -117,9 +110,9 @@ impl User {
 
     /// Becomes the user, for good.
     pub fn switch(&self) -> Result<()> {
-        match set_thread_groups(&self.groups[..self.groups_len]) {
+        match set_thread_groups(self.groups) {
             // A user namespace that an ordinary user has made: it keeps the user's own groups; user_namespaces(7).
-            Err(Errno::PERM) if self.groups_len == 0 => {}
+            Err(Errno::PERM) if self.groups.is_empty() => {}
             set => set?,
         }
         let gid = Gid::from_raw(self.gid);
@@ -129,26 +122,18 @@ impl User {
     }
 }
 
-/// A plain decimal number that can be an id; 4294967295 is `(uid_t)-1`, which the calls read as "leave it".
-fn number(text: &[u8]) -> Option<u32> {
-    sys::number(text).filter(|number| *number != u32::MAX)
-}
-
-/// The first fields of a line; missing ones are empty.
-fn fields<const N: usize>(line: &'static [u8]) -> [&'static [u8]; N] {
-    let mut fields = line.split(|byte| *byte == b':');
-    core::array::from_fn(|_| fields.next().unwrap_or_default())
-}
-
 /// The whole file; empty where there is none.
 fn read_file(root: &OwnedFd, path: &CStr) -> Result<&'static [u8]> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match open_in(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+    let open =
+        |flags| open_in(root, path, flags | OFlags::CLOEXEC, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    // Opening a device may do something, and opening a FIFO wakes its writers.
+    let seen = match open(OFlags::PATH) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(&[]),
-        file => file?,
+        seen => fstat(seen?)?,
     };
-    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+    if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
         return Err(Errno::INVAL);
     }
-    sys::read_whole(file, FILE_LIMIT)
+    // Without waiting for the end of a lease; fcntl(2).
+    sys::read_whole(&open(OFlags::NONBLOCK | OFlags::NOCTTY)?, FILE_LIMIT)
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not know what is timed.
 
-use crate::config::number;
+use crate::text::number;
 use std::fmt;
 
 const DAY: u64 = 86_400;
@@ -48,24 +48,51 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
 }
 
 impl Moment {
-    /// Reads what [`Display`](fmt::Display) writes; the time of day, its seconds and their parts may be left out, and the Z
-    /// too.
+    /// Reads what [`Display`](fmt::Display) writes; the time of day, its seconds and their parts may be left out, and
+    /// the Z too. Instead of the Z there may be an offset, as `date -Iseconds` prints it.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_suffix('Z').unwrap_or(text);
         let (day, time) = text.split_once('T').unwrap_or((text, "00:00"));
+        let (time, offset) = time.split_at(time.find(['+', '-']).unwrap_or(time.len()));
         let mut fields = day.splitn(3, '-').map(number);
         let (year, month, day) = (fields.next()??, fields.next()??, fields.next()??);
-        let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+        let (time, nanoseconds) = split_fraction(time)?;
         let mut fields = time.splitn(3, ':').map(number);
         let (hour, minute, second) = (fields.next()??, fields.next()??, fields.next().unwrap_or(Some(0))?);
         let good = (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-        if !good || hour > 23 || minute > 59 || second > 60 || fraction.len() > 9 {
+        if !good || hour > 23 || minute > 59 || second > 60 {
             return None;
         }
-        let digits = if fraction.is_empty() { 0 } else { number(fraction)? };
-        let nanoseconds = digits * 10u64.pow(9 - fraction.len() as u32);
-        Some(Self(days(year, month, day) * DAY + hour * 3600 + minute * 60 + second, nanoseconds as u32))
+        // February 30 would be a day of March.
+        let days = Some(days(year, month, day)).filter(|days| date(*days) == (year, month, day))?;
+        let local = days * DAY + hour * 3600 + minute * 60 + second;
+        Some(Self(local.checked_add_signed(-seconds_of_offset(offset)?)?, nanoseconds))
     }
+
+    /// Reads seconds since 1970, with or without a fraction. They have at least nine digits (since 1973), so that
+    /// nothing shorter is taken for them.
+    pub fn from_unix(text: &str) -> Option<Self> {
+        let (seconds, nanoseconds) = split_fraction(text)?;
+        Some(Self(number(seconds).filter(|_| seconds.len() >= 9)?, nanoseconds))
+    }
+}
+
+/// What stands before the point, and the nanoseconds behind it.
+fn split_fraction(text: &str) -> Option<(&str, u32)> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = if fraction.is_empty() { 0 } else { number(fraction)? };
+    let nanoseconds = digits.checked_mul(10u64.pow(9u32.checked_sub(fraction.len() as u32)?))?;
+    Some((whole, nanoseconds as u32))
+}
+
+/// `+02:00` or `-0530`: how far a clock is ahead of UTC. Nothing is UTC.
+fn seconds_of_offset(text: &str) -> Option<i64> {
+    let Some(sign) = text.get(..1) else { return Some(0) };
+    let digits = text.get(1..)?.replacen(':', "", 1);
+    let digits = number(&digits).filter(|_| digits.len() == 4)?;
+    let (hours, minutes) = ((digits / 100) as i64, (digits % 100) as i64);
+    let seconds = hours * 3600 + minutes * 60;
+    (hours < 24 && minutes < 60).then_some(if sign == "-" { -seconds } else { seconds })
 }
 
 /// How long something has lasted, in two units at most, as docker has it.
@@ -101,10 +128,51 @@ mod tests {
         }
         assert_eq!(Moment::parse("2026-01-31T13:00"), Moment::parse("2026-01-31T13:00:00.0Z"));
         assert_eq!(Moment::parse("2026-01-31T13:00:00.5"), Some(Moment(1_769_864_400, 500_000_000)));
-        for text in
-            ["", "2026", "2026-13-01", "2026-01-32", "2026-01-01T24:00", "yesterday", "2026-01-01T00:00:00+02:00"]
-        {
+        for text in [
+            "",
+            "2026",
+            "2026-01",
+            "2026-13-01",
+            "2026-00-01",
+            "2026-01-00",
+            "2026-01-32",
+            "2026-02-30",
+            "2025-02-29",
+            "2026-04-31",
+            "1969-12-31",
+            "10000-01-01",
+            "2026-01-01T",
+            "2026-01-01T24:00",
+            "2026-01-01T00:60",
+            "2026-01-01T00:00:61",
+            "2026-01-01T00:00:00.0000000001",
+            "2026-01-01T00:00:00.x",
+            "2026-01-01T00:00:00+",
+            "2026-01-01T00:00:00+2",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00+00:60",
+            "2026-01-01T00:00:00+é",
+            "2026-01-01T00:00:00+02:00+02:00",
+            "1970-01-01T00:00:00+02:00",
+            "2026-1-1-1",
+            "yesterday",
+            "2026-01-01 00:00",
+        ] {
             assert_eq!(Moment::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_may_have_an_offset_or_be_seconds() {
+        let moment = Some(Moment(1_769_864_400, 0));
+        for text in ["2026-01-31T13:00:00+00:00", "2026-01-31T15:00+02:00", "2026-01-31T07:30:00-0530"] {
+            assert_eq!(Moment::parse(text), moment, "{text}");
+        }
+        assert_eq!(Moment::parse("2026-01-31T14:00:00.5+01:00"), Some(Moment(1_769_864_400, 500_000_000)));
+        assert_eq!(Moment::from_unix("1769864400"), moment);
+        assert_eq!(Moment::from_unix("1769864400.000000025"), Some(Moment(1_769_864_400, 25)));
+        for text in ["", "10", "2026", "-1769864400", "1769864400.x", "1769864400.0000000001", "x"] {
+            assert_eq!(Moment::from_unix(text), None, "{text}");
         }
     }
 

@@ -23,7 +23,7 @@ pub struct Line {
     pub stream: String,
     /// `F` for a whole line, `P` for a part of one.
     pub tag: String,
-    /// What was written.
+    /// The output.
     pub text: String,
 }
 
@@ -43,12 +43,12 @@ impl<'a> Background<'a> {
         self.host.state().join(&self.name)
     }
 
-    /// Its journal, as it is now.
+    /// Its journal.
     pub fn journal(&self) -> String {
         fs::read_to_string(self.directory().join("journal")).unwrap_or_default()
     }
 
-    /// What `kontena list` tells of it.
+    /// Its entry in `kontena list`.
     pub fn seen(&self) -> Option<Value> {
         self.host.list().into_iter().find(|seen| seen["name"] == *self.name)
     }
@@ -64,10 +64,10 @@ impl<'a> Background<'a> {
         wait_until(&format!("{} to be {status}: {:?}", self.name, self.seen()), || self.status() == status);
     }
 
-    /// Waits until it has ended, and gives the exit status that it has left.
+    /// Waits until it has ended, and returns its exit status.
     ///
     /// # Panics
-    /// Where it does not end, or has left none.
+    /// If it does not end, or has left none.
     #[track_caller]
     pub fn end(&self) -> i64 {
         self.wait_until("exited");
@@ -77,7 +77,7 @@ impl<'a> Background<'a> {
     /// How it has ended.
     ///
     /// # Panics
-    /// Where nothing is known of that.
+    /// If nothing is known of that.
     #[track_caller]
     pub fn exit(&self) -> Value {
         let seen = self.seen().unwrap_or_else(|| panic!("{} is gone", self.name));
@@ -85,10 +85,10 @@ impl<'a> Background<'a> {
         seen["exit"].clone()
     }
 
-    /// What `kontena inspect` tells of it.
+    /// Its `kontena inspect`.
     ///
     /// # Panics
-    /// Where that is no JSON.
+    /// If that is no JSON.
     #[track_caller]
     pub fn inspect(&self) -> Value {
         let text = self.host.kontena().args(["inspect", &self.name]).run().ok();
@@ -102,10 +102,10 @@ impl<'a> Background<'a> {
         self.host.exec(&[], &self.name, command)
     }
 
-    /// `kontena VERB NAME`, which has to work.
+    /// `kontena VERB NAME`, which must succeed.
     ///
     /// # Panics
-    /// Where it does not.
+    /// If it does not.
     #[track_caller]
     pub fn does(&self, verb: &str) -> String {
         self.host.kontena().args([verb, &self.name]).run().ok()
@@ -114,7 +114,7 @@ impl<'a> Background<'a> {
     /// The pid of its PID 1, as the test sees it.
     ///
     /// # Panics
-    /// Where it has none.
+    /// If it has none.
     #[track_caller]
     pub fn init(&self) -> u32 {
         *self.processes().first().unwrap_or_else(|| panic!("{} does not run: {:?}", self.name, self.seen()))
@@ -128,7 +128,7 @@ impl<'a> Background<'a> {
     /// Its launcher.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     #[track_caller]
     pub fn launcher(&self) -> Pid {
         let is_it = |pid: &u32| {
@@ -144,7 +144,7 @@ impl<'a> Background<'a> {
     /// Kills its launcher, and waits until the kernel has killed the container for it.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     #[track_caller]
     pub fn kill_launcher(&self) {
         kill(self.launcher(), Signal::SIGKILL).unwrap();
@@ -155,7 +155,7 @@ impl<'a> Background<'a> {
     /// The lines of its log, of all its files, the oldest first.
     ///
     /// # Panics
-    /// Where one of them is none of a log.
+    /// If one of them is none of a log.
     #[track_caller]
     pub fn log(&self) -> Vec<Line> {
         let mut names: Vec<String> = (1..100).rev().map(|number| format!("log.{number}")).collect();
@@ -167,7 +167,7 @@ impl<'a> Background<'a> {
         lines.map(|line| Line::parse(&String::from_utf8_lossy(line))).collect()
     }
 
-    /// What was written, without what the log adds.
+    /// The output, without the additions of the log.
     #[track_caller]
     pub fn logged(&self) -> String {
         let text = |line: Line| line.text + if line.tag == "F" { "\n" } else { "" };
@@ -198,7 +198,7 @@ impl Host {
     /// Starts `kontena run -d` of a script in the Debian rootfs.
     ///
     /// # Panics
-    /// Where it does not say that it runs.
+    /// If it does not report success.
     #[track_caller]
     pub fn background(&self, name: &str, options: &[&str], script: &str) -> Background<'_> {
         let options = [&["-d", "--name", name], options].concat();
@@ -211,10 +211,10 @@ impl Host {
         self.kontena().arg("exec").args(options).arg(name).args(command)
     }
 
-    /// What `kontena list` tells, of each container an object.
+    /// The objects of `kontena list`, one for each container.
     ///
     /// # Panics
-    /// Where that is no JSON.
+    /// If that is no JSON.
     #[track_caller]
     pub fn list(&self) -> Vec<Value> {
         let text = self.kontena().args(["list", "--format", "json"]).run().ok();

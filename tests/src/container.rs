@@ -1,4 +1,4 @@
-//! A container that runs on a pretend host, seen from there.
+//! A running container on a pretend host, seen from there.
 
 use crate::{Host, Outcome, Place, Running, wait_for, wait_until};
 use nix::sys::signal::Signal;
@@ -28,7 +28,7 @@ impl<'a> Container<'a> {
     /// The pid of its PID 1, as the test sees it.
     ///
     /// # Panics
-    /// Where the container does not come up.
+    /// If the container does not come up.
     #[track_caller]
     pub fn init(&mut self) -> u32 {
         let leaf = self.leaf();
@@ -49,7 +49,7 @@ impl<'a> Container<'a> {
     /// Its IPv4 address.
     ///
     /// # Panics
-    /// Where it gets none.
+    /// If it gets none.
     #[track_caller]
     pub fn address(&mut self) -> String {
         self.address_of("-4")
@@ -58,7 +58,7 @@ impl<'a> Container<'a> {
     /// Its IPv6 address.
     ///
     /// # Panics
-    /// Where it gets none.
+    /// If it gets none.
     #[track_caller]
     pub fn address6(&mut self) -> String {
         self.address_of("-6")
@@ -84,10 +84,10 @@ impl<'a> Container<'a> {
         });
     }
 
-    /// Stops it as Ctrl-C in a terminal would not: with SIGTERM to the launcher.
+    /// Stops it by SIGTERM to the launcher, unlike Ctrl-C in a terminal.
     ///
     /// # Panics
-    /// Where it does not end.
+    /// If it does not end.
     #[track_caller]
     pub fn stop(self) -> Outcome {
         self.running.signal(Signal::SIGTERM);
@@ -117,7 +117,7 @@ impl DerefMut for Container<'_> {
 pub fn leaf_processes(leaf: &Path) -> Vec<u32> {
     let text = fs::read_to_string(leaf.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect();
-    // Numbers begin anew at pid_max: PID 1 is known by the last that it has, which is that inside; proc_pid_status(5).
+    // Pids wrap around at pid_max: PID 1 is known by its last pid, the one inside; proc_pid_status(5).
     let is_init = |pid: u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))

@@ -25,13 +25,16 @@ pub const HOST_ADDRESS6: &str = "2001:db8::1";
 /// The neighbour's of IPv6.
 pub const NEIGHBOUR_ADDRESS6: &str = "2001:db8::2";
 
+/// The registry that all state directories of a host share.
+pub const REGISTRY: &str = "/run/kontena-host";
+
 /// What names of directories and cgroups begin with; the pid of the test program follows.
 const PREFIX: &str = "kontena-test-";
 
 /// PID 1 of a pretend host: mounts its /proc, and reaps until its stdin ends, which it does with the test program.
 const PID_1: &str = "mount -t proc proc /proc && exec 3<&0 && { cat <&3 & echo ready; wait $!; }";
 
-/// A pretend host. Declare it before what runs on it, so that it is dropped last.
+/// A pretend host. Declare it before the programs on it, so that it is dropped last.
 #[derive(Debug)]
 pub struct Host {
     place: Place,
@@ -48,7 +51,7 @@ impl Host {
     /// Makes one.
     ///
     /// # Panics
-    /// Where something is missing that it takes; the message says what.
+    /// If something is missing that it takes; the message says what.
     #[allow(clippy::new_without_default, reason = "nobody makes one by default")]
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -73,7 +76,7 @@ impl Host {
         let mut host = Self { place, neighbour, pid_1, directory, cgroup, demo, debian };
         host.demo = host.overlay("demo", &provided("KONTENA_ROOTFS"));
         host.inside(|| {
-            // The demo itself serves IPv4 alone, since a kernel may have nothing else.
+            // The demo itself serves only IPv4, since a kernel may lack IPv6.
             let path = host.demo.join("etc/nginx/nginx.conf");
             let configuration = fs::read_to_string(&path).unwrap();
             fs::write(path, configuration.replace("listen 80;", "listen 80; listen [::]:80;")).unwrap();
@@ -94,14 +97,39 @@ impl Host {
         self.place.inside(what)
     }
 
-    /// A directory that is this host's alone, of the same name inside and outside.
+    /// A directory of this host only, with the same name inside and outside.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Where the containers' state is, inside [`Self::directory`].
+    /// The containers' state directory, inside [`Self::directory`].
     pub fn state(&self) -> PathBuf {
         self.directory.join("state")
+    }
+
+    /// The addresses and ids that containers of this host hold.
+    ///
+    /// # Panics
+    /// If they cannot be listed.
+    pub fn leases(&self) -> Vec<String> {
+        self.inside(|| {
+            let leases = fs::read_dir(Path::new(REGISTRY).join(".leases")).into_iter().flatten();
+            leases.map(|lease| lease.unwrap().file_name().into_string().unwrap()).collect()
+        })
+    }
+
+    /// Reserves subordinate ids by these lines of /etc/subuid and /etc/subgid, in files that only this host sees.
+    ///
+    /// # Panics
+    /// If they cannot be written.
+    pub fn set_aside(&self, lines: &str) {
+        let etc = self.directory.join("etc");
+        fs::create_dir(&etc).unwrap();
+        for name in ["passwd", "group", "subuid", "subgid", "resolv.conf", "protocols", "services", "nsswitch.conf"] {
+            let content = fs::read(format!("/etc/{name}")).unwrap_or_default();
+            fs::write(etc.join(name), if name.starts_with("sub") { lines.as_bytes() } else { &content }).unwrap();
+        }
+        let _ = self.program("mount").arg("--bind").arg(&etc).arg("/etc").run().ok();
     }
 
     /// The cgroup, by its path, below which containers get theirs; kontena makes it.
@@ -117,7 +145,7 @@ impl Host {
     /// Lines for ip(8) -batch.
     ///
     /// # Panics
-    /// Where one of them fails.
+    /// If one of them fails.
     pub fn ip(&self, lines: &str) {
         self.place.ip(lines);
     }
@@ -142,6 +170,17 @@ impl Host {
         self.kontena_run().args(options).arg(rootfs).args(command)
     }
 
+    /// `kontena --root ROOT`, with another state directory than this host's own.
+    pub fn kontena_in(&self, root: impl AsRef<Path>) -> Program<'_> {
+        self.program(launcher()).with(|command| _ = command.env_remove("PATH")).arg("--root").arg(root.as_ref())
+    }
+
+    /// `kontena --root ROOT run OPTIONS` in the demo rootfs.
+    pub fn run_in(&self, root: impl AsRef<Path>, options: &[&str], command: &[&str]) -> Program<'_> {
+        let program = self.kontena_in(root).args(["run", "--cgroup-parent"]).arg(self.cgroup_parent_option());
+        program.args(options).arg(self.demo()).args(command)
+    }
+
     /// `kontena run --net none OPTIONS` of a script in the Debian rootfs.
     pub fn sh(&self, options: &[&str], script: &str) -> Program<'_> {
         self.kontena_run().args(["--net", "none"]).args(options).arg(self.debian()).args(["sh", "-c", script])
@@ -157,7 +196,7 @@ impl Host {
     /// Starts nginx of the demo rootfs with `options`, and waits until it answers inside.
     ///
     /// # Panics
-    /// Where it does not.
+    /// If it does not.
     #[track_caller]
     pub fn nginx(&self, name: &str, options: &[&str]) -> Container<'_> {
         let options = [&["--name", name], options].concat();
@@ -167,19 +206,21 @@ impl Host {
         container
     }
 
-    /// Starts a service of the host's own, which listens on `address` and has a page; dropped, it is gone.
+    /// Starts a service on the host itself, which listens on `address` and has a page. Dropping it stops it.
     ///
-    /// A process, not a socket of the test's: what other tests fork holds such a socket open until it execs.
+    /// It is a process rather than a socket of the test's: the forks of other tests hold such a socket open until their
+    /// exec.
     ///
     /// # Panics
-    /// Where it does not come up.
+    /// If it does not come up.
     #[track_caller]
     pub fn service(&self, address: &str) -> Running {
         let directory = self.directory.join("service");
         fs::create_dir_all(directory.join("logs")).unwrap();
         let configuration = format!(
             "daemon off; master_process off; pid off; error_log stderr; events {{}}
-             http {{ access_log off; client_body_temp_path body; server {{ listen {address}; location / {{ stub_status; }} }} }}"
+             http {{ access_log off; client_body_temp_path body; server {{ listen {address}; \
+             location / {{ stub_status; }} }} }}"
         );
         fs::write(directory.join("nginx.conf"), configuration).unwrap();
         let program = self.program(self.demo().join("usr/sbin/nginx")).arg("-p").arg(&directory);
@@ -195,36 +236,36 @@ impl Host {
     /// `kontena prune`.
     ///
     /// # Panics
-    /// Where it fails.
+    /// If it fails.
     #[track_caller]
     pub fn prune(&self) {
         let _ = self.kontena().arg("prune").run().ok();
     }
 
-    /// The demo rootfs, under an overlay that is this host's alone. Only [`Self::inside`] sees it.
+    /// The demo rootfs, under an overlay of this host only. Only [`Self::inside`] sees it.
     pub fn demo(&self) -> PathBuf {
         self.demo.clone()
     }
 
-    /// A copy of the demo rootfs that is this host's alone.
+    /// A copy of the demo rootfs for this host only.
     ///
     /// # Panics
-    /// Where it cannot be copied.
+    /// If it cannot be copied.
     pub fn demo_copy(&self, name: &str) -> PathBuf {
         let copy = self.directory.join(name);
         let _ = self.program("cp").arg("-a").arg(self.demo()).arg(&copy).run().ok();
         copy
     }
 
-    /// The Debian rootfs, under an overlay that is this host's alone. Only [`Self::inside`] sees it.
+    /// The Debian rootfs, under an overlay of this host only. Only [`Self::inside`] sees it.
     ///
     /// # Panics
-    /// Where it cannot be mounted.
+    /// If it cannot be mounted.
     pub fn debian(&self) -> PathBuf {
         self.debian.get_or_init(|| self.overlay("debian", &provided("KONTENA_DEBIAN_ROOTFS"))).clone()
     }
 
-    /// Mounts `lower`, which stays as it is, under something of this host's own to write to.
+    /// Mounts `lower` under a writable layer of this host; `lower` does not change.
     fn overlay(&self, name: &str, lower: &Path) -> PathBuf {
         let [upper, work, merged] = ["upper", "work", ""].map(|part| self.directory.join(format!("{name}{part}")));
         for path in [&upper, &work, &merged] {
@@ -238,10 +279,10 @@ impl Host {
         merged
     }
 
-    /// A rootfs of the machine's own programs, and the volume that it needs to be mounted with.
+    /// A rootfs of the machine's own programs, and the volume that must be mounted with it.
     ///
     /// # Panics
-    /// Where it cannot be made.
+    /// If it cannot be made.
     pub fn machine_rootfs(&self) -> (PathBuf, [String; 2]) {
         let rootfs = self.directory.join("machine");
         for name in ["dev", "etc", "proc", "sys", "tmp", "usr"] {
@@ -256,10 +297,10 @@ impl Host {
         (rootfs, ["-v".into(), format!("{}:/usr:ro", instruments().join("usr").display())])
     }
 
-    /// GETs `/` from the host itself, and gives the page.
+    /// GETs `/` from the host itself, and returns the page.
     ///
     /// # Errors
-    /// Where there is no connection, or no page.
+    /// If there is no connection, or no page.
     pub fn get(&self, address: &str) -> Result<String, String> {
         self.place.get(address)
     }
@@ -311,7 +352,7 @@ impl Place {
     /// Lines for ip(8) -batch.
     ///
     /// # Panics
-    /// Where one of them fails.
+    /// If one of them fails.
     pub fn ip(&self, lines: &str) {
         let _ = Program::new(self, "ip").args(["-batch", "-"]).input(lines.as_bytes()).run().ok();
     }
@@ -321,10 +362,10 @@ impl Place {
         Program::new(self, program)
     }
 
-    /// GETs `/` from here, and gives the page.
+    /// GETs `/` from here, and returns the page.
     ///
     /// # Errors
-    /// Where there is no connection, or no page.
+    /// If there is no connection, or no page.
     pub fn get(&self, address: &str) -> Result<String, String> {
         let address: SocketAddr = address.parse().unwrap();
         self.inside(|| {

@@ -22,19 +22,19 @@ pub mod traffic;
 
 pub use background::Background;
 pub use container::{Container, leaf_processes};
-pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6};
+pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6, REGISTRY};
 pub use place::Place;
 pub use process::{Outcome, Program, Running, patience, wait_for, wait_until, winner_of};
 pub use snapshot::Snapshot;
 pub use terminal::{Modes, Terminal};
 pub use trace::Traced;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// What `cargo xtask test` has made for the tests.
+/// A file or directory that `cargo xtask test` has made for the tests.
 ///
 /// # Panics
-/// Where the variable is not set: a test that cannot run here fails and says why.
+/// If the variable is not set: a test that cannot run here fails and says why.
 pub fn provided(variable: &str) -> PathBuf {
     let value = std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run cargo xtask test"));
     let path = PathBuf::from(value);
@@ -42,10 +42,22 @@ pub fn provided(variable: &str) -> PathBuf {
     path
 }
 
-/// The root of the tree that has ip(8), nft(8), sh(1) and the like: this machine's own or, where that has none of them, a
-/// tree of Debian's, whose programs PATH and the dynamic loader then find there.
+/// The root of the tree that has ip(8), nft(8), sh(1) and the like: this machine's own, or a tree of Debian's if the
+/// machine has none of them. Then PATH and the dynamic loader find them there.
 pub fn instruments() -> PathBuf {
     std::env::var_os("KONTENA_INSTRUMENTS").map_or_else(|| "/".into(), PathBuf::from)
+}
+
+/// How often something is done that a hundred times show as well as a thousand: a quarter of `count` in the emulated
+/// machine, which takes ten times as long, since this machine has done it `count` times.
+pub fn rounds(count: usize) -> usize {
+    if instruments() == Path::new("/") { count } else { count.div_ceil(4) }
+}
+
+/// How many system calls are between the moments at which a process is killed: each is a moment of its own on this
+/// machine, and each seventh in the emulated one.
+pub fn few() -> usize {
+    if instruments() == Path::new("/") { 1 } else { 7 }
 }
 
 /// The launcher's file.

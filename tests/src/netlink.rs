@@ -1,4 +1,4 @@
-//! What the kernel has, attribute by attribute: dumps of nf_tables, for what nft(8) does not show.
+//! Dumps of the kernel's nf_tables, attribute by attribute, for everything that nft(8) does not show.
 
 use crate::Place;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
@@ -20,7 +20,7 @@ pub const GET_ELEMENTS: u16 = 13;
 /// All objects of a kind in the table `kontena` of a family; of elements, those of the set that is named.
 ///
 /// # Panics
-/// Where they cannot be listed.
+/// If they cannot be listed.
 pub fn dump(place: &Place, get: u16, family: i32, set: Option<&str>) -> Vec<Attributes> {
     const TABLE: u16 = 1;
     const SET: u16 = 2;
@@ -68,7 +68,7 @@ pub fn dump(place: &Place, get: u16, family: i32, set: Option<&str>) -> Vec<Attr
 /// The attributes that there are in `bytes`.
 ///
 /// # Panics
-/// Where they are none.
+/// If they are none.
 pub fn attributes(mut bytes: &[u8]) -> Attributes {
     let mut all = Attributes::new();
     while bytes.len() >= 4 {

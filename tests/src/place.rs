@@ -1,6 +1,6 @@
-//! Where something is done: a network namespace, and optionally a mount and a pid namespace with it.
+//! A place to run something: a network namespace, and optionally a mount and a pid namespace.
 //!
-//! A thread goes there, not this process: what the thread starts is there too, and nothing has to be undone.
+//! A thread enters it, not this process: the thread's children are there too, and nothing needs to be undone.
 
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
@@ -23,7 +23,7 @@ impl Place {
     /// The network namespace of the calling thread.
     ///
     /// # Errors
-    /// Where there is no /proc.
+    /// If there is no /proc.
     pub fn here() -> io::Result<Self> {
         Ok(Self { network: File::open("/proc/thread-self/ns/net")?, mounts: None, processes: None })
     }
@@ -37,23 +37,23 @@ impl Place {
     /// The network namespace of a process, by the test's own pids.
     ///
     /// # Panics
-    /// Where it has ended.
+    /// If it has ended.
     pub fn network_of(pid: u32) -> Self {
         Self::try_network_of(pid).unwrap_or_else(|error| panic!("process {pid}: {error}"))
     }
 
-    /// The same of one that may be about to end.
+    /// The same of a process that may be exiting.
     ///
     /// # Errors
-    /// Where it has ended.
+    /// If it has ended.
     pub fn try_network_of(pid: u32) -> io::Result<Self> {
         Ok(Self { network: File::open(format!("/proc/{pid}/ns/net"))?, mounts: None, processes: None })
     }
 
-    /// The network namespace that a file stands for.
+    /// The network namespace of a file.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     pub fn at(path: &str) -> Self {
         let network = File::open(path).unwrap_or_else(|error| panic!("{path}: {error}"));
         Self { network, mounts: None, processes: None }

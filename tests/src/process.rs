@@ -19,10 +19,10 @@ pub fn patience() -> Duration {
     Duration::from_secs(given.unwrap_or(60))
 }
 
-/// Waits until `value` is there.
+/// Waits until `value` returns something.
 ///
 /// # Panics
-/// At the deadline, saying what was waited for.
+/// At the deadline, naming the condition.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -35,19 +35,19 @@ pub fn wait_for<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 ///
 /// # Panics
-/// At the deadline, saying what was waited for.
+/// At the deadline, naming the condition.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     wait_for(what, || is_so().then_some(()));
 }
 
-/// Of several who want the same, the one that goes on when all others were refused, and what those say.
+/// Of several competing programs, the one that continues after all others were refused, and the errors of those.
 ///
 /// # Panics
-/// Where there is none, or more than one goes on.
+/// If there is none, or more than one.
 #[track_caller]
 pub fn winner_of<const N: usize>(all: [Running; N]) -> (Running, Vec<String>) {
     let mut running: Vec<Running> = all.into();
@@ -63,7 +63,7 @@ pub fn winner_of<const N: usize>(all: [Running; N]) -> (Running, Vec<String>) {
     (running.pop().expect("one that goes on"), refused)
 }
 
-/// A program that is to be started in a place.
+/// A program and the place to start it in.
 pub struct Program<'a> {
     place: &'a Place,
     command: Command,
@@ -98,7 +98,7 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// What it reads from stdin; nothing, unless this says otherwise.
+    /// Its stdin; empty by default.
     #[must_use]
     pub fn input(mut self, bytes: &[u8]) -> Self {
         self.command.stdin(Stdio::piped());
@@ -122,7 +122,8 @@ impl<'a> Program<'a> {
         self
     }
 
-    /// The same, by another program of the machine's that is given this one and its arguments, and this one's environment.
+    /// The same, by another program of the machine's that is given this one and its arguments, and this one's
+    /// environment.
     #[must_use]
     pub fn through(self, program: &str, arguments: &[&str]) -> Self {
         self.by(program, arguments)
@@ -140,7 +141,7 @@ impl<'a> Program<'a> {
     /// Starts it on a terminal of 24 rows and 80 columns.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     #[track_caller]
     pub fn on_terminal(self) -> Terminal {
         Terminal::start(self, (24, 80))
@@ -149,7 +150,7 @@ impl<'a> Program<'a> {
     /// Starts it.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     #[track_caller]
     pub fn start(mut self) -> Running {
         let text = format!("{:?}", self.command);
@@ -164,14 +165,14 @@ impl<'a> Program<'a> {
     /// Runs it to its end.
     ///
     /// # Panics
-    /// Where it cannot be started, or does not end.
+    /// If it cannot be started, or does not end.
     #[track_caller]
     pub fn run(self) -> Outcome {
         self.start().finish()
     }
 }
 
-/// A program that runs. Dropped, it is killed.
+/// A running program. Dropping it kills it.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -189,7 +190,7 @@ impl Running {
     /// Sends it a signal.
     ///
     /// # Panics
-    /// Where it has ended and was waited for.
+    /// If it has ended and was waited for.
     pub fn signal(&self, signal: Signal) {
         kill(self.nix_pid(), signal).unwrap_or_else(|errno| panic!("{signal} to {}: {errno}", self.text));
     }
@@ -199,12 +200,12 @@ impl Running {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// What it has written to stdout so far.
+    /// Its stdout so far.
     pub fn stdout(&self) -> String {
         self.stdout.as_ref().map(Collector::text).unwrap_or_default()
     }
 
-    /// What it has written to stderr so far.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.as_ref().map(Collector::text).unwrap_or_default()
     }
@@ -214,16 +215,21 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits until `text` is in what it writes to stdout.
+    /// Waits until its stdout contains `text`.
     ///
     /// # Panics
     /// When it ends before, and at the deadline.
     #[track_caller]
     pub fn wait_for_output(&mut self, text: &str) {
+        let mut ended = None;
         wait_until(&format!("{text:?} from {}", self.text), || {
-            let ended = self.has_ended();
+            if self.has_ended() {
+                ended.get_or_insert_with(Instant::now);
+            }
             let seen = self.stdout().contains(text);
-            assert!(seen || !ended, "{} ended without {text:?}: {}{}", self.text, self.stdout(), self.stderr());
+            // Its last output may still be unread when it has ended.
+            let is_read = ended.is_some_and(|ended: Instant| ended.elapsed() > Duration::from_secs(5));
+            assert!(seen || !is_read, "{} ended without {text:?}: {}{}", self.text, self.stdout(), self.stderr());
             seen
         });
     }
@@ -259,9 +265,9 @@ impl Drop for Running {
 pub struct Outcome {
     /// Its exit status; -n where signal n ended it.
     pub code: i32,
-    /// What it wrote to stdout.
+    /// Its stdout.
     pub stdout: String,
-    /// What it wrote to stderr.
+    /// Its stderr.
     pub stderr: String,
     text: String,
 }
@@ -270,7 +276,7 @@ impl Outcome {
     /// Asserts that it ended with `code`.
     ///
     /// # Panics
-    /// Where it did not.
+    /// If it did not.
     #[track_caller]
     #[must_use = "what it wrote may matter too"]
     pub fn code(self, code: i32) -> Self {
@@ -278,19 +284,19 @@ impl Outcome {
         self
     }
 
-    /// Asserts that it ended with 0, and gives what it wrote to stdout.
+    /// Asserts that it exited with 0, and returns its stdout.
     ///
     /// # Panics
-    /// Where it did not.
+    /// If it did not.
     #[track_caller]
     pub fn ok(self) -> String {
         self.code(0).stdout
     }
 
-    /// Asserts that kontena refused with `code`, and exactly one line on stderr, and gives the line.
+    /// Asserts that kontena refused with `code` and exactly one line on stderr, and returns the line.
     ///
     /// # Panics
-    /// Where it did not.
+    /// If it did not.
     #[track_caller]
     pub fn refused(self, code: i32) -> String {
         assert_eq!(self.code, code, "the exit status of {self}");

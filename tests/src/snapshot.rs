@@ -19,6 +19,11 @@ impl Snapshot {
         all.insert("mounts", lines(&says("cat", &["/proc/self/mountinfo"])));
         all.insert("cgroups", tree(host.cgroup()));
         all.insert("state", tree(&host.state()));
+        let is_of_all = |path: &String| !path.ends_with("/.lock");
+        all.insert(
+            "registry",
+            host.inside(|| tree(Path::new(crate::REGISTRY)).into_iter().filter(is_of_all).collect()),
+        );
         // ps(1) itself aside: it is another one each time. A zombie shows up with no command line but its name.
         let processes = "for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || tr '\\0' ' ' < $p/cmdline; cat $p/comm; done";
         all.insert("processes", lines(&says("sh", &["-c", processes])));
@@ -75,10 +80,10 @@ impl Snapshot {
         self
     }
 
-    /// Asserts that `now` comes to be as this: the kernel takes its time over the links of a network namespace that is gone.
+    /// Waits until `now` equals this: the kernel deletes the links of an old network namespace late.
     ///
     /// # Panics
-    /// Where it does not in ten seconds, with what there is more and less.
+    /// If it does not within ten seconds, with the differences.
     #[track_caller]
     pub fn assert_restored(&self, now: impl Fn() -> Self) {
         let start = Instant::now();

@@ -38,7 +38,7 @@ pub fn system_call(pid: Pid) -> Option<(u64, [u64; 6])> {
     (written > 0 && kind.to_ne_bytes()[0] == PTRACE_SYSCALL_INFO_ENTRY).then_some((number, arguments))
 }
 
-/// `long syscall(long number, ...)`: what it gives, or the errno.
+/// `long syscall(long number, ...)`: its result, or the errno.
 ///
 /// # Errors
 /// The kernel's.
@@ -47,26 +47,29 @@ pub fn call(number: i64, [a, b, c, d, e, f]: [i64; 6]) -> nix::Result<i64> {
     nix::errno::Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
 }
 
-/// getpid(2) of another architecture's table: `int80` is i386's, `x32` is x32's. The pid, or what came instead.
+/// A call of another architecture's table, without arguments: `int80` is i386's, `x32` is x32's. Its raw result.
 ///
 /// # Panics
-/// Where this architecture has no such thing.
-pub fn foreign_call(which: &str) -> i64 {
+/// If this architecture has no such thing.
+pub fn foreign_call(which: &str, number: Option<i64>) -> i64 {
+    #[cfg(target_arch = "x86_64")]
+    const I386_GETPID: i64 = 20;
     #[cfg(target_arch = "x86_64")]
     match which {
         "int80" => {
-            let mut result: i64 = 20;
-            // SAFETY: getpid takes nothing; the kernel's entry for i386 clears r8 to r11.
+            let mut result: i64 = number.unwrap_or(I386_GETPID);
+            // SAFETY: in a process that does nothing else; an argument that makes no sense is the kernel's to refuse.
+            // Its entry for i386 clears r8 to r11.
             unsafe {
                 std::arch::asm!("int 0x80", inout("rax") result, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
             }
             result
         }
-        "x32" => call(0x4000_0000 | libc::SYS_getpid, [0; 6]).unwrap_or(-1),
+        "x32" => call(0x4000_0000 | number.unwrap_or(libc::SYS_getpid), [0; 6]).unwrap_or(-1),
         other => panic!("{other}?"),
     }
     #[cfg(not(target_arch = "x86_64"))]
-    panic!("{which}?")
+    panic!("{which} {number:?}?")
 }
 
 /// `int renameat2(AT_FDCWD, const char *a, AT_FDCWD, const char *b, RENAME_EXCHANGE)`.
@@ -81,7 +84,7 @@ pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// `int sigaction(…, SIG_DFL)` of what a terminal and a shell send, for this process and what it starts.
+/// `int sigaction(…, SIG_DFL)` of the signals of terminals and shells, for this process and its children.
 ///
 /// # Panics
 /// Never: these signals can be set.
@@ -92,11 +95,23 @@ pub fn restore_signals() {
     }
 }
 
+/// `int sigaction(…, SIG_IGN)` and `int sigprocmask(SIG_SETMASK, …)` of every signal, for this process and its
+/// children.
+pub fn ignore_and_block_signals() {
+    // struct sigaction with SIG_IGN, no flags and an empty mask.
+    let (ignore, all) = ([1u64, 0, 0, 0], u64::MAX);
+    for signal in 1..=64 {
+        // SIGKILL and SIGSTOP cannot be ignored.
+        let _ = call(libc::SYS_rt_sigaction, [signal, &raw const ignore as i64, 0, 8, 0, 0]);
+    }
+    let _ = call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK.into(), &raw const all as i64, 0, 8, 0, 0]);
+}
+
 /// `int prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, struct sock_fprog *prog)`: from now on `socket(domain, _, protocol)`
-/// fails with `errno` for this thread and what it starts, as on a kernel without that protocol.
+/// fails with `errno` for this thread and its children, as on a kernel without that protocol.
 ///
 /// # Errors
-/// Where the kernel refuses the filter.
+/// If the kernel refuses the filter.
 pub fn refuse_sockets(domain: i32, protocol: i32, errno: i32) -> io::Result<()> {
     // struct seccomp_data: the call's number, and its arguments of 8 bytes each from offset 16 on, low half first.
     const NUMBER: u32 = 0;
@@ -104,10 +119,10 @@ pub fn refuse_sockets(domain: i32, protocol: i32, errno: i32) -> io::Result<()> 
     const PROTOCOL: u32 = 32;
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
-    // Goes on where it is equal, and otherwise to the last instruction.
+    // Continues if equal, otherwise jumps to the last instruction.
     let equals = |value: i32, to_last| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, to_last, value as u32);
     let give = |action| step(libc::BPF_RET | libc::BPF_K, 0, 0, action);
-    let mut filter = [
+    install([
         load(NUMBER),
         equals(libc::SYS_socket as i32, 5),
         load(DOMAIN),
@@ -116,14 +131,47 @@ pub fn refuse_sockets(domain: i32, protocol: i32, errno: i32) -> io::Result<()> 
         equals(protocol, 1),
         give(libc::SECCOMP_RET_ERRNO | errno as u32),
         give(libc::SECCOMP_RET_ALLOW),
-    ];
+    ])
+}
+
+/// The same for the system call `number`, whatever its arguments.
+///
+/// # Errors
+/// If the kernel refuses the filter.
+pub fn refuse_call(number: i64, errno: i32) -> io::Result<()> {
+    let step = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    install([
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ])
+}
+
+fn install<const N: usize>(mut filter: [libc::sock_filter; N]) -> io::Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the kernel copies the program, which is alive across the call, and binds this thread alone.
     let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What the command starts leads a session, and its stdin is that session's terminal: setsid(2), `ioctl(0, TIOCSCTTY, 0)`.
+/// `int fcntl(int fd, F_SETLEASE, F_WRLCK)`: from now on, opening the file waits, and the kernel notifies this process
+/// by SIGURG, which does nothing.
+///
+/// # Errors
+/// If somebody has it open, or it belongs to somebody else.
+pub fn take_lease(file: &std::fs::File) -> nix::Result<()> {
+    // linux/fcntl.h.
+    const F_SETSIG: libc::c_int = 10;
+    for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
+        // SAFETY: takes three integers, and changes nothing but the open file.
+        nix::errno::Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), command, argument) })?;
+    }
+    Ok(())
+}
+
+/// The command's process leads a session, and its stdin is that session's terminal: setsid(2), `ioctl(0, TIOCSCTTY,
+/// 0)`.
 pub fn take_terminal(command: &mut Command) {
     let take = || {
         nix::unistd::setsid()?;
@@ -131,7 +179,8 @@ pub fn take_terminal(command: &mut Command) {
         nix::errno::Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
         Ok(())
     };
-    // SAFETY: two system calls, and no memory is allocated and no lock taken: fork(2) in a program with threads allows that.
+    // SAFETY: two system calls, and no memory is allocated and no lock taken: fork(2) in a program with threads allows
+    // that.
     unsafe { command.pre_exec(take) };
 }
 
@@ -144,4 +193,48 @@ pub fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) -> nix::Res
     // SAFETY: the kernel reads a struct winsize, which is alive across the call.
     nix::errno::Errno::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })
         .map(drop)
+}
+
+/// `ssize_t sendto(int socket, const void *frame, size_t length, 0, const struct sockaddr_ll *to, …)` by a socket of
+/// AF_PACKET: a raw frame, through a link.
+///
+/// # Errors
+/// The kernel's.
+pub fn send_frame(link: u32, frame: &[u8]) -> io::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    let to = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: 0,
+        sll_ifindex: link as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: the kernel reads the frame and a struct sockaddr_ll, both alive across the call.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const to).cast(),
+            size_of_val(&to) as libc::socklen_t,
+        )
+    };
+    if sent == frame.len() as isize { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `int setsockopt(int socket, int level, int option, const int *value, sizeof(int))`.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_option(socket: impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the kernel reads one int, which is alive across the call.
+    let result = unsafe {
+        let length = size_of_val(&value) as libc::socklen_t;
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw const value).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,7 +1,7 @@
 //! A program on a terminal of its own, as a person has it: typed to, read from, resized; pty(7).
 //!
-//! A shell leads the terminal's session and stays when the program has ended, so that the test sees in which state that has
-//! left the terminal, however it went.
+//! A shell leads the terminal's session and stays when the program has ended, so that the test sees in which state that
+//! has left the terminal, however it went.
 
 use crate::{Program, patience, sys, wait_for, wait_until};
 use nix::pty::{Winsize, openpty};
@@ -16,10 +16,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::spawn;
 use std::time::Instant;
 
-/// What the shell says when the program has ended.
+/// The shell prints this when the program has ended.
 const ENDED: &str = "[ended ";
 
-/// It is the program's parent, stays when the terminal's keys send signals, and has the PATH that kontena must not have.
+/// It is the program's parent, stays when the terminal's keys send signals, and has the PATH that kontena must not
+/// have.
 const LEADER: &str =
     "trap : INT QUIT TSTP HUP; (unset PATH; exec \"$@\"); printf '[ended %s]' $?; while :; do read -r _; done";
 
@@ -28,7 +29,7 @@ const LEADER: &str =
 pub struct Terminal {
     leader: Child,
     master: File,
-    /// Held open, so that the terminal is never hung up by the end of a program alone.
+    /// Held open, so that the end of a program does not hang up the terminal.
     slave: OwnedFd,
     output: Arc<Mutex<Vec<u8>>>,
     original: Modes,
@@ -40,7 +41,7 @@ pub struct Modes([u32; 4], Vec<u8>);
 
 impl Modes {
     fn of(terminal: &OwnedFd) -> Self {
-        // The kernel's NCCS; what the C library has behind them means nothing.
+        // The kernel's NCCS; the C library's further ones have no meaning.
         const CHARACTERS: usize = 19;
         let termios = tcgetattr(terminal).unwrap();
         let flags = [
@@ -57,7 +58,7 @@ impl Terminal {
     /// Starts the program on a terminal of this size.
     ///
     /// # Panics
-    /// Where there is no terminal, or no program.
+    /// If there is no terminal, or no program.
     #[track_caller]
     pub fn start(program: Program<'_>, (rows, columns): (u16, u16)) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -84,26 +85,26 @@ impl Terminal {
     /// Types.
     ///
     /// # Panics
-    /// Where the terminal is gone.
+    /// If the terminal is gone.
     #[track_caller]
     pub fn type_in(&self, text: &str) {
         (&self.master).write_all(text.as_bytes()).unwrap();
     }
 
-    /// The same with bytes that need not be text.
+    /// The same with arbitrary bytes.
     ///
     /// # Panics
-    /// Where the terminal is gone.
+    /// If the terminal is gone.
     #[track_caller]
     pub fn type_bytes(&self, bytes: &[u8]) {
         (&self.master).write_all(bytes).unwrap();
     }
 
-    /// Types a megabyte, from now on: more than there is room for anywhere. Where nobody reads it, a terminal that is not raw
-    /// drops what it cannot keep, and so it comes to an end then.
+    /// Starts to type a megabyte: more than fits anywhere. If nobody reads it, a terminal that is not raw drops the
+    /// rest, so typing ends.
     ///
     /// # Panics
-    /// Where the terminal is gone.
+    /// If the terminal is gone.
     pub fn flood(&self) {
         let mut master = self.master.try_clone().unwrap();
         spawn(move || master.write_all(&vec![b'x'; 1 << 20]));
@@ -119,7 +120,7 @@ impl Terminal {
         self.text().replace('\r', "")
     }
 
-    /// Waits until `text` has been written to it; gives all so far.
+    /// Waits until `text` has been written to it; returns the output so far.
     ///
     /// # Panics
     /// When the program ends before, and at the deadline.
@@ -137,11 +138,10 @@ impl Terminal {
         }
     }
 
-    /// Runs a command of the shell that has been started here, and gives what that writes. The command must not print
-    /// nothing but blanks.
+    /// Runs a command in the shell on this terminal, and returns its output. The output must not be blank.
     ///
     /// # Panics
-    /// Where it does not come to its end.
+    /// If it does not come to its end.
     #[track_caller]
     pub fn ask(&self, command: &str) -> String {
         // Not as they are typed, or the echo would be taken for the answer.
@@ -157,7 +157,7 @@ impl Terminal {
     /// Changes its size.
     ///
     /// # Panics
-    /// Where the terminal is gone.
+    /// If the terminal is gone.
     pub fn resize(&self, rows: u16, columns: u16) {
         sys::set_window_size(&self.master, rows, columns).unwrap();
     }
@@ -170,25 +170,34 @@ impl Terminal {
     /// Its modes.
     ///
     /// # Panics
-    /// Where the terminal is gone.
+    /// If the terminal is gone.
     pub fn modes(&self) -> Modes {
         Modes::of(&self.slave)
+    }
+
+    /// The mode and the owner of its file.
+    ///
+    /// # Panics
+    /// If the terminal is gone.
+    pub fn owner(&self) -> (u32, u32) {
+        let stat = nix::sys::stat::fstat(&self.slave).unwrap();
+        (stat.st_mode, stat.st_uid)
     }
 
     /// Changes them.
     ///
     /// # Panics
-    /// Where the terminal is gone.
+    /// If the terminal is gone.
     pub fn change_modes(&self, change: impl FnOnce(&mut Termios)) {
         let mut termios = tcgetattr(&self.slave).unwrap();
         change(&mut termios);
         tcsetattr(&self.slave, SetArg::TCSANOW, &termios).unwrap();
     }
 
-    /// Whether what is typed goes to the program as it is.
+    /// Whether input reaches the program unchanged.
     ///
     /// # Panics
-    /// Where the terminal is gone.
+    /// If the terminal is gone.
     pub fn is_raw(&self) -> bool {
         let flags = tcgetattr(&self.slave).unwrap().local_flags;
         !flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
@@ -203,7 +212,7 @@ impl Terminal {
     /// The program itself, as the test sees its pid.
     ///
     /// # Panics
-    /// Where it has ended.
+    /// If it has ended.
     #[track_caller]
     pub fn program(&self) -> Pid {
         let leader = self.leader.id();
@@ -215,7 +224,7 @@ impl Terminal {
     /// Sends the program a signal.
     ///
     /// # Panics
-    /// Where it has ended.
+    /// If it has ended.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         kill(self.program(), signal).unwrap();
@@ -238,10 +247,10 @@ impl Terminal {
         status
     }
 
-    /// The terminal goes away, as that of a connection that is cut.
+    /// Hangs up the terminal, as a closed connection does.
     ///
     /// # Panics
-    /// Where it is gone already.
+    /// If it is gone already.
     pub fn hang_up(&mut self) {
         // The leader's end hangs it up for all.
         self.leader.kill().unwrap();
@@ -249,7 +258,7 @@ impl Terminal {
     }
 
     fn give_up(&self) -> Option<i32> {
-        // So that the message has what was on it.
+        // So that the message shows the screen.
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.leader.id())).unwrap_or_default();
         stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z')).then_some(-1)
     }

@@ -24,7 +24,7 @@ impl Traced {
     /// Starts a program, and stops it right after its exec.
     ///
     /// # Panics
-    /// Where it cannot be traced.
+    /// If it cannot be traced.
     pub fn start(program: Program<'_>) -> Self {
         // The shell stops itself, so that the tracer is there before the program is.
         let running = program.by("sh", &["-c", "kill -STOP $$; exec \"$@\"", "sh"]).start();
@@ -47,10 +47,10 @@ impl Traced {
         }
     }
 
-    /// Goes on to its next system call, and gives number and arguments; `None` when it has ended.
+    /// Continues to its next system call, and returns its number and arguments; `None` when it has ended.
     ///
     /// # Panics
-    /// Where it does not get there.
+    /// If it does not get there.
     pub fn next_call(&mut self) -> Option<(u64, [u64; 6])> {
         let mut signal = None;
         loop {
@@ -66,10 +66,10 @@ impl Traced {
         }
     }
 
-    /// Goes on until it has a child, and gives that: stopped, before its first instruction.
+    /// Continues until it has a child, and returns it, stopped before its first instruction.
     ///
     /// # Panics
-    /// Where it never has one.
+    /// If it never has one.
     pub fn first_child(&mut self) -> Pid {
         let births = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK | Options::PTRACE_O_TRACECLONE;
         ptrace::setoptions(self.pid, births | Options::PTRACE_O_EXITKILL).unwrap();
@@ -87,10 +87,10 @@ impl Traced {
         child
     }
 
-    /// The child of [`Self::first_child`], traced like this one, which goes on by itself.
+    /// The child of [`Self::first_child`], traced like this one, which continues by itself.
     ///
     /// # Panics
-    /// Where it cannot be traced.
+    /// If it cannot be traced.
     pub fn follow(&mut self, child: Pid) -> Self {
         assert_eq!(self.child.take(), Some(child));
         ptrace::setoptions(child, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL).unwrap();
@@ -103,10 +103,10 @@ impl Traced {
         self.pid
     }
 
-    /// What is in its memory.
+    /// Reads its memory.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     pub fn read(&self, address: u64, length: u64) -> Vec<u8> {
         let (base, len) = (usize::try_from(address).unwrap(), usize::try_from(length).unwrap());
         let mut bytes = vec![0; len];
@@ -117,16 +117,16 @@ impl Traced {
     /// Changes its memory.
     ///
     /// # Panics
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn write(&self, address: u64, bytes: &[u8]) {
         let base = usize::try_from(address).unwrap();
         process_vm_writev(self.pid, &[IoSlice::new(bytes)], &[RemoteIoVec { base, len: bytes.len() }]).unwrap();
     }
 
-    /// Kills it, before the system call that it is stopped at.
+    /// Kills it before the system call at which it is stopped.
     ///
     /// # Panics
-    /// Where it has ended.
+    /// If it has ended.
     #[track_caller]
     pub fn kill(mut self) {
         nix::sys::signal::kill(self.pid, Signal::SIGKILL).unwrap();
@@ -135,16 +135,21 @@ impl Traced {
         }
     }
 
-    /// Kills it when it has done all that it can before its child's first instruction; then lets the child go on.
+    /// Kills it when it has done everything it can before the first instruction of the program that its child executes;
+    /// then continues the child.
     ///
     /// # Panics
-    /// Where it has no child.
+    /// If it has no child.
     #[track_caller]
     pub fn kill_before_its_child_begins(mut self) {
         let child = self.child.take().expect("no child");
+        ptrace::detach(self.pid, None).unwrap();
+        ptrace::setoptions(child, Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL).unwrap();
+        ptrace::cont(child, None).unwrap();
+        let stop = waitpid(child, Some(WaitPidFlag::__WALL)).unwrap();
+        assert!(matches!(stop, WaitStatus::PtraceEvent(..)), "{stop:?}");
         nix::sys::signal::kill(child, Signal::SIGSTOP).unwrap();
         ptrace::detach(child, None).unwrap();
-        ptrace::detach(self.pid, None).unwrap();
         let mut quiet = 0;
         crate::wait_until("it to wait for its child", || {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();

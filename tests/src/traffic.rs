@@ -1,6 +1,6 @@
-//! Packets of tests: who gets to whom.
+//! Packets between the places of a test.
 
-use crate::{Place, wait_for};
+use crate::{Place, sys, wait_for};
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, bind, recv, sendto, setsockopt,
@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpSt
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-/// What the demo's page has.
+/// A text of the demo's page.
 const HEADING: &str = "<h1>";
 /// How long a packet may take that is to come.
 pub const WAIT: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ pub const WAIT: Duration = Duration::from_secs(2);
 /// Asserts that there is a page at `address`, seen from `place`.
 ///
 /// # Panics
-/// Where there is none.
+/// If there is none.
 #[track_caller]
 pub fn assert_page(place: &Place, address: &str) {
     let page = place.get(address);
@@ -29,7 +29,7 @@ pub fn assert_page(place: &Place, address: &str) {
 /// Asserts that there is not even a connection to `address`, seen from `place`.
 ///
 /// # Panics
-/// Where there is one.
+/// If there is one.
 #[track_caller]
 pub fn assert_unreachable(place: &Place, address: &str) {
     let connection = connect(place, address, Duration::from_millis(500));
@@ -39,33 +39,33 @@ pub fn assert_unreachable(place: &Place, address: &str) {
 /// Connects to `address` from `place`.
 ///
 /// # Errors
-/// Where it does not work within `wait`.
+/// If it does not work within `wait`.
 ///
 /// # Panics
-/// Where it is no address.
+/// If it is no address.
 pub fn connect(place: &Place, address: &str, wait: Duration) -> std::io::Result<TcpStream> {
     let address: SocketAddr = address.parse().unwrap();
     place.inside(|| TcpStream::connect_timeout(&address, wait))
 }
 
-/// Opens a socket in a place by `bind`, where one of the same address may have just been closed: a program that another test is
-/// starting has that, too, until its exec.
+/// Opens a socket in a place by `bind`, although a socket with the same address may have just been closed: a program
+/// that another test is starting still holds that until its exec.
 ///
 /// # Panics
-/// Where the address stays in use.
+/// If the address stays in use.
 #[track_caller]
 pub fn bound<T: Send>(place: &Place, bind: impl Fn() -> std::io::Result<T> + Sync) -> T {
     wait_for("the address to be free", || place.inside(&bind).ok())
 }
 
-/// Sends a datagram from `client` to `to`, and an answer back from a socket bound to `at` on `server`; gives the
+/// Sends a datagram from `client` to `to`, and an answer back from a socket bound to `at` on `server`; returns the
 /// address that the server sees.
 ///
 /// # Errors
-/// Where one of the two does not come.
+/// If one of the two does not come.
 ///
 /// # Panics
-/// Where something else comes.
+/// If something else comes.
 pub fn udp_round_trip(client: &Place, to: &str, server: &Place, at: &str) -> std::io::Result<SocketAddr> {
     let to: SocketAddr = to.parse().unwrap();
     let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -90,7 +90,7 @@ pub fn udp_round_trip(client: &Place, to: &str, server: &Place, at: &str) -> std
 /// RFC 4861.
 ///
 /// # Panics
-/// Where it cannot be sent.
+/// If it cannot be sent.
 pub fn advertise_router(place: &Place) {
     const ROUTER_ADVERTISEMENT: u8 = 134;
     const HOP_LIMIT: u8 = 64;
@@ -110,11 +110,23 @@ pub fn advertise_router(place: &Place) {
     });
 }
 
-/// Sends a TCP segment that ends a connection which there never was, from `from` at `place`, and says whether there is an
-/// answer: a port that is closed has one, RFC 9293. Connection tracking finds such a segment invalid.
+/// Sends a datagram from an IPv6 address that this host need not have: IPV6_FREEBIND takes no privileges, ipv6(7).
+///
+/// # Errors
+/// If it cannot be sent.
+pub fn send_from_nowhere(from: Ipv6Addr, to: &str, text: &str) -> std::io::Result<()> {
+    const IPV6_FREEBIND: i32 = 78;
+    let socket = socket(AddressFamily::Inet6, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    sys::set_option(&socket, nix::libc::IPPROTO_IPV6, IPV6_FREEBIND, 1)?;
+    bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(from, 0, 0, 0)))?;
+    UdpSocket::from(socket).send_to(text.as_bytes(), to).map(drop)
+}
+
+/// Sends a TCP segment that ends a nonexistent connection, from `from` at `place`, and says whether there is an answer:
+/// a port that is closed has one, RFC 9293. Connection tracking finds such a segment invalid.
 ///
 /// # Panics
-/// Where it cannot be sent.
+/// If it cannot be sent.
 pub fn is_fin_answered(place: &Place, from: &str, to: SocketAddrV4) -> bool {
     const FIN: u8 = 1;
     const SOURCE: usize = 12;

@@ -1,16 +1,15 @@
-//! Which addresses containers get: those that were asked for, and never one that another has.
+//! Addresses of containers: the requested ones, and never one that another container has.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
-use std::fs;
 use tests::traffic::assert_page;
 use tests::{Container, HOST_ADDRESS, Host, leaf_processes, wait_until};
 
 const BLUE: &str = "bridge=blue,subnet=10.88.0.0/24";
 
 #[test]
-fn addresses_that_are_asked_for_are_given() {
+fn requested_addresses_are_assigned() {
     let host = Host::new();
     let options = ["--ip", "10.77.9.9", "--ip6", "fd6b:6f6e:a4d::dead:beef", "--mac-address", "02:42:ac:11:00:02"];
     let mut web = host.nginx("web", &[&options[..], &["-p", "8080:80"]].concat());
@@ -27,7 +26,7 @@ fn addresses_that_are_asked_for_are_given() {
 }
 
 #[test]
-fn address_that_is_taken_is_told_before_anything_is_started() {
+fn taken_address_is_refused_before_anything_is_started() {
     let host = Host::new();
     let mut web = host.nginx("web", &["--ip", "10.77.9.9"]);
     let _other = host.nginx("other", &["--ip6", "fd6b:6f6e:a4d::dead:beef"]);
@@ -35,7 +34,7 @@ fn address_that_is_taken_is_told_before_anything_is_started() {
     let before = host.snapshot();
     for (options, holder) in [
         (["--ip", "10.77.9.9"], "web"),
-        // What the one has of IPv6 goes with what it has of IPv4.
+        // The IPv6 address follows from the IPv4 address.
         (["--ip6", "fd6b:6f6e:a4d::909"], "web"),
         (["--ip6", "fd6b:6f6e:a4d::dead:beef"], "other"),
     ] {
@@ -55,34 +54,38 @@ fn address_of_a_killed_launcher_is_free() {
     web.signal(Signal::SIGKILL);
     let _ = web.into_running().finish();
     wait_until("the end of the container", || leaf_processes(&leaf).is_empty());
-    assert!(host.state().join(".leases/10.77.9.9").is_symlink());
+    assert!(host.leases().iter().any(|lease| lease.ends_with("-10.77.9.9")), "{:?}", host.leases());
     let options = ["--ip", "10.77.9.9", "--ip6", "fd6b:6f6e:a4d::dead:beef"];
     let _ = host.run(&options, host.demo(), &["/bin/true"]).run().ok();
-    assert_eq!(fs::read_dir(host.state().join(".leases")).unwrap().count(), 0);
+    assert!(host.leases().is_empty());
 }
 
 #[test]
-fn address_that_no_container_can_have_is_told() {
+fn unusable_address_is_refused() {
     let host = Host::new();
     for (net, options, words) in [
         ("bridge", ["--ip", "10.78.0.5"], ["10.78.0.5", "not in the subnet"]),
         ("bridge", ["--ip", "10.77.0.1"], ["10.77.0.1", "kontena0 itself"]),
-        ("bridge", ["--ip", "10.77.0.0"], ["10.77.0.0", "whole subnet"]),
-        ("bridge", ["--ip", "10.77.255.255"], ["10.77.255.255", "whole subnet"]),
+        ("bridge", ["--ip", "10.77.0.0"], ["10.77.0.0", "network or broadcast address"]),
+        ("bridge", ["--ip", "10.77.255.255"], ["10.77.255.255", "network or broadcast address"]),
         ("bridge", ["--ip6", "fd00::5"], ["fd00::5", "not in the subnet"]),
         ("bridge", ["--ip6", "fd6b:6f6e:a4d::1"], ["fd6b:6f6e:a4d::1", "kontena0 itself"]),
-        ("bridge", ["--ip6", "fd6b:6f6e:a4d::"], ["fd6b:6f6e:a4d::", "whole subnet"]),
+        ("bridge", ["--ip6", "fd6b:6f6e:a4d::"], ["fd6b:6f6e:a4d::", "network or broadcast address"]),
         (BLUE, ["--ip", "10.77.9.9"], ["10.77.9.9", "not in the subnet of blue"]),
-        ("bridge", ["--ip", "10.77.9.9/16"], ["--ip", "leave it out"]),
+        ("bridge", ["--ip", "10.77.9.9/16"], ["--ip", "remove it"]),
         ("bridge", ["--ip", "fd00::5"], ["fd00::5", "not an IPv4 address"]),
         ("bridge", ["--ip6", "10.77.9.9"], ["10.77.9.9", "not an IPv6 address"]),
         ("bridge", ["--ip", "10.77.9"], ["10.77.9", "not an IPv4 address"]),
         ("bridge", ["--ip", ""], ["--ip", "not an IPv4 address"]),
-        ("bridge", ["--mac-address", "01:00:5e:00:00:01"], ["01:00:5e:00:00:01", "one link"]),
-        ("bridge", ["--mac-address", "00:00:00:00:00:00"], ["00:00:00:00:00:00", "one link"]),
-        ("bridge", ["--mac-address", "02:42:ac:11:00"], ["02:42:ac:11:00", "one link"]),
-        ("bridge", ["--mac-address", "02:42:ac:11:00:02:03"], ["02:42:ac:11:00:02:03", "one link"]),
-        ("bridge", ["--mac-address", "02:42:ac:11:0:+2"], ["02:42:ac:11:0:+2", "one link"]),
+        ("bridge", ["--mac-address", "01:00:5e:00:00:01"], ["01:00:5e:00:00:01", "not a unicast hardware address"]),
+        ("bridge", ["--mac-address", "00:00:00:00:00:00"], ["00:00:00:00:00:00", "not a unicast hardware address"]),
+        ("bridge", ["--mac-address", "02:42:ac:11:00"], ["02:42:ac:11:00", "not a unicast hardware address"]),
+        (
+            "bridge",
+            ["--mac-address", "02:42:ac:11:00:02:03"],
+            ["02:42:ac:11:00:02:03", "not a unicast hardware address"],
+        ),
+        ("bridge", ["--mac-address", "02:42:ac:11:0:+2"], ["02:42:ac:11:0:+2", "not a unicast hardware address"]),
         ("none", ["--ip", "10.77.9.9"], ["--ip", "bridge"]),
         ("host", ["--mac-address", "02:42:ac:11:00:02"], ["--mac-address", "bridge"]),
     ] {
@@ -98,16 +101,16 @@ fn address_that_no_container_can_have_is_told() {
 }
 
 #[test]
-fn no_address_is_given_twice_to_containers_that_start_at_once() {
+fn containers_that_start_at_once_get_different_addresses() {
     let host = Host::new();
     let start = |number: usize| {
         let name = format!("c{number}");
-        // Two bridges, of which one has hardly more addresses than are wanted.
+        // Two bridges; one has hardly more addresses than needed.
         let net = if number < 20 { "bridge=blue,subnet=10.88.0.0/27" } else { "bridge" };
         let options = ["--name", &name, "--net", net];
         Container::new(&host, &name, host.run(&options, host.demo(), &["/usr/sbin/nginx"]).start())
     };
-    // Once more, with what the first round has left.
+    // Once more, after the first round.
     for _ in 0..2 {
         let mut all: Vec<_> = (0..40).map(start).collect();
         let mut addresses = BTreeSet::new();
@@ -123,7 +126,7 @@ fn no_address_is_given_twice_to_containers_that_start_at_once() {
 }
 
 #[test]
-fn asked_for_at_once_an_address_goes_to_exactly_one() {
+fn address_requested_by_many_at_once_goes_to_exactly_one() {
     let host = Host::new();
     for _ in 0..10 {
         let start = |name| {
@@ -142,7 +145,7 @@ fn asked_for_at_once_an_address_goes_to_exactly_one() {
 }
 
 #[test]
-fn full_bridge_is_told() {
+fn full_bridge_is_an_error() {
     let host = Host::new();
     let net = "bridge=blue,subnet=10.88.0.0/29";
     let options = |name| ["--name", name, "--net", net];
@@ -150,7 +153,7 @@ fn full_bridge_is_told() {
     let containers = ["a", "b", "c", "d", "e"].map(start);
     let line = host.run(&options("f"), host.demo(), &["/bin/true"]).run().refused(125);
     assert!(line.contains("blue is full"), "{line}");
-    // Killed, which gives nothing back but the links, when the kernel comes to it.
+    // A kill releases only the links, when the kernel deletes them.
     drop(containers);
     wait_until("the end of the links", || !host.says("ip", &["-o", "link"]).contains(" kt0a58"));
     let _ = host.run(&options("f"), host.demo(), &["/bin/true"]).run().ok();

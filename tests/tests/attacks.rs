@@ -1,4 +1,4 @@
-//! Attacks by a hostile rootfs, really carried out, each with a canary on the pretend host that must stay as it is.
+//! Attacks by a hostile rootfs, really carried out, each with a canary on the pretend host that must not change.
 //!
 //! Those by a payload are in privileges.rs, those by a neighbour in network.rs, those by names in cleanliness.rs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use tests::Host;
 
-/// A directory of the host's with a file in it, and what it looked like at first.
+/// A directory of the host with a file in it, and a function that shows its state.
 struct Canary {
     path: PathBuf,
     before: Vec<String>,
@@ -82,7 +82,8 @@ fn masks_are_not_made_of_the_rootfs_null() {
             replace_by_link(&rootfs.join("dev"), name, &canary.path.join("file"));
         }
     });
-    let script = "echo gone > /dev/null; wc -c < /proc/timer_list; wc -c < /dev/null; stat -c %F /dev/null /dev/shm /dev/pts; [ -e /dev/console ] || echo none";
+    let script = "echo gone > /dev/null; wc -c < /proc/timer_list; wc -c < /dev/null; \
+                  stat -c %F /dev/null /dev/shm /dev/pts; [ -e /dev/console ] || echo none";
     let out = host.sh(&[], script).run().ok();
     assert_eq!(out, "0\n0\ncharacter special file\ndirectory\ndirectory\nnone\n");
     canary.assert_unchanged();
@@ -102,7 +103,7 @@ fn volume_in_place_of_proc_is_not_written_to() {
 }
 
 #[test]
-fn users_are_not_read_from_what_is_no_file() {
+fn users_are_read_only_from_regular_files() {
     let host = Host::new();
     let canary = Canary::new(&host);
     for name in ["etc/passwd", "etc/group"] {
@@ -110,7 +111,7 @@ fn users_are_not_read_from_what_is_no_file() {
         fs::remove_file(rootfs.join(name)).unwrap();
         mkfifo(&rootfs.join(name), Mode::from_bits_truncate(0o644)).unwrap();
         let _ = host.run(&["--net", "none", "-u", "nginx:nginx"], &rootfs, &["/bin/true"]).run().refused(125);
-        // A link of the rootfs leads nowhere but into it.
+        // A link in the rootfs leads only into the rootfs.
         fs::remove_file(rootfs.join(name)).unwrap();
         fs::write(canary.path.join("file"), "sings").unwrap();
         symlink(canary.path.join("file"), rootfs.join(name)).unwrap();
@@ -119,6 +120,98 @@ fn users_are_not_read_from_what_is_no_file() {
         fs::remove_dir_all(rootfs).unwrap();
     }
     let _ = host.run(&["--net", "none", "-u", "nginx:nginx"], host.demo(), &["/bin/true"]).run().ok();
+}
+
+#[test]
+fn numeric_user_needs_no_file_of_the_rootfs() {
+    let host = Host::new();
+    let rootfs = host.demo_copy("rootfs");
+    let intruder = format!("{}:/intruder:ro", tests::intruder().display());
+    let options = ["-d", "--name", "idle", "--net", "none", "-v", &intruder];
+    let _ = host.run(&options, &rootfs, &["/intruder", "time", "4000000000"]).run().ok();
+    let run = |options: &[&str]| host.run(&[&["--net", "none"], options].concat(), &rootfs, &["/bin/true"]).run();
+    let exec = |user: &str| host.exec(&["-u", user], "idle", &["/intruder", "owner", "/proc/self"]).run();
+    // A lease, which any process that could own the file can take.
+    for name in ["etc/passwd", "etc/group"] {
+        let file = fs::OpenOptions::new().read(true).write(true).open(rootfs.join(name)).unwrap();
+        tests::sys::take_lease(&file).unwrap();
+        assert_eq!(exec("4711:4712").ok(), "4711:4712\n");
+        let _ = run(&[]).ok();
+        let _ = run(&["-u", "0"]).ok();
+        for line in [exec("nginx:nginx").refused(125), run(&["-u", "nginx:nginx"]).refused(125)] {
+            assert!(line.contains("EAGAIN") && line.contains("lease"), "{name}: {line}");
+        }
+    }
+    // Only regular files are opened: no writer of a FIFO wakes up, and no device reacts.
+    for name in ["etc/passwd", "etc/group"] {
+        let path = rootfs.join(name);
+        let content = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        mkfifo(&path, Mode::from_bits_truncate(0o644)).unwrap();
+        let writer = thread::spawn({
+            let path = path.clone();
+            move || fs::write(path, "root:x:0:0::/:\n")
+        });
+        assert_eq!(exec("4711:4712").ok(), "4711:4712\n");
+        let _ = run(&[]).ok();
+        let _ = exec("nginx:nginx").refused(125);
+        let _ = run(&["-u", "nginx:nginx"]).refused(125);
+        assert!(!writer.is_finished(), "{name} was opened");
+        assert!(fs::read_to_string(&path).unwrap().starts_with("root:"));
+        writer.join().unwrap().unwrap();
+        fs::remove_file(&path).unwrap();
+        let _ = host.program("mknod").arg(&path).args(["c", "1", "5"]).run().ok();
+        let _ = run(&[]).ok();
+        let line = run(&["-u", "nginx:nginx"]).refused(125);
+        assert!(line.contains("/etc/passwd and /etc/group") && line.contains("number"), "{line}");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+    let _ = host.kontena().args(["rm", "-f", "idle"]).run().ok();
+}
+
+#[test]
+fn malformed_line_of_passwd_names_no_user() {
+    let host = Host::new();
+    let rootfs = host.demo_copy("rootfs");
+    let bad = "root:x:0:x:root:/root:/bin/sh\nbroken:x:12:none:::\n:::::\n\u{fffd}\n";
+    let good = fs::read_to_string(rootfs.join("etc/passwd")).unwrap();
+    fs::write(rootfs.join("etc/passwd"), format!("{bad}{good}")).unwrap();
+    let run = |options: &[&str]| host.run(&[&["--net", "none"], options].concat(), &rootfs, &["/bin/true"]).run();
+    for options in [&[][..], &["-u", "0"], &["-u", "12"], &["-u", "root"], &["-u", "nginx"]] {
+        let _ = run(options).ok();
+    }
+    let line = run(&["-u", "broken"]).refused(125);
+    assert!(line.contains("user broken") && line.contains("malformed"), "{line}");
+}
+
+#[test]
+fn reading_sysfs_has_no_effects() {
+    let host = Host::new();
+    let devices = || {
+        let names = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("zram")).count()
+    };
+    let before = devices();
+    let volume = format!("{}:/run/intruder:ro", tests::intruder().display());
+    let image = tests::images().join("demo.erofs");
+    for options in [&["--net", "none"][..], &["--net", "host"], &["--net", "host", "--userns", "map=0:300000:65536"]] {
+        let options = [&["-v", &volume], options].concat();
+        let run = |arguments: &[&str]| host.run(&options, &image, &["/run/intruder"]).args(arguments).run();
+        // If the kernel has zram, reading that file would create a device.
+        let _ = run(&["look", "/sys/class/zram-control/hot_add"]).code(1);
+        if Path::new("/sys/class/zram-control").exists() {
+            assert_eq!(run(&["list", "/sys/class/zram-control"]).ok(), "");
+        }
+        assert_eq!(devices(), before, "{options:?}");
+        // A clock's queue of events.
+        for clock in fs::read_dir("/sys/class/ptp").into_iter().flatten().flatten() {
+            let fifo = clock.path().join("fifo");
+            if fifo.exists() {
+                assert_eq!(run(&["look", fifo.to_str().unwrap()]).ok(), "");
+            }
+        }
+    }
 }
 
 #[test]
@@ -132,11 +225,11 @@ fn working_directory_cannot_be_a_link_out() {
 }
 
 #[test]
-fn hosts_own_root_can_be_a_rootfs_and_stays_as_it_is() {
+fn hosts_own_root_can_be_a_rootfs_and_is_unchanged() {
     let host = Host::new();
     let before = host.snapshot();
     let options = ["--net", "none", "--read-only"];
-    // A program that is there on every host.
+    // A program that exists on every host.
     let kontena = tests::launcher();
     let out = host.run(&options, "/", &[kontena.to_str().unwrap(), "--version"]).run().ok();
     assert!(out.starts_with("kontena "), "{out}");
@@ -145,7 +238,7 @@ fn hosts_own_root_can_be_a_rootfs_and_stays_as_it_is() {
 }
 
 #[test]
-fn target_exchanged_with_a_link_while_starting_leads_nowhere() {
+fn target_exchanged_with_a_link_during_the_start_leads_nowhere() {
     // CVE-2021-30465, CVE-2024-45310
     let host = Host::new();
     let canary = Canary::new(&host);
@@ -168,7 +261,7 @@ fn target_exchanged_with_a_link_while_starting_leads_nowhere() {
             count
         });
         let volume = format!("{}:/target/new/dir", data.display());
-        for _ in 0..1000 {
+        for _ in 0..tests::rounds(1000) {
             let outcome = host
                 .run(&["--net", "none", "-v", &volume, "--tmpfs", "/target/scratch"], &rootfs, &["/bin/true"])
                 .run();
@@ -239,7 +332,7 @@ fn devices_and_files_are_not_made_through_links() {
             assert!(line.contains(target), "{line}");
             canary.assert_unchanged();
         }
-        // What is in /etc is resolved in the rootfs, where there is nothing.
+        // Paths in /etc are resolved in the rootfs, where they do not exist.
         replace_by_link(&rootfs, "etc", &link);
         let _ = host.run(&["--net", "none"], &rootfs, &["/bin/true"]).run().ok();
         canary.assert_unchanged();

@@ -1,4 +1,4 @@
-//! Attacks on who joins a container, and on terminals, really carried out from inside, by what has been in it before.
+//! Attacks on processes that join a container, and on terminals, really carried out from inside.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use tests::{Background, Host, Traced, init, launcher, wait_until};
 
-/// The eleven that every container has; and those that who becomes a process in one needs until then: CHOWN, KILL, SETGID,
-/// SETUID, SETPCAP and SYS_RESOURCE by their numbers in capabilities(7).
+/// The eleven that every container has, and those that a joining process needs until it becomes the command: CHOWN,
+/// KILL, SETGID, SETUID, SETPCAP and SYS_RESOURCE, by their numbers in capabilities(7).
 const DEFAULT: u64 = 0x8004_05fb;
 const JOINING: u64 = 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 24;
 const SYS_PTRACE: u64 = 1 << 19;
@@ -27,8 +27,8 @@ fn hashes() -> Vec<u64> {
 }
 
 #[test]
-fn who_joins_at_once_is_inside() {
-    // Until PID 1 has made the container, it has the host's root: here it is stopped before it gives that up.
+fn process_that_joins_at_once_is_inside() {
+    // Until PID 1 has set up the container, it has the host's root: here it is stopped before it leaves that.
     let host = Host::new();
     let canary = host.directory().join("canary");
     fs::write(&canary, "").unwrap();
@@ -49,12 +49,12 @@ fn who_joins_at_once_is_inside() {
     let _ = running.finish().code(143);
 }
 
-/// How often somebody joins.
+/// How often a process joins.
 fn often() -> u32 {
     if tests::instruments() == Path::new("/") { 200 } else { 40 }
 }
 
-/// Lets the intruder look into all that joins, and gives its report.
+/// Lets the intruder inspect every joining process, and returns its report.
 fn spy(host: &Host, options: &[&str], join: &(dyn Fn(u32) + Sync)) -> Vec<String> {
     let shared = host.directory().join("shared");
     let _ = fs::remove_dir_all(&shared);
@@ -77,13 +77,13 @@ fn spy(host: &Host, options: &[&str], join: &(dyn Fn(u32) + Sync)) -> Vec<String
     report.lines().map(str::to_owned).collect()
 }
 
-/// What the report has of a kind.
+/// The entries of one kind in the report.
 fn of<'a>(report: &'a [String], kind: &str) -> Vec<&'a str> {
     report.iter().filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' ')).collect()
 }
 
 #[test]
-fn who_joins_cannot_be_looked_into_nor_overwritten() {
+fn joining_process_cannot_be_inspected_or_overwritten() {
     // CVE-2016-9962, CVE-2019-5736
     let host = Host::new();
     let before = hashes();
@@ -93,18 +93,19 @@ fn who_joins_cannot_be_looked_into_nor_overwritten() {
             let options: &[&str] = if number % 3 == 0 { &["-i"] } else { &[] };
             let _ = host.exec(options, "job", &["sh", "-c", script]).run().ok();
         });
-        // It has seen them, where it could.
+        // It has seen them, if it could.
         assert!(of(&report, "exe").iter().any(|exe| exe.contains("/usr/bin/")) || options.is_empty(), "{report:#?}");
         assert_eq!(of(&report, "wrote"), [""; 0], "{report:#?}");
         assert_eq!(of(&report, "way out"), [""; 0], "{report:#?}");
         for fd in of(&report, "fd") {
-            // Its own root; what it and its caller talk by; and what the commands open.
-            let known = ["/", "/dev/null", "pipe", "socket", "/proc", "/host", "/usr/", "/etc/", "/dev/pts", "/tmp"];
+            // Its own root; the pipe to its caller, which is not a socket that could carry fds to the launcher; and the
+            // files that the commands open.
+            let known = ["/", "/dev/null", "pipe", "/proc", "/host", "/usr/", "/etc/", "/dev/pts", "/tmp"];
             assert!(known.iter().any(|known| fd.starts_with(known)), "{fd}: {report:#?}");
             assert!(!fd.contains("memfd") && !fd.contains("anon_inode") && !fd.contains("work"), "{fd}: {report:#?}");
         }
         for exe in of(&report, "exe") {
-            // Of kontena, nobody ever sees a file of the host's.
+            // No process ever sees a file of the host through kontena.
             assert!(!exe.contains("kontena") || exe.contains("memfd:kontena-init"), "{report:#?}");
         }
     }
@@ -112,8 +113,8 @@ fn who_joins_cannot_be_looked_into_nor_overwritten() {
 }
 
 #[test]
-fn who_joins_never_has_more_than_it_needs() {
-    // A process of the container that may trace others could make use of what they have before they are what they become.
+fn joining_process_never_has_more_than_it_needs() {
+    // A process of the container that may trace others could use their privileges before they become the command.
     let host = Host::new();
     for (options, exec, expected) in [
         (&[][..], &[][..], DEFAULT | JOINING),
@@ -129,25 +130,25 @@ fn who_joins_never_has_more_than_it_needs() {
 }
 
 #[test]
-fn who_joins_on_a_terminal_gives_no_more_away() {
+fn joining_process_on_a_terminal_leaks_nothing_more() {
     let host = Host::new();
     let before = hashes();
     let report = spy(&host, &["--cap-add", "SYS_PTRACE"], &|_| {
         let _ = host.exec(&["-t"], "job", &["true"]).run().ok();
     });
     assert_eq!((of(&report, "wrote"), of(&report, "way out")), (vec![], vec![]), "{report:#?}");
-    // The caller's side of the terminal it may see for a moment: it is one of its own /dev/pts.
+    // It may see the caller's side of the terminal for a moment: it belongs to its own /dev/pts.
     for fd in of(&report, "fd") {
-        let known = ["/", "/dev/null", "pipe", "socket", "/proc", "/host", "/usr/", "/etc/", "/dev/pts"];
+        let known = ["/", "/dev/null", "pipe", "/proc", "/host", "/usr/", "/etc/", "/dev/pts"];
         assert!(known.iter().any(|known| fd.starts_with(known)) && !fd.contains("work"), "{fd}: {report:#?}");
     }
     assert_eq!(hashes(), before);
 }
 
 #[test]
-fn program_that_is_the_joining_init_itself_cannot_be_had() {
-    // CVE-2019-5736: a program whose interpreter is the program that is about to become it. It is given an option that it does
-    // not know, or it would run the program again, and so on until there is no pid left.
+fn joining_init_cannot_be_executed_from_inside() {
+    // CVE-2019-5736: a program whose interpreter is the program that is about to become it. It gets an unknown option,
+    // or it would run the program again and again until no pid is left.
     let host = Host::new();
     let before = hashes();
     let rootfs = host.debian();
@@ -165,7 +166,7 @@ fn program_that_is_the_joining_init_itself_cannot_be_had() {
             assert!(outcome.code != 0, "{outcome}");
             assert_eq!(hashes(), before);
         }
-        // What PID 1 runs is sealed, also for who can open it.
+        // PID 1's program is sealed, even for a process that can open it.
         let init = fs::File::open(format!("/proc/{}/exe", job.init())).unwrap();
         let seals = SealFlag::from_bits_truncate(fcntl(&init, FcntlArg::F_GET_SEALS).unwrap());
         assert!(seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL));
@@ -174,8 +175,8 @@ fn program_that_is_the_joining_init_itself_cannot_be_had() {
 }
 
 #[test]
-fn working_directory_is_none_of_the_hosts() {
-    // CVE-2024-21626: by the fds of whatever joins, and one that the caller has left open.
+fn exec_cannot_enter_a_directory_of_the_host() {
+    // CVE-2024-21626: by the fds of a joining process, and one that the caller has left open.
     let host = Host::new();
     let secret = host.directory().join("secret");
     fs::create_dir(&secret).unwrap();
@@ -212,7 +213,7 @@ fn working_directory_is_none_of_the_hosts() {
     assert_eq!(host.exec(&["-w", "/usr"], "job", &["pwd"]).run().ok(), "/usr\n");
 }
 
-/// A directory of the host's with files that must stay as they are.
+/// A directory of the host with files that must not change.
 fn canary(host: &Host) -> (PathBuf, impl Fn() -> Vec<String>) {
     let path = host.directory().join("canary");
     fs::create_dir(&path).unwrap();
@@ -235,7 +236,7 @@ fn canary(host: &Host) -> (PathBuf, impl Fn() -> Vec<String>) {
 }
 
 #[test]
-fn terminals_are_not_made_through_what_the_rootfs_has() {
+fn terminals_are_not_created_through_files_of_the_rootfs() {
     // CVE-2025-52565, CVE-2026-88264, with a terminal.
     let host = Host::new();
     let (path, look) = canary(&host);
@@ -261,11 +262,12 @@ fn terminals_are_not_made_through_what_the_rootfs_has() {
 }
 
 #[test]
-fn terminals_are_not_made_in_what_covers_the_containers_own() {
+fn terminals_are_not_created_in_a_volume_over_dev_pts() {
     let host = Host::new();
     let (path, look) = canary(&host);
     let before = look();
-    // A volume in place of /dev/pts, or of what is in it: for `exec -t` that is no devpts, and for `run -t` it comes too late.
+    // A volume over /dev/pts, or over a file in it: `exec -t` finds no devpts there, and `run -t` mounts it too late to
+    // matter.
     for (target, is_covered) in
         [("/dev/pts", true), ("/dev/console", false), ("/dev/pts/ptmx", true), ("/dev/ptmx", true)]
     {
@@ -285,7 +287,7 @@ fn terminals_are_not_made_in_what_covers_the_containers_own() {
         assert_eq!(look(), before, "{target}");
         let _ = host.kontena().args(["rm", "-f", "job"]).run().ok();
     }
-    // Somebody in the container who may mount puts another devpts there, a link, or a FIFO.
+    // A process of the container that may mount puts another devpts there, a link, or a FIFO.
     let options = ["--cap-add", "SYS_ADMIN", "--seccomp", "unconfined"];
     for (attack, works) in [
         ("mount -t devpts -o newinstance,ptmxmode=666 none /dev/pts", true),
@@ -304,20 +306,20 @@ fn terminals_are_not_made_in_what_covers_the_containers_own() {
         } else {
             let _ = outcome.refused(125);
         }
-        // Without a terminal it goes on working.
+        // Without a terminal, exec still works.
         assert_eq!(job.exec(&["echo", "hello"]).run().ok(), "hello\n", "{attack}");
         let _ = host.kontena().args(["rm", "-f", "job"]).run().ok();
     }
 }
 
 #[test]
-fn terminal_that_is_exchanged_while_it_is_made_leads_nowhere() {
+fn terminal_exchanged_during_its_creation_leads_nowhere() {
     let host = Host::new();
     let (path, look) = canary(&host);
     let before = look();
     let volume = format!("{}:/canary", path.display());
     let options = ["-v", &volume, "--cap-add", "SYS_ADMIN", "--seccomp", "unconfined"];
-    // What stands over /dev/pts comes and goes all the time.
+    // The mount over /dev/pts comes and goes all the time.
     let script = "mkdir /x; for n in 0 1 2; do ln -s /canary/$n /x/$n; done; ln -s /canary/ptmx /x/ptmx; echo done;
         while :; do mount --bind /x /dev/pts && umount /dev/pts; done";
     let job = host.background("job", &options, script);
@@ -334,7 +336,7 @@ fn terminal_that_is_exchanged_while_it_is_made_leads_nowhere() {
 }
 
 #[test]
-fn names_and_commands_do_not_drive_the_readers_terminal() {
+fn names_and_commands_cannot_control_the_readers_terminal() {
     let host = Host::new();
     let evil = "\x1b]0;title\x07\x1b[2J\n\r\x7f";
     let command = format!("exec -a '{evil}' sleep 600");
@@ -363,11 +365,76 @@ fn names_and_commands_do_not_drive_the_readers_terminal() {
 }
 
 #[test]
-fn exec_finds_the_users_of_the_container_alone() {
+fn process_with_an_invalid_name_is_listed() {
+    let host = Host::new();
+    // As a thread's name and as a program's, with characters that reverse the direction of a line.
+    let rename = "printf '\\377\\302\\233\\342\\200\\256evil' > /proc/self/comm; \
+                  exec -a \"$(printf '\\377a\\342\\200\\256b\\342\\201\\246c\\357\\273\\277')\" sleep 600";
+    let script = format!("{rename} & printf '\\377\\342\\200\\256' > /proc/self/comm; read -r _ < /tmp/nothing; :");
+    let script = format!("mkfifo /tmp/nothing; {script}");
+    let options = ["-d", "--name", "job", "--net", "none"];
+    let evil = "e\u{202e}vil\u{2066}\u{2028}\u{200f}\u{feff}";
+    let _ = host.run(&options, host.debian(), &["bash", "-c", &script, evil]).run().ok();
+    let job = Background::new(&host, "job");
+    let names = |text: &str| text.contains("\\xffa\\xe2\\x80\\xaeb\\xe2\\x81\\xa6c\\xef\\xbb\\xbf");
+    wait_until("its process in the table", || names(&host.kontena().args(["ps", "job"]).run().ok()));
+    let table = host.kontena().args(["ps", "job"]).run().ok();
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert_eq!(job.processes().len(), 3);
+    for words in [
+        &["list"][..],
+        &["ps", "job"],
+        &["inspect", "job"],
+        &["list", "--format", "json"],
+        &["ps", "--format", "json", "job"],
+        &["logs", evil],
+        &["exec", "job", evil],
+    ] {
+        // The harness replaces invalid UTF-8 with U+FFFD.
+        let outcome = host.kontena().args(words).run();
+        let text = outcome.stdout.clone() + &outcome.stderr;
+        let drives =
+            |c: char| c.is_control() && c != '\n' || evil[1..].chars().any(|other| c == other && !c.is_ascii());
+        assert!(!text.contains(drives) && !text.contains('\u{fffd}'), "{words:?}: {text:?}");
+        if words.contains(&"json") || words[0] == "inspect" {
+            let _: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        }
+    }
+    // Programs get them unchanged.
+    let json = host.list();
+    assert_eq!(json[0]["command"].as_array().unwrap().last().unwrap(), evil);
+}
+
+#[test]
+fn detached_exec_does_not_wait_for_a_copy_of_its_socket() {
+    // With CAP_SYS_PTRACE a process copies all fds of a joining process before that becomes the command.
+    let host = Host::new();
+    let shared = host.directory().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let volumes = [format!("{}:/host", shared.display()), format!("{}:/intruder:ro", tests::intruder().display())];
+    let options =
+        ["-d", "--name", "job", "--net", "none", "--cap-add", "SYS_PTRACE", "-v", &volumes[0], "-v", &volumes[1]];
+    let _ = host.run(&options, host.debian(), &["/intruder", "hold", "/host"]).run().ok();
+    wait_until("the intruder", || shared.join("begun").exists());
+    let held = || fs::read_to_string(shared.join("held")).unwrap_or_default().lines().count();
+    wait_until("it to hold sockets of some", || {
+        let before = held();
+        let outcome = host.exec(&["-d"], "job", &["sleep", "0.05"]).run();
+        assert_eq!(outcome.code, 0, "{outcome}");
+        // An ordinary one sees the end of its command.
+        let _ = host.exec(&[], "job", &["true"]).run().ok();
+        held() > 5 || before > 5
+    });
+    // A command that cannot be executed is still reported.
+    let _ = host.exec(&["-d"], "job", &["/nosuch"]).run().refused(127);
+}
+
+#[test]
+fn exec_finds_only_users_of_the_container() {
     let host = Host::new();
     let rootfs = host.debian();
     let _job = host.background("job", &[], "exec sleep 600");
-    // What the container does to its own files while it runs.
+    // The container changes its own files while it runs.
     let original = host.inside(|| fs::read(rootfs.join("etc/passwd")).unwrap());
     for number in 0..3 {
         host.inside(|| {
@@ -398,8 +465,8 @@ fn exec_finds_the_users_of_the_container_alone() {
 }
 
 #[test]
-fn hosts_own_proc_is_not_entered_by_a_rootfs_that_is_bound_there() {
-    // A container whose /proc is covered: what joins it takes nothing from there.
+fn exec_takes_nothing_from_a_covered_proc() {
+    // A container whose /proc is covered: a joining process takes nothing from there.
     let host = Host::new();
     let (path, look) = canary(&host);
     let before = look();

@@ -1,6 +1,7 @@
-//! Bridges beside kontena0, who on one of them reaches whom, and what of the host's is in their way.
+//! Bridges besides kontena0, which containers on them reach each other, and conflicts with the host's links and routes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use tests::traffic::{WAIT, assert_page, assert_unreachable, bound};
@@ -9,7 +10,7 @@ use tests::{HOST_ADDRESS, HOST_ADDRESS6, Host};
 const BLUE: &str = "bridge=blue,subnet=10.88.0.0/24";
 
 #[test]
-fn bridge_is_made_where_it_is_missing_and_given_back() {
+fn missing_bridge_is_created_and_removed_by_prune() {
     let host = Host::new();
     let before = host.snapshot();
     let options =
@@ -32,7 +33,7 @@ fn bridge_is_made_where_it_is_missing_and_given_back() {
 }
 
 #[test]
-fn bridge_that_is_made_is_known_by_its_name() {
+fn existing_bridge_is_found_by_its_name() {
     let host = Host::new();
     let run = |net: &str| host.run(&["--net", net], host.demo(), &["/bin/true"]).run();
     let line = run("bridge=blue").refused(125);
@@ -74,7 +75,7 @@ fn containers_of_different_bridges_do_not_reach_each_other() {
         let (address, address6) = (to.address(), to.address6());
         assert_unreachable(from, &format!("{address}:80"));
         assert_unreachable(from, &format!("[{address6}]:80"));
-        // Nor by a datagram, which would need no answer.
+        // Nor by a datagram, which needs no answer.
         for (address, any) in [(format!("{address}:53"), "0.0.0.0"), (format!("[{address6}]:53"), "[::]")] {
             let server = bound(&to.network(), || UdpSocket::bind(format!("{any}:53")));
             server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -82,11 +83,11 @@ fn containers_of_different_bridges_do_not_reach_each_other() {
             attacker.send_to(b"hello", &address).unwrap();
             assert!(server.recv(&mut [0; 16]).is_err(), "a datagram to {address} came through");
         }
-        // What is published is so for all.
+        // Published ports are open to all.
         assert_page(from, &format!("{HOST_ADDRESS}:{port}"));
         assert_page(from, &format!("[{HOST_ADDRESS6}]:{port}"));
     }
-    // Two of one bridge do; and what keeps those of two from it is the chain, not a mistake in this test.
+    // Containers on one bridge do; the chain separates those on two bridges, not a mistake in this test.
     let mut other = host.nginx("other", &["--net", "bridge=blue"]);
     assert_page(&other.network(), &format!("{}:80", blue.address()));
     assert_page(&other.network(), &format!("[{}]:80", blue.address6()));
@@ -115,7 +116,7 @@ fn client_of_another_bridge_keeps_its_address() {
 }
 
 #[test]
-fn neighbour_reaches_no_bridge() {
+fn neighbour_cannot_reach_a_bridge() {
     let host = Host::new();
     let mut blue = host.nginx("blue", &["--net", BLUE]);
     let (address, address6) = (blue.address(), blue.address6());
@@ -131,7 +132,7 @@ fn neighbour_reaches_no_bridge() {
 }
 
 #[test]
-fn flushed_ruleset_is_made_again_for_all_bridges() {
+fn flushed_ruleset_is_restored_for_all_bridges() {
     let host = Host::new();
     let mut red = host.nginx("red", &[]);
     let mut blue = host.nginx("blue", &["--net", BLUE]);
@@ -145,7 +146,7 @@ fn flushed_ruleset_is_made_again_for_all_bridges() {
 }
 
 #[test]
-fn bridge_that_makes_no_sense_is_refused() {
+fn invalid_bridge_is_refused() {
     let host = Host::new();
     for net in [
         "bridge=",
@@ -177,7 +178,8 @@ fn bridge_that_makes_no_sense_is_refused() {
         "bridge=blue,subnet=10.88.0.0/24,subnet=10.89.0.0/24",
         "bridge=blue,gateway=10.88.0.1",
         "bridge=blue,subnet6=fd00::/64",
-        "bridge=blue,subnet=10.88.0.0/24,mtu=1500",
+        "bridge=blue,subnet=10.88.0.0/24,mtu=1279",
+        "bridge=blue,subnet=10.88.0.0/24,nosuch=1500",
         "bridge=blue,subnet=10.88.0.0/24,",
         "bridge:blue",
         "bridge,subnet=10.88.0.0/24",
@@ -186,7 +188,7 @@ fn bridge_that_makes_no_sense_is_refused() {
         assert!(line.contains(&format!("--net \"{net}\": ")), "{line}");
     }
     assert!(!host.state().exists());
-    // Just inside of what is refused.
+    // Just within the limits.
     for net in [
         "bridge=a.name-of_15-by,subnet=10.88.0.0/30",
         "bridge=blue,subnet=10.89.0.0/24,gateway=10.89.0.254,subnet6=fd00::/120",
@@ -196,12 +198,42 @@ fn bridge_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn link_of_somebody_elses_is_told_and_left_alone() {
+fn bridge_has_the_mtu_of_the_uplink_or_the_one_that_is_asked_for() {
+    let host = Host::new();
+    let mtu = |net: &str| host.run(&["--net", net], host.debian(), &["cat", "/sys/class/net/eth0/mtu"]).run();
+    // Without a default route.
+    assert_eq!(mtu("bridge").ok(), "1500\n");
+    host.prune();
+    host.ip(
+        "link add uplink mtu 1400 type veth peer name far\naddr add 198.51.100.1/24 dev uplink\nlink set uplink up\n\
+             link add other mtu 1450 type veth peer name away\naddr add 203.0.113.1/24 dev other\nlink set other up\n\
+             route add default via 203.0.113.2 metric 9\nroute add default via 198.51.100.2 metric 5\n",
+    );
+    // The bridge keeps it when its last port goes.
+    for _ in 0..2 {
+        assert_eq!(mtu("bridge").ok(), "1400\n");
+        assert!(host.says("ip", &["link", "show", "kontena0"]).contains(" mtu 1400 "));
+    }
+    let blue = format!("{BLUE},mtu=9000");
+    assert_eq!(mtu(&blue).ok(), "9000\n");
+    assert_eq!(mtu("bridge=blue").ok(), "9000\n");
+    assert_eq!(mtu("bridge=blue,mtu=9000").ok(), "9000\n");
+    let line = mtu("bridge=blue,mtu=1500").refused(125);
+    assert!(line.contains("blue has the MTU 9000") && line.contains("prune"), "{line}");
+    let _web = host.nginx("web", &["-p", "8080:80"]);
+    let port = host.says("ip", &["-o", "link", "show", "type", "veth"]);
+    assert!(port.lines().any(|line| line.contains("master kontena0") && line.contains(" mtu 1400 ")), "{port}");
+    assert_page(&host.neighbour, &format!("{HOST_ADDRESS}:8080"));
+}
+
+#[test]
+fn foreign_link_is_reported_and_left_alone() {
     let host = Host::new();
     for (lines, name) in [
         ("link add kontena0 type bridge\n", "kontena0"),
         (
-            "link add blue type bridge\nlink set blue addrgenmode none\naddr add 10.88.0.1/24 dev blue\nlink set blue up\n",
+            "link add blue type bridge\nlink set blue addrgenmode none\naddr add 10.88.0.1/24 dev blue\n\
+             link set blue up\n",
             "blue",
         ),
         ("link add green type veth peer name other\n", "green"),
@@ -210,17 +242,16 @@ fn link_of_somebody_elses_is_told_and_left_alone() {
         let before = host.snapshot();
         let net = format!("bridge={name},subnet=10.99.0.0/24");
         let line = host.run(&["--net", &net, "-p", "8080:80"], host.demo(), &["/bin/true"]).run().refused(125);
-        assert!(line.contains(&format!("a link {name} already")) && line.contains("another"), "{line}");
+        assert!(line.contains(&format!("the link {name} exists already")) && line.contains("another"), "{line}");
         before.assert_restored(|| host.snapshot().with("state", &before).with("cgroups", &before));
     }
 }
 
 #[test]
-fn subnet_that_the_host_has_a_route_to_is_told() {
+fn subnet_with_a_route_of_the_host_is_refused() {
     let host = Host::new();
     for (route, net, words) in [
         ("10.0.0.0/8", "bridge", ["10.77.0.0/16", "10.0.0.0/8"]),
-        ("10.77.3.0/24", "bridge", ["10.77.0.0/16", "10.77.3.0/24"]),
         ("10.88.0.128/25", BLUE, ["10.88.0.0/24", "10.88.0.128/25"]),
         ("fd6b:6f6e::/32", "bridge", ["fd6b:6f6e:a4d::/64", "fd6b:6f6e::/32"]),
     ] {
@@ -232,7 +263,17 @@ fn subnet_that_the_host_has_a_route_to_is_told() {
         before.assert_restored(|| host.snapshot().with("state", &before).with("cgroups", &before));
         host.ip(&format!("route del {route} via {via}\n"));
     }
-    // Another bridge's is one, too, but not a default route, nor one beside it.
+    // Unless it says otherwise, a bridge gets the next subnet that is free, and keeps it.
+    host.ip("route add 10.77.3.0/24 via 192.0.2.2\nroute add 10.78.0.0/15 via 192.0.2.2\n");
+    let address = || host.run(&[], host.debian(), &["ip", "-4", "-o", "address", "show", "eth0"]).run().ok();
+    assert!(address().contains("inet 10.80."), "{}", address());
+    host.ip("route del 10.77.3.0/24 via 192.0.2.2\nroute del 10.78.0.0/15 via 192.0.2.2\n");
+    assert!(address().contains("inet 10.80."), "{}", address());
+    // Also if nothing but its link is left of it.
+    host.inside(|| fs::remove_dir_all(tests::REGISTRY).unwrap());
+    assert!(address().contains("inet 10.80."), "{}", address());
+    host.ip("link del kontena0\n");
+    // Another bridge's route counts, too, but not a default route, nor a neighbouring subnet.
     host.ip(
         "route add default via 192.0.2.2\nroute add default via 2001:db8::2\nroute add 10.78.0.0/16 via 192.0.2.2\n",
     );

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use tests::{Host, Outcome, Place, Program};
 
-/// Where the screenshots are kept, to be looked at.
+/// Where the screenshots are stored, for a look.
 const SCREENSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/screenshots");
 
-/// Opens `url` in a browser with a profile of its own, which `start` starts where the page is.
+/// Opens `url` in a browser with its own profile, which `start` starts in the page's place.
 fn chromium<'a>(start: impl Fn(&str) -> Program<'a>, directory: &Path, what: &str, url: &str) -> Outcome {
     let profile = directory.join("profile");
     let _ = fs::remove_dir_all(&profile);
@@ -25,9 +25,9 @@ fn chromium<'a>(start: impl Fn(&str) -> Program<'a>, directory: &Path, what: &st
 }
 
 #[test]
-fn page_is_shown_in_chromium() {
+fn chromium_shows_the_page() {
     let host = Host::new();
-    // A virtual machine's, which has no browser: it is on this machine's own loopback.
+    // A virtual machine has no browser: its page is on this machine's own loopback.
     let given = std::env::var("KONTENA_PAGE").ok();
     let here = Place::here().unwrap();
     let start = |program: &str| if given.is_some() { here.program(program) } else { host.program(program) };
@@ -51,7 +51,7 @@ fn page_is_shown_in_chromium() {
     assert!(image.starts_with(b"\x89PNG") && image.len() > 5_000, "{} bytes", image.len());
     fs::write(kept, image).unwrap();
 
-    // Without the container there is no such page: what was seen was served.
+    // Without the container there is no such page: the container has served it.
     if let Some(web) = web {
         let _ = web.stop();
         let page = chromium(start, host.directory(), "--dump-dom", url).stdout;

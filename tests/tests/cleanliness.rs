@@ -8,9 +8,10 @@ use std::thread;
 use std::time::Duration;
 use tests::{Container, Host, Snapshot, Traced, leaf_processes, wait_until};
 
-/// What may stay until `kontena prune`: all but what is shared is given back by then.
+/// Shared resources may stay until `kontena prune`; everything else is released before.
 fn of_containers(snapshot: &Snapshot) -> Vec<String> {
-    let state = snapshot.lines("state").iter().filter(|line| !line.ends_with("/.host") && !line.ends_with("/.leases"));
+    let is_of_all = |line: &&String| ["/.kontena", "/.host", "/.leases"].iter().any(|end| line.ends_with(end));
+    let state = snapshot.lines("state").iter().chain(snapshot.lines("registry")).filter(|line| !is_of_all(line));
     let cgroups = snapshot.lines("cgroups").iter().filter(|line| line.contains("/kontena/"));
     let links = snapshot.lines("links").iter().filter(|line| line.contains(" kt"));
     let is_element = |line: &&String| [" : 10.", " : fd"].iter().any(|address| line.contains(address));
@@ -18,7 +19,7 @@ fn of_containers(snapshot: &Snapshot) -> Vec<String> {
     state.chain(cgroups).chain(links).chain(elements).cloned().collect()
 }
 
-/// Asserts that nothing of a container is left. A link goes when the kernel comes to it.
+/// Asserts that nothing of a container is left. The kernel deletes a link late.
 #[track_caller]
 fn assert_nothing_of_containers(host: &Host) {
     let mut left = Vec::new();
@@ -33,13 +34,13 @@ fn assert_nothing_of_containers(host: &Host) {
 }
 
 #[test]
-fn a_run_changes_nothing_on_the_host() {
+fn run_changes_nothing_on_the_host() {
     let host = Host::new();
     let before = host.snapshot();
     let web = host.nginx("web", &["-p", "8080:80", "-p", "5353:53/udp", "-p", "127.0.0.1:8081:80"]);
     host.get("127.0.0.1:8080").unwrap();
 
-    // While it runs there is plenty, all of which this snapshot sees.
+    // While it runs, this snapshot sees all of its objects.
     let during = of_containers(&host.snapshot());
     for what in [
         "/state/web/journal",
@@ -72,7 +73,7 @@ fn prune_leaves_a_running_container_alone() {
 }
 
 #[test]
-fn prune_where_nothing_is_changes_nothing() {
+fn prune_without_containers_changes_nothing() {
     let host = Host::new();
     let before = host.snapshot();
     host.prune();
@@ -81,7 +82,7 @@ fn prune_where_nothing_is_changes_nothing() {
 }
 
 #[test]
-fn forwarding_that_was_on_stays_on() {
+fn enabled_forwarding_stays_enabled() {
     let host = Host::new();
     host.inside(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
     let before = host.snapshot();
@@ -92,7 +93,7 @@ fn forwarding_that_was_on_stays_on() {
 }
 
 #[test]
-fn five_hundred_starts_and_stops_leave_the_host_as_it_was() {
+fn five_hundred_starts_and_stops_leave_no_trace() {
     let host = Host::new();
     let before = host.snapshot();
     let count = AtomicU32::new(0);
@@ -102,7 +103,7 @@ fn five_hundred_starts_and_stops_leave_the_host_as_it_was() {
             let (host, count) = (&host, &count);
             scope.spawn(move || {
                 let (name, port) = (format!("worker{worker}"), format!("{}:80", 8080 + worker));
-                for round in 0..125 {
+                for round in 0..tests::rounds(125) {
                     let options: &[&str] = match round % 3 {
                         0 => &["--net", "none"],
                         1 => &["--name", &name, "-p", &port],
@@ -114,7 +115,7 @@ fn five_hundred_starts_and_stops_leave_the_host_as_it_was() {
             });
         }
     });
-    assert_eq!(count.into_inner(), 500);
+    assert_eq!(count.into_inner() as usize, 4 * tests::rounds(125));
     assert_nothing_of_containers(&host);
     host.prune();
     before.assert_restored(|| host.snapshot());
@@ -151,7 +152,7 @@ fn launcher_killed_at_any_moment_is_repaired_by_the_next_command() {
     let before = host.snapshot();
     let options = ["--name", "victim", "-p", "8080:80", "-v", "/etc/hostname:/etc/hostname"];
     let (mut cut_short, mut ran) = (0, 0);
-    for moment in 0..48 {
+    for moment in (0..48).step_by(48 / tests::rounds(48)) {
         let victim = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).start();
         thread::sleep(Duration::from_micros(250 * moment));
         victim.signal(Signal::SIGKILL);
@@ -169,7 +170,7 @@ fn launcher_killed_at_any_moment_is_repaired_by_the_next_command() {
         }
         assert_nothing_of_containers(&host);
     }
-    assert_eq!((cut_short, ran), (48, 0), "nobody answers after the launcher's death");
+    assert_eq!((cut_short, ran), (tests::rounds(48), 0), "nobody answers after the launcher's death");
     host.prune();
     before.assert_restored(|| host.snapshot());
 }
@@ -225,7 +226,7 @@ fn launcher_killed_after_any_message_to_the_kernel_is_repaired_by_the_next_comma
         vec!["--name", "victim", "--net", "macvlan=eth0", "--ip", "192.0.2.7/24", "--ip6", "2001:db8::7/64"],
     ];
     for options in &networks {
-        // The first time, with a bridge to be made, and again with what there is then.
+        // The first time it creates a bridge, the second time the bridge exists.
         for is_first in [true, false] {
             let mut messages = 0;
             loop {
@@ -244,8 +245,7 @@ fn launcher_killed_after_any_message_to_the_kernel_is_repaired_by_the_next_comma
                 } else {
                     let _ = host.run(options, host.demo(), &["/bin/true"]).run().ok();
                     assert_nothing_of_containers(&host);
-                    let leases = host.state().join(".leases");
-                    assert!(!leases.exists() || fs::read_dir(leases).unwrap().count() == 0);
+                    assert!(host.leases().is_empty());
                     if is_first {
                         host.prune();
                         before.assert_restored(|| host.snapshot());
@@ -260,8 +260,8 @@ fn launcher_killed_after_any_message_to_the_kernel_is_repaired_by_the_next_comma
     }
 }
 
-/// Lets it go on until it has sent `count` messages, by netlink or otherwise, and is about to make its next call; `false`
-/// where it ends before.
+/// Continues until it has sent `count` messages, by netlink or otherwise, and is about to make its next call; `false`
+/// if it ends before.
 fn goes_on_after_messages(traced: &mut Traced, count: usize) -> bool {
     let mut sent = 0;
     while let Some((number, _)) = traced.next_call() {
@@ -274,12 +274,12 @@ fn goes_on_after_messages(traced: &mut Traced, count: usize) -> bool {
 }
 
 #[test]
-fn port_that_a_killed_launcher_was_about_to_publish_is_the_next_ones() {
+fn port_of_a_launcher_killed_before_publishing_goes_to_the_next() {
     let host = Host::new();
     let _first = host.nginx("first", &[]);
     let options = ["--name", "victim", "-p", "8080:80"];
     let mut victim = Traced::start(host.run(&options, host.demo(), &["/usr/sbin/nginx"]));
-    // Its address is in the journal, and its port; the next thing would be the element of the map.
+    // Its address and port are in the journal; the next step would be the element of the map.
     while let Some((number, arguments)) = victim.next_call() {
         let of_map = |bytes: &[u8]| bytes.windows(9).any(|window| window == b"published");
         if number == nix::libc::SYS_sendto as u64 && of_map(&victim.read(arguments[1], arguments[2])) {
@@ -288,7 +288,7 @@ fn port_that_a_killed_launcher_was_about_to_publish_is_the_next_ones() {
     }
     victim.kill();
     let web = host.nginx("web", &["-p", "8080:80"]);
-    // When nothing has happened for a while, what the victim held is given back.
+    // After a while without events, the victim's resources are released.
     wait_until("the end of what the victim held", || !host.state().join("victim").exists());
     host.get("127.0.0.1:8080").unwrap();
     host.neighbour.get("192.0.2.1:8080").unwrap();
@@ -296,7 +296,7 @@ fn port_that_a_killed_launcher_was_about_to_publish_is_the_next_ones() {
 }
 
 #[test]
-fn init_that_begins_after_its_launchers_death_ends() {
+fn init_that_starts_after_its_launchers_death_exits() {
     let host = Host::new();
     let mut victim = Traced::start(host.run(&["--name", "victim", "--net", "none"], host.demo(), &["/usr/sbin/nginx"]));
     victim.first_child();
@@ -334,7 +334,7 @@ fn launcher_killed_while_serving_is_repaired_by_the_next_command() {
 }
 
 #[test]
-fn prune_killed_half_way_is_repaired_by_the_next() {
+fn prune_killed_halfway_is_completed_by_the_next() {
     let host = Host::new();
     let before = host.snapshot();
     for moment in 0..10 {
@@ -349,7 +349,7 @@ fn prune_killed_half_way_is_repaired_by_the_next() {
 }
 
 #[test]
-fn of_two_with_the_same_name_exactly_one_wins() {
+fn exactly_one_of_two_starts_with_one_name_succeeds() {
     let host = Host::new();
     for _ in 0..20 {
         let start = || host.run(&["--net", "none", "--name", "one"], host.debian(), &["sleep", "600"]).start();
@@ -364,7 +364,7 @@ fn of_two_with_the_same_name_exactly_one_wins() {
 }
 
 #[test]
-fn loser_of_a_name_leaves_the_winner_alone() {
+fn refused_start_leaves_the_running_container_alone() {
     let host = Host::new();
     let web = host.nginx("web", &["-p", "8080:80"]);
     let before = host.snapshot();
@@ -377,7 +377,7 @@ fn loser_of_a_name_leaves_the_winner_alone() {
 }
 
 #[test]
-fn names_that_are_none_make_nothing() {
+fn invalid_names_create_nothing() {
     let host = Host::new();
     let before = host.snapshot();
     let long = "a".repeat(129);
@@ -416,9 +416,9 @@ fn names_that_are_none_make_nothing() {
 }
 
 #[test]
-fn defaults_are_run_kontena_and_cgroup_kontena() {
+fn default_state_and_cgroup_are_named_kontena() {
     let host = Host::new();
-    // As on a host of its own: its cgroup is all that there is of the hierarchy, and /run is empty.
+    // As on a separate host: its cgroup is the whole hierarchy, and /run is empty.
     host.inside(|| {
         let at = host.cgroup().parent().unwrap();
         nix::mount::mount(Some(host.cgroup()), at, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).unwrap();

@@ -1,4 +1,4 @@
-//! Others' firewalls that drop what goes through the host: kontena says so when it makes a bridge, and what it says helps.
+//! Other firewalls that drop forwarded packets: kontena warns when it creates a bridge, and the remedy works.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -7,21 +7,21 @@ use tests::{Container, HOST_ADDRESS, HOST_ADDRESS6, Host, instruments};
 
 const WARNING: &str = "kontena: warning: ";
 
-/// Runs a line of a shell's, which may be one of iptables: that looks for its parts where it was installed to.
+/// Runs a shell line with iptables, which looks for its modules where it was installed.
 fn shell(host: &Host, line: &str) {
     let libraries = fs::read_dir(instruments().join("usr/lib")).unwrap().flatten();
     let parts = libraries.map(|entry| entry.path().join("xtables")).find(|path| path.is_dir());
     let _ = host.program("sh").env("XTABLES_LIBDIR", parts.expect("iptables")).args(["-c", line]).run().ok();
 }
 
-/// Starts nginx on kontena0 with a published port; gives what it says on the standard error besides.
+/// Starts nginx on kontena0 with a published port; also returns its stderr.
 fn start(host: &Host) -> (Container<'_>, Vec<String>) {
     let web = host.nginx("web", &["-p", "8080:80"]);
     let warnings = web.stderr().lines().map(String::from).collect();
     (web, warnings)
 }
 
-/// Does what the warnings say, and looks whether it helps.
+/// Runs the commands of the warnings, and checks that they help.
 #[track_caller]
 fn assert_remedied(host: &Host, warnings: &[String], addresses: &[&str]) {
     for address in addresses {
@@ -42,7 +42,7 @@ fn of_both() -> [String; 2] {
 }
 
 #[test]
-fn chain_of_nftables_is_told_with_the_line_that_helps() {
+fn nftables_chain_is_reported_with_a_remedy() {
     let host = Host::new();
     let theirs = "table inet strict { chain through { type filter hook forward priority 10; policy drop; }
         chain input { type filter hook input priority 0; policy accept; }; }";
@@ -54,7 +54,7 @@ fn chain_of_nftables_is_told_with_the_line_that_helps() {
     assert_eq!(host.says("nft", &["list", "table", "inet", "strict"]), before, "nothing of theirs is changed");
     let [four, six] = of_both();
     assert_remedied(&host, &warnings, &[&four, &six]);
-    // Where the bridge is known, or was there before, there is nothing to say.
+    // If the bridge is allowed, or existed before, there is no warning.
     let _ = web.stop();
     assert_eq!(host.run(&[], host.demo(), &["/bin/true"]).run().code(0).stderr, "");
     host.prune();
@@ -65,7 +65,7 @@ fn chain_of_nftables_is_told_with_the_line_that_helps() {
 }
 
 #[test]
-fn iptables_are_told_with_the_line_that_helps() {
+fn iptables_chain_is_reported_with_a_remedy() {
     let host = Host::new();
     // As docker leaves them.
     shell(&host, "iptables-nft -P FORWARD DROP && ip6tables-nft -P FORWARD DROP");
@@ -80,7 +80,7 @@ fn iptables_are_told_with_the_line_that_helps() {
 }
 
 #[test]
-fn iptables_from_before_nftables_are_told_with_the_line_that_helps() {
+fn legacy_iptables_chain_is_reported_with_a_remedy() {
     let host = Host::new();
     shell(&host, "iptables-legacy -P FORWARD DROP && ip6tables-legacy -P FORWARD DROP");
     let (_web, warnings) = start(&host);
@@ -93,18 +93,18 @@ fn iptables_from_before_nftables_are_told_with_the_line_that_helps() {
 }
 
 #[test]
-fn iptables_that_are_not_there_are_not_made() {
+fn missing_iptables_are_not_created() {
     let host = Host::new();
     let _ = host.run(&[], host.demo(), &["/bin/true"]).run().ok();
     for names in ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"] {
-        // The file itself is there once the kernel knows of any.
+        // The file exists once the kernel has any.
         let tables = host.says("sh", &["-c", &format!("cat {names} 2>/dev/null; true")]);
         assert_eq!(tables, "", "{names}");
     }
 }
 
 #[test]
-fn firewalls_that_come_with_a_program_of_their_own_are_told_with_it() {
+fn firewalls_with_a_frontend_are_reported_with_its_command() {
     let host = Host::new();
     let theirs = "table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept;
             ct state established,related accept; reject with icmpx admin-prohibited; }; }";
@@ -128,7 +128,7 @@ fn firewalls_that_come_with_a_program_of_their_own_are_told_with_it() {
 }
 
 #[test]
-fn firewalls_that_are_in_nobodys_way_are_not_told() {
+fn harmless_firewalls_are_not_reported() {
     let host = Host::new();
     let theirs = "table inet other {
             chain input { type filter hook input priority 0; policy drop; }

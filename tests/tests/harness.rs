@@ -1,4 +1,4 @@
-//! The harness itself: pretend hosts are apart from each other, and change nothing on the machine.
+//! The harness itself: pretend hosts are isolated from each other, and change nothing on the machine.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use tests::{HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Snapshot, wait_until};
 
-/// Held for writing by those tests that look at the whole machine, and must be alone there.
+/// Held for writing by tests that look at the whole machine and must run alone.
 static MACHINE: RwLock<()> = RwLock::new(());
 
 /// The machine's processes that are in a pid namespace.
@@ -17,7 +17,7 @@ fn processes_of(namespace: &PathBuf) -> usize {
     processes.filter(|entry| fs::read_link(entry.path().join("ns/pid")).is_ok_and(|link| link == *namespace)).count()
 }
 
-/// Uses a host as tests do, and leaves as much as can be left.
+/// Uses a host as tests do, and leaves as much behind as possible.
 fn use_a_host() -> (Host, PathBuf) {
     let host = Host::new();
     let web = host.nginx("web", &["-p", "8080:80", "-v", "/etc/hostname:/etc/hostname"]);
@@ -31,7 +31,7 @@ fn use_a_host() -> (Host, PathBuf) {
 }
 
 #[test]
-fn machine_is_left_as_it_was() {
+fn tests_leave_the_machine_unchanged() {
     let _alone = MACHINE.write().unwrap();
     let before = Snapshot::of_machine();
     let (host, namespace) = use_a_host();
@@ -47,7 +47,7 @@ fn machine_is_left_as_it_was() {
 }
 
 #[test]
-fn machine_is_left_as_it_was_by_a_test_that_panics() {
+fn panicking_test_leaves_the_machine_unchanged() {
     let _alone = MACHINE.write().unwrap();
     let before = Snapshot::of_machine();
     let mut namespace = None;
@@ -63,7 +63,7 @@ fn machine_is_left_as_it_was_by_a_test_that_panics() {
 }
 
 #[test]
-fn hosts_are_apart_from_each_other() {
+fn hosts_are_isolated_from_each_other() {
     let _shared = MACHINE.read().unwrap();
     let (first, second) = (Host::new(), Host::new());
     let _listener = first.inside(|| TcpListener::bind("127.0.0.1:8080")).unwrap();
@@ -87,7 +87,7 @@ fn neighbour_is_on_the_same_lan() {
 }
 
 #[test]
-fn snapshot_sees_what_is_made() {
+fn snapshot_sees_every_change() {
     let _shared = MACHINE.read().unwrap();
     let host = Host::new();
     let before = host.snapshot();
@@ -109,7 +109,7 @@ fn snapshot_sees_what_is_made() {
 }
 
 #[test]
-fn instruments_are_there_and_in_a_bare_machine_nowhere_else() {
+fn instruments_exist_only_on_their_disk() {
     let _shared = MACHINE.read().unwrap();
     let found = |root: &Path, program: &str| {
         let directories = ["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin"].map(|directory| root.join(directory));
@@ -117,7 +117,7 @@ fn instruments_are_there_and_in_a_bare_machine_nowhere_else() {
     };
     for program in ["sh", "ip", "nft", "mount", "cat"] {
         assert!(found(&tests::instruments(), program), "{program}");
-        // What kontena needs of a machine is then proved to be the kernel.
+        // This proves that kontena needs only the kernel.
         assert!(tests::instruments() == Path::new("/") || !found(Path::new("/"), program), "{program}");
     }
 }

@@ -1,4 +1,4 @@
-//! Where the root comes from: directories, images of a file system, and writable layers over them.
+//! Root file systems: directories, images, and writable layers over them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -22,7 +22,7 @@ fn assert_only_the_containers_mounts(mountinfo: &str) {
 }
 
 #[test]
-fn image_is_a_root_and_stays_as_it_is() {
+fn image_is_a_root_and_is_unchanged() {
     let host = Host::new();
     for image in IMAGES.map(|name| images().join(name)) {
         let content = fs::read(&image).unwrap();
@@ -45,7 +45,7 @@ fn image_is_a_root_and_stays_as_it_is() {
         let _ = web.stop();
         assert!(fs::read(&image).unwrap() == content);
     }
-    // Nothing holds a loop device any more; one of another test's goes with its container.
+    // Nothing holds a loop device any more; another test's disappears with its container.
     tests::wait_until("the loop devices to be given back", || {
         let all = fs::read_dir("/sys/block").unwrap().flatten();
         let mut files = all.filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok());
@@ -54,7 +54,7 @@ fn image_is_a_root_and_stays_as_it_is() {
 }
 
 #[test]
-fn read_only_root_without_mountpoints_gets_them() {
+fn read_only_root_without_mountpoints_works() {
     let host = Host::new();
     let bare = images().join("bare.erofs");
     let options = ["--net", "none", "-v", "/:/new/volume:ro", "--tmpfs", "/other"];
@@ -62,7 +62,7 @@ fn read_only_root_without_mountpoints_gets_them() {
     let intruder = format!("{}:/intruder:ro", tests::intruder().display());
     let write = ["call", &nix::libc::SYS_mkdirat.to_string(), "-100", "0"];
     let out = host.run(&["--net", "none", "-v", &intruder], &bare, &["/intruder"]).args(write).run().ok();
-    // EFAULT comes first, whatever the file system; what it is, the mount says.
+    // EFAULT comes first for every file system; the mount shows the type.
     assert!(out.starts_with("EFAULT"), "{out}");
     let running = host
         .run(&["--net", "none", "--name", "idle", "-v", &intruder], &bare, &["/intruder", "time", "4000000000"])
@@ -77,7 +77,7 @@ fn read_only_root_without_mountpoints_gets_them() {
 }
 
 #[test]
-fn overlay_in_memory_is_thrown_away() {
+fn overlay_in_memory_is_discarded() {
     let host = Host::new();
     let rootfs = host.debian();
     let before = host.inside(|| fs::read_dir(&rootfs).unwrap().count());
@@ -93,7 +93,7 @@ fn overlay_in_memory_is_thrown_away() {
 }
 
 #[test]
-fn overlay_in_a_directory_stays() {
+fn overlay_in_a_directory_persists() {
     let host = Host::new();
     let layer = host.directory().join("layer");
     fs::create_dir(&layer).unwrap();
@@ -109,14 +109,14 @@ fn overlay_in_a_directory_stays() {
 }
 
 #[test]
-fn what_is_no_rootfs_is_refused() {
+fn invalid_rootfs_is_refused() {
     let host = Host::new();
     let file = |name: &str, content: &[u8]| {
         let path = host.directory().join(name);
         fs::write(&path, content).unwrap();
         path
     };
-    // An image whose magic number is all there is of it.
+    // An image that consists of only its magic number.
     let squashfs = [&b"hsqs"[..], &[0; 4096]].concat();
     for path in [file("text", b"not an image"), file("empty", b""), file("broken", &squashfs), "/dev/null".into()] {
         let before = host.snapshot();

@@ -1,4 +1,4 @@
-//! kontena-init: PID 1 of a container, and on its own: what it reaps, what it forwards, how it ends.
+//! kontena-init as PID 1 of a container and on its own: reaping, forwarding, exit status.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::sys::signal::{Signal, kill};
@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use std::fs;
 use tests::{Container, Host, Program, Running, init, leaf_processes, wait_for, wait_until};
 
-/// What the launcher forwards.
+/// The signals that every forwarder passes on.
 const FORWARDED: [(Signal, &str); 7] = [
     (Signal::SIGTERM, "TERM"),
     (Signal::SIGINT, "INT"),
@@ -16,6 +16,28 @@ const FORWARDED: [(Signal, &str); 7] = [
     (Signal::SIGUSR2, "USR2"),
     (Signal::SIGWINCH, "WINCH"),
 ];
+
+/// All signals that a process can receive, except KILL and STOP.
+fn all() -> impl Iterator<Item = i64> {
+    (1..=8).chain(10..=18).chain(20..=31).chain(34..=64)
+}
+
+/// A script that prints the number of each signal it gets, and has no children. It never sleeps: a signal that arrives
+/// after the shell's `read` has looked for one and before it calls read(2) would not wake it up.
+fn listener() -> String {
+    let traps: String = all().map(|signal| format!("trap 'echo got {signal}.' {signal}; ")).collect();
+    format!("{traps} echo ready; while :; do :; done")
+}
+
+/// Sends a process all of them, and waits until the program has printed each once.
+#[track_caller]
+fn assert_hears_all(running: &mut Running, pid: u32) {
+    for signal in all() {
+        tests::sys::call(nix::libc::SYS_kill, [pid.into(), signal, 0, 0, 0, 0]).unwrap();
+        expect(running, &format!("got {signal}.\n"));
+        assert_eq!(running.stdout().matches(&format!("got {signal}.")).count(), 1, "{}", running.stdout());
+    }
+}
 
 /// Orphans a few thousand children, each by a parent that ends at once, and counts the zombies that stay. `read` and
 /// `case` are builtins, so that counting makes no process.
@@ -70,7 +92,7 @@ fn payload_of(container: &Container<'_>) -> u32 {
     leaf_processes(&container.leaf())[1]
 }
 
-/// Waits until what runs has written `text`, and is alive.
+/// Waits until the program has written `text`, and is alive.
 #[track_caller]
 fn expect(running: &mut Running, text: &str) {
     running.wait_for_output(text);
@@ -78,21 +100,21 @@ fn expect(running: &mut Running, text: &str) {
 }
 
 #[test]
-fn orphans_are_all_reaped_under_kontena() {
+fn all_orphans_are_reaped_under_kontena() {
     let host = Host::new();
     let out = host.sh(&[], ORPHANS).run().ok();
     assert!(out.contains("zombies: 0\n") && out.contains("orphan\n") && out.contains("thousands\n"), "{out}");
 }
 
 #[test]
-fn orphans_are_all_reaped_by_the_entrypoint() {
+fn all_orphans_are_reaped_by_the_entrypoint() {
     let host = Host::new();
     let out = entrypoint(&host, &["sh", "-c", ORPHANS]).run().ok();
     assert!(out.contains("zombies: 0\n") && out.contains("orphan\n") && out.contains("thousands\n"), "{out}");
 }
 
 #[test]
-fn orphans_are_reaped_where_it_is_not_pid_1() {
+fn orphans_are_reaped_as_a_subreaper() {
     let host = Host::new();
     let script = "sh -c '(sleep 1; read -r line < /proc/self/stat; echo $line) & exit 0'; echo parent $PPID; sleep 3";
     let out = host.program(init()).args(["sh", "-c", script]).run().ok();
@@ -104,12 +126,16 @@ fn orphans_are_reaped_where_it_is_not_pid_1() {
 }
 
 #[test]
-fn pid_1_that_does_not_reap_would_be_seen() {
-    // The twin of the tests above: the same script under a PID 1 that is no init.
+fn tests_detect_a_pid_1_that_does_not_reap() {
+    // The twin of the tests above: the same script under a PID 1 that is not an init.
     let host = Host::new();
     let out = host.program("unshare").args(["-pf", "--kill-child", "--mount-proc", "sh", "-c"]);
-    let out = out.arg(format!("sh -c '{}' & exec sleep 600", "for i in 1 2 3; do ( : & ); done; sleep 1; \
-        for s in /proc/[0-9]*/stat; do read -r l < $s; case $l in *\") Z \"*) echo zombie;; esac; done; kill -9 1; echo done"));
+    let out = out.arg(format!(
+        "sh -c '{}' & exec sleep 600",
+        "for i in 1 2 3; do ( : & ); done; sleep 1; \
+         for s in /proc/[0-9]*/stat; do read -r l < $s; case $l in *\") Z \"*) echo zombie;; esac; done; \
+         kill -9 1; echo done"
+    ));
     let mut running = out.start();
     running.wait_for_output("done");
     assert_eq!(running.stdout().matches("zombie").count(), 3, "{}", running.stdout());
@@ -145,7 +171,82 @@ fn every_signal_is_forwarded_by_the_entrypoint() {
 }
 
 #[test]
-fn signal_that_the_payload_dies_of_is_its_status() {
+fn signals_of_all_numbers_are_forwarded_by_the_launcher() {
+    // systemd stops a service by KillSignal=, which is SIGRTMIN+3 for another systemd.
+    let host = Host::new();
+    let program = host.kontena_run().args(["--net", "none"]).arg(host.debian());
+    let mut running = program.args(["sh", "-c", &listener()]).start();
+    running.wait_for_output("ready");
+    let pid = running.pid();
+    assert_hears_all(&mut running, pid);
+    // By exec, too, whose command ends with it.
+    let _job = host.background("job", &[], "exec sleep 600");
+    let mut running = host.exec(&[], "job", &["sh", "-c", &listener()]).start();
+    running.wait_for_output("ready");
+    let pid = running.pid();
+    assert_hears_all(&mut running, pid);
+    running.signal(Signal::SIGKILL);
+}
+
+#[test]
+fn signals_of_all_numbers_are_forwarded_by_the_entrypoint() {
+    let host = Host::new();
+    let mut running = entrypoint(&host, &["sh", "-c", &listener()]).start();
+    running.wait_for_output("ready");
+    let init = child_of(running.pid()).unwrap();
+    assert_hears_all(&mut running, init);
+}
+
+#[test]
+fn stop_and_continue_reach_the_payloads_processes() {
+    let host = Host::new();
+    let job = host.background("job", &["--stop-timeout", "60"], "sleep 601 & sleep 602; echo never");
+    let sleepers = || ["sleep 601", "sleep 602"].map(|name| host.processes_named(name).first().copied());
+    wait_until("its children", || sleepers().iter().all(Option::is_some));
+    let processes = job.processes();
+    let states = || processes.iter().map(|pid| state_of(*pid).unwrap()).collect::<String>();
+    let kill = |signal: &str| drop(host.kontena().args(["kill", "job", signal]).run().ok());
+    for options in [&[][..], &["-a"]] {
+        let words = |signal| [&["kill"], options, &["-s", signal, "job"]].concat();
+        let _ = host.kontena().args(words("STOP")).run().ok();
+        wait_until("all but PID 1 to be stopped", || states() == "STTT");
+        let _ = host.kontena().args(words("CONT")).run().ok();
+        wait_until("all to go on", || states() == "SSSS");
+    }
+    // Its end is noticed: PID 1 has not been stopped with it.
+    kill("STOP");
+    wait_until("it to be stopped", || states() == "STTT");
+    let waiting = host.kontena().args(["wait", "job"]).start();
+    send(processes[1], Signal::SIGKILL);
+    assert_eq!(waiting.finish().code(137).stdout, "137\n");
+    let _ = job.does("delete");
+    // As the signal that asks for the end, it does as little harm.
+    let job = host.background("job", &["--stop-signal", "STOP", "--stop-timeout", "0"], "exec sleep 600");
+    let _ = job.does("stop");
+    assert_eq!(job.end(), 137);
+}
+
+#[test]
+fn terminal_stop_stops_the_launcher_and_not_the_container() {
+    // Ctrl-Z of a shell that has job control.
+    let host = Host::new();
+    let terminal =
+        host.sh(&["--name", "front"], "trap 'echo hup' HUP; echo ready; while :; do sleep 0.05; done").on_terminal();
+    terminal.wait_for("ready");
+    let front = tests::Background::new(&host, "front");
+    terminal.type_in("\x1a");
+    let launcher = terminal.program();
+    let state = || state_of(launcher.as_raw().try_into().unwrap());
+    wait_until("the launcher to be stopped", || state() == Some('T'));
+    assert_eq!(front.status(), "running");
+    kill(launcher, Signal::SIGCONT).unwrap();
+    wait_until("the launcher to go on", || state() == Some('S'));
+    kill(launcher, Signal::SIGHUP).unwrap();
+    terminal.wait_for("hup");
+}
+
+#[test]
+fn signal_that_kills_the_payload_is_its_status() {
     let host = Host::new();
     for (signal, _) in &FORWARDED[..6] {
         let container = start(&host, &[], "echo ready; exec sleep 600");
@@ -160,7 +261,7 @@ fn signal_that_the_payload_dies_of_is_its_status() {
 }
 
 #[test]
-fn payload_that_ignores_term_lives_on() {
+fn payload_that_ignores_term_keeps_running() {
     let host = Host::new();
     let script = "trap '' TERM; trap 'echo alive' USR1; trap 'exit 9' INT; echo ready; while :; do sleep 0.02; done";
     let mut container = start(&host, &[], script);
@@ -200,7 +301,7 @@ fn payload_that_stops_itself_does_not_end_the_entrypoint() {
     let _ = running.finish().code(4);
 }
 
-/// A payload with a child of its own, both of which tell of a TERM.
+/// A payload with a child, both of which print a TERM.
 const FAMILY: &str = "trap 'echo parent' TERM
     sh -c 'trap \"echo child\" TERM; echo ready; while :; do sleep 0.02; done' &
     while :; do sleep 0.02; done";
@@ -263,7 +364,7 @@ fn entrypoint_exits_with_the_payloads_status() {
 }
 
 #[test]
-fn entrypoint_passes_arguments_and_environment_on() {
+fn entrypoint_passes_on_arguments_and_environment() {
     let host = Host::new();
     let program = entrypoint(
         &host,
@@ -280,18 +381,22 @@ fn demo_image_runs_under_its_own_init() {
 }
 
 #[test]
-fn payload_has_the_callers_signal_mask() {
+fn no_signal_is_blocked_or_ignored_from_the_start() {
     let host = Host::new();
-    let mask = |env: &[&str]| {
+    for env in [&[][..], &["--block-signal=USR1,TERM"], &["--ignore-signal=HUP,USR1"]] {
         let program = host.program("env").args(env).arg(tests::launcher()).arg("--root").arg(host.state());
         let program = program.args(["run", "--net", "none", "--cgroup-parent", &host.cgroup_parent_option()]);
         let status = program.arg(host.debian()).args(["cat", "/proc/self/status"]).run().ok();
-        status.lines().find_map(|line| line.strip_prefix("SigBlk:\t").map(str::to_owned)).unwrap()
-    };
-    assert_eq!(mask(&[]), "0000000000000000");
-    // Bit n-1 is signal n: USR1 is 10 and TERM is 15.
-    assert_eq!(mask(&["--block-signal=USR1,TERM"]), "0000000000004200");
+        for set in ["SigBlk:", "SigIgn:", "SigCgt:", "SigPnd:", "ShdPnd:"] {
+            assert_eq!(status_line(&status, set), "\t0000000000000000", "{set} {env:?}");
+        }
+    }
+}
 
+#[test]
+fn entrypoint_keeps_the_callers_signal_mask() {
+    let host = Host::new();
+    // Bit n-1 is signal n: USR1 is 10 and TERM is 15.
     let program = |env: &[&str]| {
         let program = host.program("env").args(env).arg(init()).args(["cat", "/proc/self/status"]).run().ok();
         program.lines().find_map(|line| line.strip_prefix("SigBlk:\t").map(str::to_owned)).unwrap()
@@ -306,22 +411,7 @@ fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn payload_has_the_callers_ignored_signals() {
-    let host = Host::new();
-    for env in [&[][..], &["--ignore-signal=HUP,USR1"]] {
-        let callers = host.program("env").args(env).args(["cat", "/proc/self/status"]).run().ok();
-        let program = host.program("env").args(env).arg(tests::launcher()).arg("--root").arg(host.state());
-        let program = program.args(["run", "--net", "none", "--cgroup-parent", &host.cgroup_parent_option()]);
-        let payloads = program.arg(host.debian()).args(["cat", "/proc/self/status"]).run().ok();
-        assert_eq!(status_line(&payloads, "SigIgn:"), status_line(&callers, "SigIgn:"), "{env:?}");
-        for set in ["SigCgt:", "SigPnd:", "ShdPnd:"] {
-            assert_eq!(status_line(&payloads, set), "\t0000000000000000", "{set}");
-        }
-    }
-}
-
-#[test]
-fn signal_that_the_caller_ignores_is_not_forwarded() {
+fn signal_ignored_by_the_caller_is_not_forwarded() {
     // nohup kontena run …
     let host = Host::new();
     let program = host.program("env").arg("--ignore-signal=HUP").arg(tests::launcher()).arg("--root").arg(host.state());
@@ -358,7 +448,7 @@ fn container_of_another_user_dies_with_its_launcher() {
 }
 
 #[test]
-fn what_the_payload_leaves_is_killed() {
+fn remaining_processes_are_killed_when_the_payload_exits() {
     let host = Host::new();
     let _ = host.debian();
     let before = host.snapshot();
@@ -381,7 +471,7 @@ fn payload_cannot_kill_or_stop_pid_1() {
 }
 
 #[test]
-fn status_comes_through_when_the_payload_ends_in_a_crowd() {
+fn status_is_correct_when_many_processes_end_at_once() {
     let host = Host::new();
     let script = "i=0; while [ $i -lt 200 ]; do ( : & ); i=$((i+1)); done; exit 42";
     for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! The container's network over IPv6, used for real; and the hosts that have none.
+//! The container's network over IPv6, used for real; and hosts without IPv6.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -17,7 +17,7 @@ fn at_host(port: u16) -> String {
 }
 
 #[test]
-fn container_has_the_same_address_of_both_subnets() {
+fn container_has_the_same_number_in_both_subnets() {
     let host = Host::new();
     let mut web = host.nginx("web", &[]);
     let (address, address6) = (web.address(), web.address6());
@@ -54,7 +54,7 @@ fn container_sees_the_neighbours_own_address() {
 }
 
 #[test]
-fn port_published_on_one_address_is_served_there_alone() {
+fn port_published_on_one_address_is_served_only_there() {
     let host = Host::new();
     host.ip("addr add 2001:db8::3/64 dev eth0 nodad\n");
     let _web = host.nginx("web", &["-p", "[2001:db8::3]:8080:80"]);
@@ -76,14 +76,14 @@ fn port_can_be_published_on_all_addresses_of_one_family() {
         assert_page(place, &at_host(8081));
         assert_unreachable(place, &format!("{HOST_ADDRESS}:8081"));
     }
-    // The other half of each is somebody else's to have.
+    // The other half of each is free for others.
     let _other = host.nginx("other", &["-p", "[::]:8080:80", "-p", "0.0.0.0:8081:80"]);
     assert_page(&host.neighbour, &at_host(8080));
 }
 
 #[test]
 fn loopback_is_served() {
-    // The kernel lets nothing that comes to ::1 out again: it is relayed.
+    // The kernel does not forward from ::1: the launcher relays.
     let host = Host::new();
     let mut web = host.nginx("web", &["-p", "8080:80", "-p", "[::1]:8081:80", "-p", "5353:53/udp"]);
     for port in [8080, 8081] {
@@ -94,7 +94,7 @@ fn loopback_is_served() {
         assert_unreachable(host.place(), &address);
     }
     assert_unreachable(&host.neighbour, &at_host(8081));
-    // All else goes by the kernel: whoever asks is seen by the own address.
+    // The kernel forwards everything else: the server sees the client's own address.
     let from = udp_round_trip(&host.neighbour, &at_host(5353), &web.network(), "[::]:53").unwrap();
     assert_eq!(from.ip().to_string(), NEIGHBOUR_ADDRESS6);
     let _ = web.stop();
@@ -104,7 +104,7 @@ fn loopback_is_served() {
 }
 
 #[test]
-fn loopback_refuses_at_once_where_it_is_not_to_be_relayed() {
+fn loopback_refuses_at_once_without_the_relay() {
     // A client that tries it first, as for localhost, goes on to 127.0.0.1.
     let host = Host::new();
     let _web = host.nginx("web", &["-p", "8080:80", "--publish-via", "nft"]);
@@ -179,7 +179,7 @@ fn neighbour_cannot_route_to_a_container() {
     attacker.send_to(b"hello", format!("[{address}]:53")).unwrap();
     assert!(listener.recv(&mut [0; 16]).is_err(), "a datagram from the neighbour came through");
 
-    // What is published stays so, and what stops the neighbour is the chain, not a mistake in this test.
+    // Published ports still work; the chain stops the neighbour, not a mistake in this test.
     assert_page(&host.neighbour, &at_host(8080));
     let _ = host.says("nft", &["flush", "chain", "ip6", "kontena", "isolate"]);
     assert_page(&host.neighbour, &format!("[{address}]:80"));
@@ -199,8 +199,8 @@ fn neighbour_cannot_reach_the_loopback_of_the_host() {
 }
 
 #[test]
-fn address_is_valid_from_the_first_instruction_on() {
-    // Not tentative (0x40), as it is for a second while duplicate address detection goes on: linux/if_addr.h.
+fn address_is_valid_from_the_first_instruction() {
+    // Not tentative (0x40), as during the second of duplicate address detection: linux/if_addr.h.
     let host = Host::new();
     let volume = format!("{}:/intruder:ro", tests::intruder().display());
     let program = host.run(&["-v", &volume], host.demo(), &["/intruder", "look", "/proc/net/if_inet6"]);
@@ -235,7 +235,7 @@ fn hosts_file_has_both_addresses() {
 }
 
 #[test]
-fn host_whose_ipv6_is_switched_off_has_containers_without() {
+fn containers_have_no_ipv6_if_the_host_disables_it() {
     let host = Host::new();
     set(host.place(), "all/disable_ipv6", "1");
     let before = host.snapshot();
@@ -252,7 +252,7 @@ fn host_whose_ipv6_is_switched_off_has_containers_without() {
 }
 
 #[test]
-fn container_can_be_without_ipv6() {
+fn container_can_disable_ipv6() {
     let host = Host::new();
     let mut web = host.nginx("web", &["-p", "8080:80", "--sysctl", "net.ipv6.conf.all.disable_ipv6=1"]);
     assert_page(&host.neighbour, &format!("{HOST_ADDRESS}:8080"));
@@ -288,7 +288,7 @@ fn host_keeps_its_advertised_default_route() {
 }
 
 #[test]
-fn settings_that_others_have_changed_since_stay() {
+fn settings_changed_by_others_since_then_stay() {
     let host = Host::new();
     let _ = host.run(&[], host.demo(), &["/bin/true"]).run().ok();
     assert_eq!(setting(host.place(), "eth0/accept_ra"), "2");
@@ -299,7 +299,7 @@ fn settings_that_others_have_changed_since_stay() {
 }
 
 #[test]
-fn host_that_forwards_already_is_left_as_it_is() {
+fn host_that_already_forwards_is_unchanged() {
     let host = Host::new();
     set(host.place(), "all/forwarding", "1");
     let _ = host.run(&[], host.demo(), &["/bin/true"]).run().ok();
@@ -309,7 +309,7 @@ fn host_that_forwards_already_is_left_as_it_is() {
 }
 
 #[test]
-fn bridge_is_itself_whatever_new_links_of_the_host_are_like() {
+fn bridge_does_not_depend_on_the_hosts_defaults_for_links() {
     let host = Host::new();
     set(host.place(), "default/accept_ra", "0");
     host.inside(|| fs::write("/proc/sys/net/ipv4/conf/default/route_localnet", "1")).unwrap();
@@ -324,7 +324,7 @@ fn bridge_is_itself_whatever_new_links_of_the_host_are_like() {
 }
 
 #[test]
-fn bridge_that_somebody_has_set_down_comes_up_with_the_next_container() {
+fn next_container_brings_up_a_bridge_that_is_down() {
     let host = Host::new();
     for change in [
         "link set kontena0 down",
@@ -359,8 +359,12 @@ fn container_cannot_become_the_router_of_others() {
     assert_eq!(advertised_routes(&other), "");
     assert_eq!(advertised_routes(host.place()), "");
 
-    // What stops it is the setting, not a mistake in this test.
+    // Nor where a server listens; the setting and the chain stop it, not a mistake in this test.
     set(&other, "eth0/accept_ra", "1");
+    advertise_router(&attacker);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(advertised_routes(&other), "");
+    let _ = host.says("nft", &["flush", "chain", "bridge", "kontena", "truth"]);
     advertise_router(&attacker);
     wait_until("the advertisement", || advertised_routes(&other).contains("via fe80::"));
 }
@@ -388,7 +392,7 @@ fn without_ipv6(host: &Host, options: &[&str]) -> tests::Outcome {
 }
 
 #[test]
-fn kernel_without_ipv6_does_without() {
+fn kernel_without_ipv6_runs_containers_without_it() {
     let host = Host::new();
     let before = host.snapshot();
     let _ = without_ipv6(&host, &["-p", "8080:80", "-p", "80"]).ok();
@@ -424,7 +428,7 @@ fn nginx_without_ip6_tables<'a>(host: &'a Host, name: &str, options: &[&str]) ->
             at += u32::from_ne_bytes(length.try_into().unwrap()).next_multiple_of(4) as usize;
         }
     }
-    assert_eq!(asked, 1, "kontena asks for the table by sendto(2)");
+    assert_eq!(asked, 2, "kontena asks for the table by sendto(2), before and behind what deletes it");
     Container::new(host, name, launcher.detach())
 }
 

@@ -1,12 +1,13 @@
-//! The life of a container in the background, by kontena's verbs: its start, what there is to see of it, what can be done to
-//! it, and its end.
+//! The life of a container in the background, by kontena's verbs: its start, what there is to see of it, what can be
+//! done to it, and its end.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::thread;
-use tests::{Background, Container, Host, Outcome, leaf_processes, patience, wait_for, wait_until};
+use tests::{Background, Container, Host, Outcome, Traced, leaf_processes, patience, wait_for, wait_until};
 
 /// A script that ends with 0 when it is asked to, and says that it lives.
 const POLITE: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
@@ -40,7 +41,7 @@ fn assert_gone(host: &Host, name: &str) {
 }
 
 #[test]
-fn run_d_comes_back_when_the_command_runs() {
+fn run_d_returns_once_the_command_runs() {
     let host = Host::new();
     for number in 0..20 {
         let name = format!("job{number}");
@@ -54,7 +55,7 @@ fn run_d_comes_back_when_the_command_runs() {
 }
 
 #[test]
-fn command_that_ends_at_once_has_run_all_the_same() {
+fn command_that_exits_at_once_has_run() {
     let host = Host::new();
     for round in 0..60 {
         let code = [0, 3][round % 2];
@@ -69,7 +70,7 @@ fn command_that_ends_at_once_has_run_all_the_same() {
 }
 
 #[test]
-fn errors_of_the_start_are_those_of_the_foreground() {
+fn start_errors_are_those_of_the_foreground() {
     let host = Host::new();
     let demo = host.demo();
     let _taken = host.service("127.0.0.1:8080");
@@ -100,7 +101,7 @@ fn errors_of_the_start_are_those_of_the_foreground() {
 }
 
 #[test]
-fn missing_command_is_told_every_time() {
+fn missing_command_is_reported_every_time() {
     let host = Host::new();
     for round in 0..100 {
         let options: &[&str] = if round % 2 == 0 { &["-d", "--net", "none"] } else { &["-dt", "--net", "none"] };
@@ -110,9 +111,9 @@ fn missing_command_is_told_every_time() {
 }
 
 #[test]
-fn limit_that_is_hit_while_starting_is_told() {
+fn limit_hit_during_the_start_is_reported() {
     let host = Host::new();
-    // Whoever it is that the kernel kills, and when.
+    // Whichever process the kernel kills, and whenever.
     for (limit, bytes) in [("100k", "102400"), ("32k", "32768")] {
         for _ in 0..20 {
             let options = ["-d", "--name", "job", "--net", "none", "-m", limit];
@@ -129,7 +130,7 @@ fn limit_that_is_hit_while_starting_is_told() {
 }
 
 #[test]
-fn what_is_said_of_the_start_is_heard_in_the_background_too() {
+fn start_messages_are_printed_in_the_background_too() {
     let host = Host::new();
     for options in [&["-d"][..], &["-d", "--wait-ready"], &["-dt"]] {
         let options = [options, &["--name", "web", "-p", "80"]].concat();
@@ -144,7 +145,7 @@ fn what_is_said_of_the_start_is_heard_in_the_background_too() {
 }
 
 #[test]
-fn launcher_in_the_background_keeps_nothing_of_the_callers() {
+fn background_launcher_keeps_nothing_of_the_caller() {
     let host = Host::new();
     let file = host.directory().join("file");
     let mut program = host.kontena_run();
@@ -173,7 +174,7 @@ fn launcher_in_the_background_keeps_nothing_of_the_callers() {
 }
 
 #[test]
-fn list_shows_those_that_run_and_those_that_have_ended() {
+fn list_shows_running_and_ended_containers() {
     let host = Host::new();
     assert_eq!(host.list(), Vec::<Value>::new());
     assert_eq!(verb(&host, &["list"]).ok().lines().count(), 1, "a header alone");
@@ -208,6 +209,23 @@ fn list_shows_those_that_run_and_those_that_have_ended() {
 }
 
 #[test]
+fn list_shows_a_container_with_thousands_of_ports() {
+    // Each relayed port takes two file descriptors. The kernel gives a machine's PID 1 1024, of at most 4096.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let enough = most.max(16_384);
+    setrlimit(Resource::RLIMIT_NOFILE, enough, enough).unwrap();
+    let host = Host::new();
+    // Neighbours would be one range.
+    let ports: Vec<_> = (20_000..25_000).step_by(2).map(|port| format!("-p127.0.0.1:{port}:{port}")).collect();
+    let ports: Vec<_> = ports.iter().map(|port| &**port).collect();
+    let job = host.background("job", &ports, "exec sleep 600");
+    let text = host.kontena().arg("list").run().ok();
+    assert!(text.len() > 1 << 16, "a cell that format! would refuse: {} bytes", text.len());
+    assert!(text.contains(":20000->20000/tcp") && text.contains(":24998->24998/tcp"), "{} bytes", text.len());
+    assert_eq!(job.status(), "running");
+}
+
+#[test]
 fn ps_shows_the_processes_of_a_container() {
     let host = Host::new();
     let job = host.background("job", &["-u", "33"], "sleep 600 & exec sleep 700");
@@ -216,7 +234,7 @@ fn ps_shows_the_processes_of_a_container() {
     wait_until("all processes", || all.iter().all(|command| !host.processes_named(command).is_empty()));
     let table = verb(&host, &["ps", "job"]).ok();
     assert!(table.starts_with("CONTAINER"), "{table}");
-    // What has joined is there, and kontena's own side of it is not.
+    // The joined command is listed, and kontena's own process is not.
     assert_eq!(table.lines().count(), 5, "{table}");
     let all = json(verb(&host, &["ps", "--format", "json", "job"]));
     let all = all.as_array().unwrap();
@@ -229,7 +247,7 @@ fn ps_shows_the_processes_of_a_container() {
 }
 
 #[test]
-fn several_names_are_dealt_with_one_by_one() {
+fn several_names_are_handled_one_by_one() {
     let host = Host::new();
     let start = || {
         ["a", "c"].map(|name| {
@@ -243,7 +261,7 @@ fn several_names_are_dealt_with_one_by_one() {
         let outcome = verb(&host, &[words, &["a", "b", "c"]].concat());
         assert_eq!(outcome.stdout, "a\nc\n", "{outcome}");
         let line = outcome.refused(125);
-        assert!(line.contains("no container \"b\""), "{line}");
+        assert!(line.contains("no such container: b"), "{line}");
         for container in &containers {
             container.wait_until(status);
         }
@@ -256,10 +274,13 @@ fn several_names_are_dealt_with_one_by_one() {
     assert(&["stop"], "exited");
     assert(&["delete"], "gone");
     let _ = start();
-    assert(&["kill"], "exited");
+    // Without -s, "b" may be a signal that was misspelt: nothing is sent.
+    let _ = verb(&host, &["kill", "a", "b", "c"]).refused(125);
+    assert_eq!(["a", "c"].map(|name| Background::new(&host, name).status()), ["running", "running"]);
+    assert(&["kill", "-s", "KILL"], "exited");
     assert(&["rm", "-f"], "gone");
 
-    // What is printed of those that are there is not lost for one that is not.
+    // One missing container does not suppress the output for the others.
     let _ = start();
     for (words, inside) in [(&["inspect"][..], "\"name\":\""), (&["ps"], "sleep"), (&["stats"], "PROCESSES")] {
         let outcome = verb(&host, &[words, &["a", "b", "c"]].concat());
@@ -267,7 +288,7 @@ fn several_names_are_dealt_with_one_by_one() {
         let names =
             ["a", "c"].map(|name| outcome.stdout.split(['\n', '"']).any(|word| word.split(' ').next() == Some(name)));
         assert_eq!(names, [true, true], "{outcome}");
-        assert!(outcome.refused(125).contains("no container \"b\""));
+        assert!(outcome.refused(125).contains("no such container: b"));
     }
     let _ = verb(&host, &["stop", "a", "c"]).ok();
     let outcome = verb(&host, &["wait", "a", "b", "c"]);
@@ -276,7 +297,7 @@ fn several_names_are_dealt_with_one_by_one() {
 }
 
 #[test]
-fn verbs_say_that_there_is_no_such_container() {
+fn verbs_report_a_missing_container() {
     let host = Host::new();
     for words in [
         &["exec", "web", "true"][..],
@@ -296,18 +317,18 @@ fn verbs_say_that_there_is_no_such_container() {
         &["rm", "-f", "web"],
     ] {
         let line = verb(&host, words).refused(125);
-        assert!(line.contains("there is no container \"web\"") && line.contains("kontena list"), "{line}");
-        // Of all that run, where none is named.
-        if words[0] != "stats" {
+        assert!(line.contains("no such container: web") && line.contains("kontena list"), "{line}");
+        // Of all containers, without names.
+        if !["stats", "ps"].contains(&words[0]) {
             let line = verb(&host, &words[..1]).refused(125);
-            let hints = [&*format!("kontena {} --help", words[0]), "no container was named"];
+            let hints = [&*format!("kontena {} --help", words[0]), "no container given"];
             assert!(hints.iter().any(|hint| line.contains(hint)), "{line}");
         }
     }
 }
 
 #[test]
-fn names_of_verbs_lead_nowhere() {
+fn names_given_to_verbs_are_not_paths() {
     let host = Host::new();
     let secret = host.directory().join("secret");
     fs::create_dir(&secret).unwrap();
@@ -347,14 +368,14 @@ fn names_of_verbs_lead_nowhere() {
 }
 
 #[test]
-fn stop_asks_and_then_kills() {
+fn stop_sends_its_signal_and_then_sigkill() {
     let host = Host::new();
     let polite = host.background("polite", &[], POLITE);
     polite.wait_for_log("ready");
     assert_eq!(polite.does("stop"), "polite\n");
     assert_eq!(polite.end(), 0);
     assert!(polite.processes().is_empty());
-    // What is asked for is so already.
+    // The requested state exists already.
     assert_eq!(polite.does("stop"), "polite\n");
 
     for (options, words) in [
@@ -399,7 +420,7 @@ fn nginx_is_stopped_by_its_own_signal() {
 }
 
 #[test]
-fn stop_ends_a_container_of_the_foreground() {
+fn stop_ends_a_foreground_container() {
     let host = Host::new();
     let mut running = host.sh(&["--name", "front"], POLITE).start();
     running.wait_for_output("ready");
@@ -433,13 +454,204 @@ fn kill_sends_any_signal() {
     }
     let line = verb(&host, &["kill", "-s", "NOSUCH", "job"]).refused(125);
     assert!(line.contains("NOSUCH"), "{line}");
-    for bad in ["0", "65", "-1", "", "SIG", "RTMIN+31"] {
+    for bad in ["65", "-1", "", "SIG", "RTMIN+31", "RTMAX-31", "RTMAX-64", "RTMIN-1", "RTMAX+1", "32", "33"] {
         let _ = verb(&host, &["kill", "-s", bad, "job"]).refused(125);
     }
     assert_eq!(job.does("kill"), "job\n");
     assert_eq!(job.end(), 137);
     let line = verb(&host, &["kill", "job"]).refused(125);
-    assert!(line.contains("does not run"), "{line}");
+    assert!(line.contains("is not running"), "{line}");
+}
+
+#[test]
+fn kill_knows_every_name_of_a_signal() {
+    let host = Host::new();
+    // The script prints the number of a signal, since a shell's trap knows fewer names than signal(7). It has no
+    // children of its own, and never sleeps: a signal between read's look for one and read(2) would not wake it up.
+    let numbers = (1..=8).chain(10..=18).chain(20..=31).chain(34..=64);
+    let traps: String = numbers.map(|signal| format!("trap 'echo got {signal}.' {signal}; ")).collect();
+    let script = format!("{traps} echo ready; while :; do :; done");
+    let job = host.background("job", &[], &script);
+    job.wait_for_log("ready");
+    for (name, number) in [
+        ("HUP", 1),
+        ("SIGINT", 2),
+        ("QUIT", 3),
+        ("ILL", 4),
+        ("TRAP", 5),
+        ("ABRT", 6),
+        ("IOT", 6),
+        ("SIGIOT", 6),
+        ("BUS", 7),
+        ("FPE", 8),
+        ("USR1", 10),
+        ("SEGV", 11),
+        ("USR2", 12),
+        ("PIPE", 13),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("STKFLT", 16),
+        ("CHLD", 17),
+        ("CLD", 17),
+        ("SIGCONT", 18),
+        ("TSTP", 20),
+        ("TTIN", 21),
+        ("TTOU", 22),
+        ("URG", 23),
+        ("XCPU", 24),
+        ("XFSZ", 25),
+        ("VTALRM", 26),
+        ("PROF", 27),
+        ("winch", 28),
+        ("IO", 29),
+        ("POLL", 29),
+        ("SIGPOLL", 29),
+        ("PWR", 30),
+        ("SYS", 31),
+        ("UNUSED", 31),
+        ("RTMIN", 34),
+        ("SIGRTMIN+3", 37),
+        ("RTMIN+1", 35),
+        ("RTMAX", 64),
+        ("RTMAX-1", 63),
+        ("SIGRTMAX-29", 35),
+        ("64", 64),
+        ("7", 7),
+    ] {
+        let seen = || job.logged().lines().filter(|line| *line == format!("got {number}.")).count();
+        for words in [&["kill", "job", name][..], &["kill", "-s", name, "job"]] {
+            let before = seen();
+            assert_eq!(verb(&host, words).ok(), "job\n", "{words:?}");
+            wait_until(name, || seen() == before + 1);
+        }
+    }
+    // 0 asks whether there is somebody to be sent a signal.
+    for words in [&["kill", "job", "0"][..], &["kill", "-s", "0", "job"], &["kill", "-a", "-s", "0", "job"]] {
+        assert_eq!(verb(&host, words).ok(), "job\n");
+    }
+    assert_eq!(job.status(), "running");
+    let _ = verb(&host, &["stop", "-t", "0", "job"]).ok();
+    assert!(verb(&host, &["kill", "-s", "0", "job"]).refused(125).contains("is not running"));
+    let line = host.sh(&["--stop-signal", "0"], "true").run().refused(125);
+    assert!(line.contains("--stop-signal"), "{line}");
+}
+
+#[test]
+fn misspelt_signal_reaches_nobody() {
+    let host = Host::new();
+    let [one, two] = ["one", "two"].map(|name| host.background(name, &[], "exec sleep 600"));
+    for words in [
+        &["one", "SIGHUUP"][..],
+        &["one", "two", "RTMAX+1"],
+        &["one", "65"],
+        &["one", "HUP "],
+        &["one", ""],
+        // Nor one that stands in the wrong place.
+        &["HUP", "one"],
+        &["one", "0", "two"],
+        &["-a", "one", "KILLL"],
+    ] {
+        let line = verb(&host, &[&["kill"], words].concat()).refused(125);
+        assert!(line.contains("no such container") && line.contains("no signal was sent"), "{line}");
+    }
+    for job in [&one, &two] {
+        assert_eq!(job.status(), "running");
+    }
+    // Nor is one killed that is named before, or behind, one that is not there.
+    for words in [["one", "nosuch", "two"], ["nosuch", "one", "two"]] {
+        let line = verb(&host, &[&["kill"][..], &words].concat()).refused(125);
+        assert!(line.contains("nosuch") && line.contains("no signal was sent"), "{line}");
+        assert_eq!((one.status(), two.status()), ("running".into(), "running".into()));
+    }
+    // A container that is called like a signal is meant by -s, and by what can be none.
+    let hup = host.background("hup", &[], "exec sleep 600");
+    let _ = verb(&host, &["kill", "-s", "KILL", "hup"]).ok();
+    assert_eq!(hup.end(), 137);
+    let _ = verb(&host, &["kill", "one", "two"]).ok();
+    assert_eq!((one.end(), two.end()), (137, 137));
+}
+
+#[test]
+fn kill_all_does_not_signal_a_reused_pid() {
+    let host = Host::new();
+    let script = "trap : TERM; sleep 601 & child=$!; while [ ! -e /host/go ]; do sleep 0.02; done; \
+                  kill -9 $child; wait $child; echo gone; exec sleep 600";
+    let shared = host.directory().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let job = host.background("job", &["-v", &format!("{}:/host", shared.display())], script);
+    let mut child = 0;
+    wait_until("the child", || {
+        child = host.processes_named("sleep 601").first().copied().unwrap_or_default();
+        child > 0
+    });
+    let inside = |pid: u32| -> u64 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default().to_owned();
+        // The test's own number, this host's, and that in the container.
+        line.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).unwrap_or_default()
+    };
+    let number = inside(child);
+    let mut kill = Traced::start(host.kontena().args(["kill", "-a", "-s", "TERM", "job"]));
+    // It knows the pid, and is about to open it.
+    loop {
+        let (call, arguments) = kill.next_call().expect("it opens the process by its pid");
+        if (call, arguments[0]) == (nix::libc::SYS_pidfd_open as u64, number) {
+            break;
+        }
+    }
+    fs::write(shared.join("go"), "").unwrap();
+    job.wait_for_log("gone");
+    // Somebody else of this host gets the number.
+    let script = format!("echo {} > /proc/sys/kernel/ns_last_pid; sleep 602 & echo $!; wait", number - 1);
+    let innocent = host.program("sh").args(["-c", &script]).start();
+    wait_until("its pid", || innocent.stdout().contains('\n'));
+    assert_eq!(innocent.stdout().trim(), number.to_string(), "the test's own business");
+    assert_eq!(kill.finish().ok(), "job\n");
+    // Its signals have arrived by now.
+    assert_eq!(host.says("sh", &["-c", &format!("kill -0 {number} && echo alive")]), "alive\n");
+}
+
+#[test]
+fn unwritable_output_is_an_error() {
+    let host = Host::new();
+    let job = host.background("job", &[], "echo a line; echo another >&2; exec sleep 600");
+    job.wait_for_log("another");
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    for words in [
+        &["list"][..],
+        &["list", "-q"],
+        &["inspect", "job"],
+        &["ps", "job"],
+        &["stats"],
+        &["stats", "--stream"],
+        &["logs", "job"],
+        &["logs", "-f", "job"],
+        &["kill", "-s", "0", "job"],
+        &["--version"],
+        &["run", "--help"],
+    ] {
+        let outcome = host.kontena().args(words).with(|command| _ = command.stdout(full())).run();
+        let line = outcome.refused(125);
+        assert!(line.contains("write to the standard output: ENOSPC"), "{line}");
+    }
+    let outcome = host.kontena().args(["logs", "job"]).with(|command| _ = command.stderr(full())).run();
+    assert_eq!(outcome.code, 125, "{outcome}");
+    // Losing the output of a command on a terminal is reported, too.
+    let outcome = host.exec(&["-t"], "job", &["echo", "lost"]).with(|command| _ = command.stdout(full())).run();
+    assert_eq!(outcome.code, 125, "{outcome}");
+}
+
+#[test]
+fn piped_input_to_a_terminal_causes_a_warning() {
+    let host = Host::new();
+    let warned = |outcome: Outcome| {
+        assert_eq!((outcome.code, outcome.stderr.matches("stdin is not a terminal").count()), (0, 1), "{outcome}");
+    };
+    warned(host.sh(&["-it"], "read -r line").input(b"a line\n").run());
+    let _job = host.background("job", &[], "exec sleep 600");
+    warned(host.exec(&["-it"], "job", &["sh", "-c", "read -r line"]).input(b"a line\n").run());
+    // Without -i, no input is expected.
+    assert_eq!(host.exec(&["-t"], "job", &["true"]).run().stderr, "");
 }
 
 #[test]
@@ -468,7 +680,7 @@ fn kill_all_reaches_every_process_once() {
 }
 
 #[test]
-fn wait_gives_the_exit_status() {
+fn wait_returns_the_exit_status() {
     let host = Host::new();
     let job = host.background("job", &[], "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done");
     job.wait_for_log("ready");
@@ -486,7 +698,7 @@ fn wait_gives_the_exit_status() {
 }
 
 #[test]
-fn wait_gives_the_exit_status_of_what_leaves_nothing() {
+fn wait_returns_the_exit_status_of_containers_that_leave_no_record() {
     let host = Host::new();
     for round in 0..30 {
         let code = 1 + round % 7;
@@ -519,7 +731,7 @@ fn wait_gives_the_exit_status_of_what_leaves_nothing() {
 }
 
 #[test]
-fn delete_forgets_what_has_ended() {
+fn delete_removes_ended_containers() {
     let host = Host::new();
     let _ = host.debian();
     let before = host.snapshot();
@@ -570,7 +782,7 @@ fn paused_containers_do_nothing_until_they_are_resumed() {
     wait_until("ticks", || ticks() > 2);
     assert_eq!(job.does("pause"), "job\n");
     let pause = |milliseconds| thread::sleep(std::time::Duration::from_millis(milliseconds));
-    // What it had said by then is still on its way.
+    // Its output so far is still on its way.
     wait_until("the log to stand still", || {
         let before = ticks();
         pause(100);
@@ -593,7 +805,7 @@ fn paused_containers_do_nothing_until_they_are_resumed() {
     let _ = job.does("stop");
     assert_eq!(job.end(), 6);
     let line = verb(&host, &["pause", "job"]).refused(125);
-    assert!(line.contains("does not run"), "{line}");
+    assert!(line.contains("is not running"), "{line}");
     let other = host.background("other", &[], POLITE);
     let _ = other.does("pause");
     let _ = verb(&host, &["rm", "-f", "other"]).ok();
@@ -605,7 +817,7 @@ fn paused_containers_do_nothing_until_they_are_resumed() {
 }
 
 #[test]
-fn update_changes_limits_of_what_runs() {
+fn update_changes_limits_of_running_containers() {
     let host = Host::new();
     let job = host.background("job", &["--cgroup-conf", "cgroup.max.depth=2"], "exec sleep 600");
     let file = |name: &str| fs::read_to_string(job.leaf().join(name)).unwrap().trim().to_owned();
@@ -625,6 +837,9 @@ fn update_changes_limits_of_what_runs() {
             let _ = outcome.ok();
             assert_eq!(file(name), value, "{option:?}");
             assert_eq!(job.status(), "running");
+        } else if value == "max" {
+            // No limit, which is what it has.
+            let _ = outcome.ok();
         } else {
             assert!(outcome.refused(125).contains(&format!("the {controller} controller")));
         }
@@ -633,19 +848,19 @@ fn update_changes_limits_of_what_runs() {
         let _ = verb(&host, &["update", "--pids-limit", "33", "job"]).ok();
         assert_eq!(job.inspect()["limits"]["pids.max"], "33");
     }
-    assert!(verb(&host, &["update", "job"]).refused(125).contains("no limit was given"));
+    assert!(verb(&host, &["update", "job"]).refused(125).contains("no limit given"));
     assert!(verb(&host, &["update", "-m", "x", "job"]).refused(125).contains("\"x\""));
     let _ = job.does("kill");
     let _ = job.end();
-    assert!(verb(&host, &["update", "--pids-limit", "5", "job"]).refused(125).contains("does not run"));
+    assert!(verb(&host, &["update", "--pids-limit", "5", "job"]).refused(125).contains("is not running"));
 }
 
 #[test]
-fn stats_show_what_is_used() {
+fn stats_show_resource_usage() {
     let host = Host::new();
     let busy = host.background("busy", &[], "while :; do :; done");
     let idle = host.background("idle", &[], "exec sleep 600");
-    // What the start has taken is the less of it, the longer they run.
+    // The longer they run, the smaller the share of the start.
     wait_until("one that is busy and one that is idle", || {
         let table = verb(&host, &["stats"]).ok();
         let lines: Vec<&str> = table.lines().collect();
@@ -670,7 +885,7 @@ fn stats_show_what_is_used() {
 }
 
 #[test]
-fn inspect_tells_all_that_is_known() {
+fn inspect_prints_all_details() {
     let host = Host::new();
     let volume = format!("{}:/data:ro", host.directory().display());
     let options = [
@@ -741,7 +956,7 @@ fn inspect_tells_all_that_is_known() {
 }
 
 #[test]
-fn exit_says_code_or_signal() {
+fn exit_record_has_the_code_or_signal() {
     let host = Host::new();
     for (script, status, signal) in [
         ("exit 0", 0, None),
@@ -763,7 +978,7 @@ fn exit_says_code_or_signal() {
 }
 
 #[test]
-fn exit_says_which_limit_was_hit() {
+fn exit_record_has_the_limits_that_were_hit() {
     let host = Host::new();
     if !has(&host, "memory") || !has(&host, "pids") {
         let options = ["-d", "-m", "16m"];
@@ -802,13 +1017,13 @@ fn exit_says_which_limit_was_hit() {
 }
 
 #[test]
-fn out_of_memory_is_told_to_who_is_attached() {
+fn attached_client_is_told_of_out_of_memory() {
     let host = Host::new();
     let options = ["-m", "16m", "--memory-swap", "16m"];
     if !has(&host, "memory") {
         return assert!(host.sh(&options, "true").run().refused(125).contains("the memory controller"));
     }
-    // In the foreground, on a terminal, and to who comes later, the same.
+    // The same in the foreground, on a terminal, and for a later client.
     let words = "hit its memory limit, 16777216 bytes";
     assert!(host.sh(&options, "exec tail /dev/zero").run().refused(137).contains(words));
     let terminal = host.sh(&[&options[..], &["-it"]].concat(), "read -r line; exec tail /dev/zero").on_terminal();
@@ -822,12 +1037,12 @@ fn out_of_memory_is_told_to_who_is_attached() {
 }
 
 #[test]
-fn stats_at_the_end_are_for_who_sees_it() {
+fn final_stats_are_printed_for_the_client() {
     let host = Host::new();
     let terminal = host.sh(&["-t", "--stats"], "exit 3").on_terminal();
     assert_eq!(terminal.finish(), 3);
     assert!(terminal.text().contains("CPU time, user"), "{}", terminal.text());
-    // In the background, who is attached; and what takes a controller is counted from the start on.
+    // In the background, for an attached client; and resources that need a controller are counted from the start.
     let job = host.background("job", &["-i", "--stats"], "read -r line");
     let figures = json(verb(&host, &["stats", "--format", "json", "job"]));
     for (controller, file) in [("memory", "memory.current"), ("pids", "pids.current")] {
@@ -845,12 +1060,13 @@ fn containers_of_two_roots_do_not_see_each_other() {
     let other = host.directory().join("other");
     let program = host.program(tests::launcher()).arg("--root").arg(&other).args(["list", "-q"]);
     assert_eq!(program.run().ok(), "");
-    // And who looks first makes no more than the directory.
-    assert!(fs::read_dir(&other).unwrap().next().is_none());
+    // And who looks first makes no more than the directory, and its mark.
+    let names: Vec<_> = fs::read_dir(&other).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, [".kontena"]);
 }
 
 #[test]
-fn container_shows_in_the_list_while_it_runs_in_front() {
+fn foreground_container_is_listed_while_it_runs() {
     let host = Host::new();
     let running = host.sh(&["--name", "front"], "echo ready; exec sleep 600").start();
     let mut front = Container::new(&host, "front", running);
@@ -861,19 +1077,19 @@ fn container_shows_in_the_list_while_it_runs_in_front() {
     let line = verb(&host, &["logs", "front"]).refused(125);
     assert!(line.contains("front has no log"), "{line}");
     let line = verb(&host, &["attach", "front"]).refused(125);
-    assert!(line.contains("cannot be attached to"), "{line}");
+    assert!(line.contains("cannot attach to front"), "{line}");
     front.signal(Signal::SIGKILL);
     let leaf = front.leaf();
     let _ = front.into_running().finish().code(-9);
     wait_until("its end", || leaf_processes(&leaf).is_empty());
-    // Killed, it has left what the next command takes back; and it is not shown as one that runs.
+    // A killed one leaves remains for the next command, and is not shown as running.
     assert_ne!(seen.status(), "running");
     host.prune();
     assert_gone(&host, "front");
 }
 
 #[test]
-fn many_containers_are_kept_apart() {
+fn many_containers_do_not_interfere() {
     let host = Host::new();
     let names: Vec<String> = (0..20).map(|number| format!("job{number:02}")).collect();
     thread::scope(|scope| {

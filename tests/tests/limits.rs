@@ -1,13 +1,15 @@
-//! Limits: written before the first instruction where cgroup v2 has the controller, and refused with a reason where not.
+//! Limits: written before the first instruction where cgroup v2 has the controller, and refused with a reason where
+//! not.
 //!
 //! Which of the two it is depends on the machine; both are asserted.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::path::Path;
 use tests::{Host, Outcome};
 
 /// Option, controller, file, and what must be in it.
-const LIMITS: [(&[&str], &str, &str, &str); 31] = [
+const LIMITS: [(&[&str], &str, &str, &str); 30] = [
     (&["-m", "64m"], "memory", "memory.max", "67108864"),
     (&["--memory=1g"], "memory", "memory.max", "1073741824"),
     (&["-m", "8388608"], "memory", "memory.max", "8388608"),
@@ -21,7 +23,6 @@ const LIMITS: [(&[&str], &str, &str, &str); 31] = [
     (&["-m", "64m", "--cgroup-conf", "memory.max=32m"], "memory", "memory.max", "33554432"),
     (&["--cgroup-conf", "memory.oom.group=1"], "memory", "memory.oom.group", "1"),
     (&["--pids-limit", "20"], "pids", "pids.max", "20"),
-    (&["--pids-limit=-1"], "pids", "pids.max", "max"),
     (&["--cpus", "1.5"], "cpu", "cpu.max", "150000 100000"),
     (&["--cpus=0.01"], "cpu", "cpu.max", "1000 100000"),
     (&["--cpus", "2"], "cpu", "cpu.max", "200000 100000"),
@@ -51,8 +52,8 @@ fn is_there(host: &Host, controller: &str) -> bool {
 #[track_caller]
 fn assert_refused(host: &Host, outcome: Outcome, controller: &str) {
     let line = outcome.refused(125);
-    assert!(line.contains(&format!("the {controller} controller is not in cgroup v2")), "{line}");
-    // Why: who has it instead, and where. proc_mounts(5): source target type options
+    assert!(line.contains(&format!("the {controller} controller is not available in cgroup v2")), "{line}");
+    // The reason names the hierarchy that has it instead. proc_mounts(5): source target type options
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let v1 = mounts
         .lines()
@@ -67,7 +68,7 @@ fn assert_refused(host: &Host, outcome: Outcome, controller: &str) {
 }
 
 #[test]
-fn limit_is_in_its_file_or_refused_with_the_reason() {
+fn limit_is_written_or_refused_with_the_reason() {
     let host = Host::new();
     for (option, controller, file, value) in LIMITS {
         let options = [&["--name", "limited"], option].concat();
@@ -83,7 +84,7 @@ fn limit_is_in_its_file_or_refused_with_the_reason() {
 }
 
 #[test]
-fn limit_of_processes_holds_or_is_refused() {
+fn limit_of_processes_is_enforced_or_refused() {
     let host = Host::new();
     let bomb = "i=0; while [ $i -lt 50 ]; do sleep 5 & i=$((i+1)); done; echo no limit";
     let outcome = host.sh(&["--name", "limited", "--pids-limit", "20"], bomb).run();
@@ -95,8 +96,75 @@ fn limit_of_processes_holds_or_is_refused() {
     assert_eq!(host.sh(&[], bomb).run().ok(), "no limit\n");
 }
 
+/// Enables the controller `pids` in these cgroups, where there is one.
+fn enable_pids(host: &Host, cgroups: &[&Path]) {
+    for cgroup in cgroups.iter().filter(|_| is_there(host, "pids")) {
+        fs::write(cgroup.join("cgroup.subtree_control"), "+pids").unwrap();
+    }
+}
+
 #[test]
-fn limit_of_memory_holds_or_is_refused() {
+fn processes_are_limited_if_the_parent_has_the_controller() {
+    let host = Host::new();
+    let look = "cat /sys/fs/cgroup/pids.max 2>/dev/null || echo none";
+    let limit = |options: &[&str]| host.sh(options, look).run().ok();
+    // A parent of somebody else's is left as it is.
+    assert_eq!(limit(&[]), "none\n");
+    let parent = host.cgroup_parent();
+    assert_eq!(fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap(), "");
+
+    enable_pids(&host, &[host.cgroup().parent().unwrap(), host.cgroup(), &parent]);
+    let there = |limit: &str| format!("{}\n", if is_there(&host, "pids") { limit } else { "none" });
+    assert_eq!(limit(&[]), there("2048"));
+    let job = host.background("job", &[], "exec sleep 600");
+    assert_eq!(job.exec(&["sh", "-c", look]).run().ok(), there("2048"));
+    if is_there(&host, "pids") {
+        assert_eq!(job.inspect()["limits"]["pids.max"], "2048");
+        for (options, expected) in
+            [(&["--pids-limit=-1"][..], "max\n"), (&["--pids-limit", "0"], "max\n"), (&["--pids-limit", "7"], "7\n")]
+        {
+            assert_eq!(limit(options), expected, "{options:?}");
+        }
+        assert_eq!(limit(&["--cgroup-conf", "pids.max=8"]), "8\n");
+    }
+}
+
+#[test]
+fn no_limit_of_processes_needs_no_controller() {
+    let host = Host::new();
+    for option in ["--pids-limit=-1", "--pids-limit=0"] {
+        let out = host.sh(&[option], "cat /sys/fs/cgroup/pids.max 2>/dev/null || echo none").run().ok();
+        assert_eq!(out, "none\n", "{option}");
+    }
+    // Nor is one enabled for it.
+    assert_eq!(fs::read_to_string(host.cgroup_parent().join("cgroup.subtree_control")).unwrap(), "");
+    if !is_there(&host, "pids") {
+        assert_refused(&host, host.sh(&["--name", "limited", "--cgroup-conf", "pids.max=max"], "true").run(), "pids");
+    }
+}
+
+#[test]
+fn processes_are_limited_in_kontenas_own_parent() {
+    // In a cgroup namespace, whose root looks like the root of all cgroups from inside.
+    let host = Host::new();
+    let root = host.cgroup().parent().unwrap();
+    let inner = host.cgroup().join("inner");
+    fs::create_dir(&inner).unwrap();
+    enable_pids(&host, &[root, host.cgroup()]);
+    let (inner, mount) = (inner.display(), root.display());
+    let script = format!(
+        "echo 0 > {inner}/cgroup.procs && exec unshare -C -m sh -c 'umount -l {mount} && \
+         mount -t cgroup2 none {mount} && \
+         mkdir {mount}/caller && echo 0 > {mount}/caller/cgroup.procs && exec \"$@\"' sh \"$@\""
+    );
+    let look = "cat /sys/fs/cgroup/pids.max 2>/dev/null || echo none";
+    let program = host.kontena().args(["run", "--net", "none"]).arg(host.debian()).args(["sh", "-c", look]);
+    let found = program.through("sh", &["-c", &script, "sh"]).run().ok();
+    assert_eq!(found.trim(), if is_there(&host, "pids") { "2048" } else { "none" });
+}
+
+#[test]
+fn limit_of_memory_is_enforced_or_refused() {
     let host = Host::new();
     let bomb = "head -c 100000000 /dev/zero | tail -c 99999999 | wc -c";
     let outcome = host.sh(&["--name", "limited", "-m", "32m"], bomb).run();
@@ -109,7 +177,7 @@ fn limit_of_memory_holds_or_is_refused() {
 }
 
 #[test]
-fn several_limits_are_refused_by_the_first_or_all_hold() {
+fn several_limits_are_all_enforced_or_refused() {
     let host = Host::new();
     let options = ["--name", "limited", "-m", "64m", "--pids-limit", "20", "--cpus", "1"];
     let outcome =
@@ -121,14 +189,14 @@ fn several_limits_are_refused_by_the_first_or_all_hold() {
 }
 
 #[test]
-fn limit_that_makes_no_sense_is_refused() {
+fn invalid_limit_is_refused() {
     let host = Host::new();
     let bad = [
         (
             "-m",
             &["", "0", "-1", "64x", "m", "1.5m", "99999999999999999999", "18446744073709551615k", "0x10", " 1m"][..],
         ),
-        ("--pids-limit", &["", "0", "-2", "x", "4294967296", "1.5", "+"]),
+        ("--pids-limit", &["", "-2", "x", "4294967296", "1.5", "+"]),
         ("--cpus", &["", "0", "-1", "x", ".", "1.2.3", "1e3", "0.001", "99999999999999", "inf", "nan"]),
         // Without --memory, which it includes.
         ("--memory-swap", &["", "64m", "x"]),
@@ -175,20 +243,20 @@ fn limit_that_makes_no_sense_is_refused() {
     assert!(!host.state().exists(), "nothing was made");
 }
 
-/// What is well said, but not for this machine: the kernel's no is told, and nothing is left.
+/// Valid values that this kernel refuses: the error is reported, and nothing is left.
 #[test]
-fn limit_that_the_kernel_does_not_know_is_told() {
+fn limit_that_the_kernel_refuses_is_reported() {
     let host = Host::new();
     let line = host.sh(&["--cgroup-conf", "hugetlb.3MB.max=1"], "true").run().refused(125);
     assert!(line.contains("hugetlb.3MB.max") && line.contains("no such file"), "{line}");
     let line = host.sh(&["--cgroup-conf", "hugetlb.2MB.max=some"], "true").run().refused(125);
-    assert!(line.contains("hugetlb.2MB.max") && line.contains("no such value"), "{line}");
+    assert!(line.contains("hugetlb.2MB.max") && line.contains("refuses this value"), "{line}");
     let line = host.sh(&["--cgroup-conf", "nosuch.max=1"], "true").run().refused(125);
-    assert!(line.contains("the nosuch controller is not in cgroup v2"), "{line}");
+    assert!(line.contains("the nosuch controller is not available in cgroup v2"), "{line}");
     let line = host.sh(&["--device-read-bps", "/dev/nosuch:1m"], "true").run().refused(125);
     assert!(line.contains("ENOENT") && line.contains("/dev/nosuch"), "{line}");
     let line = host.sh(&["--device-read-bps", "/dev/null:1m"], "true").run().refused(125);
-    assert!(line.contains("/dev/null") && line.contains("no disk"), "{line}");
+    assert!(line.contains("/dev/null") && line.contains("not a disk"), "{line}");
     if is_there(&host, "cpuset") {
         let line = host.sh(&["--cpuset-cpus", "0-1000"], "true").run().refused(125);
         assert!(line.contains("cpuset.cpus"), "{line}");
@@ -203,7 +271,7 @@ fn limit_that_the_kernel_does_not_know_is_told() {
 }
 
 #[test]
-fn controllers_are_enabled_only_where_asked_for() {
+fn controllers_are_enabled_only_on_request() {
     let host = Host::new();
     let enabled = || fs::read_to_string(host.cgroup_parent().join("cgroup.subtree_control")).unwrap();
     let _ = host.sh(&[], "true").run().ok();

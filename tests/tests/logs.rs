@@ -18,13 +18,19 @@ fn logs<'a>(host: &'a Host, options: &[&str]) -> Program<'a> {
     host.kontena().arg("logs").args(options).arg("job")
 }
 
+/// How many bytes a container's launcher has read.
+fn read_of(job: &Background<'_>) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{}/io", job.launcher())).unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
 /// The sizes of a container's logs, the one that is written first.
 fn sizes(job: &Background<'_>) -> Vec<u64> {
     let names = std::iter::once("log".to_owned()).chain((1..).map(|number| format!("log.{number}")));
     names.map_while(|name| fs::metadata(job.directory().join(name)).ok()).map(|file| file.len()).collect()
 }
 
-/// Asserts that lines are numbers without a gap, from `first` on where that is given; gives the last one.
+/// Asserts that lines are consecutive numbers, from `first` on if it is set; returns the last one.
 #[track_caller]
 fn assert_numbered(text: &str, first: Option<u64>) -> u64 {
     let mut last = first.map(|first| first - 1);
@@ -44,7 +50,8 @@ fn lines_are_in_the_cri_format() {
     let lines: Vec<_> = job.log().into_iter().map(|line| (line.stream, line.tag, line.text)).collect();
     let line = |stream: &str, tag: &str, text: &str| (stream.to_owned(), tag.to_owned(), text.to_owned());
     let (mut out, err): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(stream, ..)| stream == "stdout");
-    assert_eq!(out.pop(), Some(line("stdout", "F", "no end")), "what lacks its end has it when there will be no more");
+    assert_eq!(out.pop(), Some(line("stdout", "P", "no end")), "the last line has no end");
+    assert!(logs(&host, &[]).run().ok().ends_with("no end"), "nor does logs add one");
     assert_eq!(out, [line("stdout", "F", "one"), line("stdout", "F", "")]);
     assert_eq!(err, [line("stderr", "F", "two")]);
     let now = fs::read_to_string("/proc/uptime").is_ok();
@@ -81,7 +88,7 @@ fn times_are_those_of_the_lines() {
 }
 
 #[test]
-fn streams_are_printed_where_they_were_written() {
+fn streams_are_printed_to_their_own_fd() {
     let host = Host::new();
     let volume = format!("{}:/host", host.directory().display());
     let script = format!("for i in 1 2 3; do echo out $i; {}; echo err $i >&2; {}; done", until("o$i"), until("e$i"));
@@ -101,7 +108,7 @@ fn streams_are_printed_where_they_were_written() {
 }
 
 #[test]
-fn long_lines_are_written_in_parts() {
+fn long_lines_are_split() {
     let host = Host::new();
     for length in [16383usize, 16384, 16385, 100_000] {
         let script = format!("head -c {length} /dev/zero | tr '\\0' x; echo; echo next");
@@ -126,7 +133,7 @@ fn long_lines_are_written_in_parts() {
 }
 
 #[test]
-fn parts_of_both_streams_are_told_apart() {
+fn parts_of_both_streams_are_not_mixed() {
     let host = Host::new();
     // Each writes half of a line, and the other one's lines come in between.
     let script =
@@ -152,7 +159,7 @@ fn parts_of_both_streams_are_told_apart() {
 }
 
 #[test]
-fn bytes_of_any_kind_come_through() {
+fn arbitrary_bytes_are_preserved() {
     let host = Host::new();
     let script = "i=1; while [ $i -lt 256 ]; do printf \"\\\\$(printf %o $i)\"; i=$((i+1)); done; printf '\\0end\\n'";
     let job = host.background("job", &[], script);
@@ -167,7 +174,7 @@ fn bytes_of_any_kind_come_through() {
 }
 
 #[test]
-fn tail_and_since_choose() {
+fn tail_and_since_select_lines() {
     let host = Host::new();
     let volume = format!("{}:/host", host.directory().display());
     let job = host.background("job", &["-v", &volume], &format!("seq 1 50; {}; sleep 1.2; seq 51 100", until("a")));
@@ -247,7 +254,7 @@ fn long_lines_do_not_grow_the_log_beyond_its_size() {
 }
 
 #[test]
-fn follow_shows_what_comes_and_ends_with_the_container() {
+fn follow_prints_new_lines_until_the_container_ends() {
     let host = Host::new();
     let job = host.background("job", &[], "trap 'echo ended; exit 3' TERM; echo begun; while :; do sleep 0.05; done");
     let mut follow = logs(&host, &["-f"]).start();
@@ -262,7 +269,7 @@ fn follow_shows_what_comes_and_ends_with_the_container() {
 }
 
 #[test]
-fn follow_goes_on_with_the_next_life() {
+fn follow_continues_after_a_restart() {
     let host = Host::new();
     let volume = format!("{}:/host", host.directory().display());
     let script = "n=$(cat /host/lives 2> /dev/null || echo 0); echo life $n; echo $((n + 1)) > /host/lives; exit 1";
@@ -287,7 +294,53 @@ fn follow_loses_no_line_across_rotations() {
 }
 
 #[test]
-fn follow_ends_where_the_launcher_is_killed() {
+fn logs_are_read_without_inotify() {
+    // As with a user who has 128 of inotify(7) already: a user namespace of its own, whose root may have none.
+    let host = Host::new();
+    let shared = host.directory().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let volume = format!("{}:/host", shared.display());
+    let job = host.background("job", &["-v", &volume], &format!("echo one; {}; echo two; exec sleep 600", until("go")));
+    job.wait_for_log("one");
+    let script = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
+    let without = |options: &[&str]| logs(&host, options).through("unshare", &["-Ur", "sh", "-c", script, "sh"]);
+    assert_eq!(without(&[]).run().ok(), "one\n");
+    let mut following = without(&["-f"]).start();
+    following.wait_for_output("one\n");
+    fs::write(shared.join("go"), "").unwrap();
+    following.wait_for_output("two\n");
+    let _ = host.kontena().args(["stop", "-t", "0", "job"]).run().ok();
+    assert_eq!(following.finish().ok(), "one\ntwo\n");
+}
+
+#[test]
+fn flood_of_newlines_does_not_keep_the_launcher_busy() {
+    // For each the log has a line of 41 bytes.
+    let host = Host::new();
+    let script = "head -c 1048576 /dev/zero | tr '\\0' '\\n' > /tmp/flood; while :; do cat /tmp/flood; done";
+    let job = host.background("job", &["--tmpfs", "/tmp"], script);
+    let read = || read_of(&job);
+    wait_until("the flood", || read() > 64 << 10);
+    let (before, begun) = (read(), std::time::Instant::now());
+    sleep(Duration::from_secs(2));
+    let rate = (read() - before) * 1000 / begun.elapsed().as_millis() as u64;
+    assert!(rate < 400_000, "{rate} lines a second");
+    // The signal ends it at once, and loses nothing that has arrived: every line is complete.
+    let _ = host.kontena().args(["stop", "-t", "0", "job"]).run().ok();
+    assert!(job.log().iter().all(|line| line.text.is_empty() && line.tag == "F"));
+    // Ordinary lines are not held up: they are the container's own expense.
+    let _ = job.does("delete");
+    let job =
+        host.background("job", &[], "exec yes this is an ordinary line as programs write them, of seventy characters");
+    wait_until("the flood", || read_of(&job) > 64 << 10);
+    let (before, begun) = (read_of(&job), std::time::Instant::now());
+    sleep(Duration::from_secs(1));
+    let rate = (read_of(&job) - before) * 1000 / begun.elapsed().as_millis() as u64;
+    assert!(tests::instruments() != Path::new("/") || rate > 4_000_000, "{rate} bytes a second");
+}
+
+#[test]
+fn follow_ends_when_the_launcher_is_killed() {
     let host = Host::new();
     for round in 0..10 {
         let driver = if round % 2 == 0 { "cri" } else { "none" };
@@ -301,7 +354,7 @@ fn follow_ends_where_the_launcher_is_killed() {
 }
 
 #[test]
-fn follow_ends_with_its_reader_and_with_the_record() {
+fn follow_ends_with_its_reader_or_when_the_container_is_deleted() {
     let host = Host::new();
     let job = host.background("job", &[], "while :; do echo line; sleep 0.01; done");
     let _ = logs(&host, &["-f"]).through("sh", &["-c", "\"$@\" | head -n 3", "sh"]).run().ok();
@@ -313,7 +366,7 @@ fn follow_ends_with_its_reader_and_with_the_record() {
 }
 
 #[test]
-fn readers_do_not_hold_the_container_up() {
+fn readers_do_not_block_the_container() {
     let host = Host::new();
     let job = host.background("job", &["--log-opt", "max-size=64k"], "seq 1 300000");
     // One that reads nothing.
@@ -324,14 +377,24 @@ fn readers_do_not_hold_the_container_up() {
 }
 
 #[test]
-fn nothing_is_kept_where_it_is_asked_for() {
+fn log_of_a_container_with_rm_is_readable_while_it_runs() {
+    let host = Host::new();
+    let _job = host.background("job", &["--rm"], "echo begun; exec sleep 600");
+    wait_until("its output", || logs(&host, &[]).run().ok() == "begun\n");
+    let _without = host.background("without", &["--rm", "--log-driver", "none"], "echo begun; exec sleep 600");
+    let line = host.kontena().args(["logs", "without"]).run().refused(125);
+    assert!(line.contains("without has no log") && line.contains("--log-driver none"), "{line}");
+}
+
+#[test]
+fn log_driver_none_keeps_nothing() {
     let host = Host::new();
     let job = host.background("job", &["--log-driver", "none"], "seq 1 100000; exit 4");
     assert_eq!(job.end(), 4, "it is read all the same");
     assert_eq!(sizes(&job), [0; 0]);
     assert_eq!(logs(&host, &[]).run().ok(), "");
     let _ = job.does("delete");
-    // Who is attached sees it.
+    // An attached client sees it.
     let _ = host.background("job", &["--log-driver", "none", "-i"], "cat");
     assert_eq!(host.kontena().args(["attach", "job"]).input(b"seen\n").run().ok(), "seen\n");
 }
@@ -405,7 +468,7 @@ fn printed(host: &Host) -> (String, String) {
 }
 
 #[test]
-fn full_disk_neither_kills_nor_blocks_and_is_told() {
+fn full_disk_neither_kills_nor_blocks_and_is_reported() {
     let host = Host::new();
     small_state(&host, "256k");
     let volume = format!("{}:/host", host.directory().display());
@@ -443,12 +506,12 @@ fn full_disk_neither_kills_nor_blocks_and_is_told() {
     assert_eq!(numbers.len() as u64, kept);
     assert_eq!(rest, ["after", "last"]);
     // All that were written, but those that are there.
-    assert_eq!(err, format!("kontena: {} lines are lost here: the disk was full\n", 100_001 - kept));
+    assert_eq!(err, format!("kontena: {} lines lost here: the disk was full\n", 100_001 - kept));
     let _ = job.does("delete");
 }
 
 #[test]
-fn full_disk_is_told_at_the_end_too() {
+fn full_disk_is_reported_at_the_end() {
     let host = Host::new();
     small_state(&host, "64k");
     let volume = format!("{}:/host", host.directory().display());
@@ -466,11 +529,11 @@ fn full_disk_is_told_at_the_end_too() {
     assert_eq!(job.end(), 0);
     let (out, err) = printed(&host);
     let kept = assert_numbered(&out, Some(1));
-    assert_eq!(err, format!("kontena: {} lines are lost here: the disk was full\n", 20_000 - kept));
+    assert_eq!(err, format!("kontena: {} lines lost here: the disk was full\n", 20_000 - kept));
 }
 
 #[test]
-fn full_disk_does_not_keep_a_container_from_living_again() {
+fn full_disk_does_not_prevent_a_restart() {
     let host = Host::new();
     small_state(&host, "64k");
     let volume = format!("{}:/host", host.directory().display());
@@ -484,7 +547,7 @@ fn full_disk_does_not_keep_a_container_from_living_again() {
 }
 
 #[test]
-fn log_of_a_killed_launcher_is_read_and_goes_with_the_record() {
+fn log_of_a_killed_launcher_is_readable_until_it_is_deleted() {
     let host = Host::new();
     let job = host.background("job", &[], "echo line; printf 'half a line'; exec sleep 600");
     job.wait_for_log("line");
@@ -543,7 +606,7 @@ fn nginx_logs_to_stdout_as_another_user() {
 }
 
 #[test]
-fn signal_ends_who_follows() {
+fn signal_ends_logs_follow() {
     let host = Host::new();
     let _job = host.background("job", &[], "echo begun; exec sleep 600");
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {

@@ -15,8 +15,8 @@ fn make_namespace(host: &Host) -> Place {
     place
 }
 
-/// The links that a container with `options` sees, in two ways, which must agree; as one of the host's own users, and as
-/// one of a user namespace.
+/// The links that a container with `options` sees, in two ways, which must agree; as one of the host's own users, and
+/// as one of a user namespace.
 fn assert_links(host: &Host, net: &str, links: &[&str]) {
     for userns in ["host", "map=0:100000:65536"] {
         let volume = format!("{}:/run/intruder:ro", tests::intruder().display());
@@ -34,7 +34,7 @@ fn assert_links(host: &Host, net: &str, links: &[&str]) {
 }
 
 #[test]
-fn namespace_of_a_file_is_entered() {
+fn network_namespace_of_a_file_is_entered() {
     let host = Host::new();
     let before = host.snapshot();
     let place = make_namespace(&host);
@@ -47,7 +47,7 @@ fn namespace_of_a_file_is_entered() {
     assert_unreachable(host.place(), &format!("{HOST_ADDRESS}:80"));
     let _ = web.stop();
     // As it was: nothing of it was the container's.
-    with.assert_restored(|| host.snapshot().with("state", &with).with("cgroups", &with));
+    with.assert_restored(|| host.snapshot().with("state", &with).with("registry", &with).with("cgroups", &with));
     assert!(place.program("ip").args(["addr"]).run().ok().contains("198.51.100.7"));
     host.prune();
     host.ip("link del blue\nnetns del blue\n");
@@ -56,14 +56,14 @@ fn namespace_of_a_file_is_entered() {
 }
 
 #[test]
-fn namespace_of_a_file_is_seen_in_every_user_namespace() {
+fn network_namespace_of_a_file_works_with_userns() {
     let host = Host::new();
     let _place = make_namespace(&host);
     assert_links(&host, "ns:/run/netns/blue", &["eth7", "lo"]);
 }
 
 #[test]
-fn file_that_is_no_network_namespace_is_told() {
+fn file_without_a_network_namespace_is_refused() {
     let host = Host::new();
     let _place = make_namespace(&host);
     nix::unistd::mkfifo(&host.directory().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -75,8 +75,8 @@ fn file_that_is_no_network_namespace_is_told() {
         ("/proc/self/ns", "network namespace"),
         (&*fifo, "network namespace"),
         ("/dev/null", "network namespace"),
-        ("/proc/self/ns/uts", "not of a network"),
-        ("/proc/self/ns/pid", "not of a network"),
+        ("/proc/self/ns/uts", "not a network namespace"),
+        ("/proc/self/ns/pid", "not a network namespace"),
         ("", "network namespace"),
     ] {
         let net = format!("ns:{path}");
@@ -92,7 +92,7 @@ fn file_that_is_no_network_namespace_is_told() {
 }
 
 #[test]
-fn containers_network_is_shared() {
+fn network_of_a_container_is_shared() {
     let host = Host::new();
     let _ = host.debian();
     let before = host.snapshot();
@@ -114,7 +114,7 @@ fn containers_network_is_shared() {
     // And its loopback.
     assert_page(&other.network(), "127.0.0.1:80");
     assert_links(&host, "container:web", &["eth0", "lo"]);
-    // What is published goes with the one that has published it, and the namespace with the last.
+    // Published ports disappear with their container, and the namespace with the last container.
     let _ = web.stop();
     assert_page_gone(&host);
     assert!(other.network().program("ip").args(["-o", "link"]).run().ok().contains("eth0"));
@@ -130,7 +130,7 @@ fn assert_page_gone(host: &Host) {
 }
 
 #[test]
-fn container_that_does_not_run_is_told() {
+fn network_of_a_stopped_container_is_refused() {
     let host = Host::new();
     let _web = host.nginx("web", &[]);
     let before = host.snapshot();
@@ -142,7 +142,7 @@ fn container_that_does_not_run_is_told() {
     }
     for name in ["", "../web", "web/"] {
         let line = host.run(&["--net", &format!("container:{name}")], host.demo(), &["/bin/true"]).run().refused(125);
-        assert!(line.contains("not a name"), "{line}");
+        assert!(line.contains("not a container name"), "{line}");
     }
 }
 
@@ -176,7 +176,7 @@ fn macvlan_is_a_host_of_the_lan() {
 }
 
 #[test]
-fn macvlan_that_makes_no_sense_is_refused() {
+fn invalid_macvlan_is_refused() {
     let host = Host::new();
     let before = host.snapshot();
     let ip = ["--ip", "192.0.2.7/24"];
@@ -187,12 +187,12 @@ fn macvlan_that_makes_no_sense_is_refused() {
         ("macvlan=eth0", &["--ip", "192.0.2.0/24"], "a host"),
         ("macvlan=eth0", &["--ip", "192.0.2.255/24"], "a host"),
         ("macvlan=nosuch", &ip, "nosuch"),
-        ("macvlan=", &ip, "link's name"),
+        ("macvlan=", &ip, "not a link name"),
         ("macvlan=eth0,gateway=x", &ip, "gateway"),
         ("macvlan=eth0,gateway=fd00::1", &ip, "gateway"),
         ("macvlan=eth0,gateway6=192.0.2.1", &ip, "gateway"),
         ("macvlan=eth0,subnet=192.0.2.0/24", &ip, "macvlan=LINK"),
-        ("macvlan=lo", &ip, "link's name"),
+        ("macvlan=lo", &ip, "not a link name"),
         ("macvlan", &ip, "not a network"),
     ] {
         let options = [&["--net", net], options].concat();
@@ -203,7 +203,7 @@ fn macvlan_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn ordinary_user_is_told_which_networks_take_root() {
+fn ordinary_user_gets_errors_for_privileged_networks() {
     let host = Host::new();
     let _place = make_namespace(&host);
     let bin = host.directory().join("bin");

@@ -1,4 +1,4 @@
-//! What the container sees of the world: its namespaces, its cgroup, its mounts, its devices.
+//! The container's view of the world: its namespaces, its cgroup, its mounts, its devices.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -8,7 +8,7 @@ use tests::{Container, Host, Traced};
 
 const NAMESPACES: [&str; 6] = ["pid", "mnt", "uts", "ipc", "net", "cgroup"];
 
-/// Runs a script in the Debian rootfs, and gives what it wrote.
+/// Runs a script in the Debian rootfs, and returns its output.
 #[track_caller]
 fn sh(host: &Host, options: &[&str], script: &str) -> String {
     host.sh(options, script).run().ok()
@@ -28,13 +28,13 @@ fn every_namespace_is_the_containers_own() {
         let [hosts, containers] = namespace(&host, &["--net", "none"], name);
         assert_ne!(hosts, containers);
     }
-    // What is not asked for is not unshared: the link itself tells the truth.
+    // Only requested namespaces are unshared, as the link itself shows.
     let [hosts, containers] = namespace(&host, &["--net", "none"], "user");
     assert_eq!(hosts, containers);
 }
 
 #[test]
-fn net_host_shares_the_hosts_network_alone() {
+fn net_host_shares_only_the_hosts_network() {
     let host = Host::new();
     for name in NAMESPACES {
         let [hosts, containers] = namespace(&host, &["--net", "host"], name);
@@ -61,7 +61,7 @@ fn payload_leads_a_session_of_its_own() {
 }
 
 #[test]
-fn cgroup_reads_as_the_root() {
+fn cgroup_looks_like_the_root() {
     let host = Host::new();
     let out = sh(&host, &[], "cat /proc/self/cgroup");
     assert!(out.lines().any(|line| line == "0::/"), "{out}");
@@ -100,8 +100,8 @@ const MOUNTS: [(&str, &str, &str); 10] = [
     ("/sys/fs/cgroup", "cgroup2", "ro,nosuid,nodev,noexec"),
 ];
 
-/// podman's masked paths and read-only paths.
-const MASKED: [&str; 13] = [
+/// podman's masked paths, with one that makes a device when a file of it is read, and read-only paths.
+const MASKED: [&str; 14] = [
     "/proc/acpi",
     "/proc/interrupts",
     "/proc/kcore",
@@ -111,6 +111,7 @@ const MASKED: [&str; 13] = [
     "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/sys/class/zram-control",
     "/sys/dev/block",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
@@ -119,7 +120,7 @@ const MASKED: [&str; 13] = [
 const READ_ONLY: [&str; 6] = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 #[test]
-fn mounts_are_podmans_and_no_others() {
+fn mounts_are_exactly_podmans() {
     let host = Host::new();
     let known = fs::read_to_string("/proc/filesystems").unwrap();
     let out = sh(&host, &[], "cat /proc/self/mountinfo");
@@ -246,8 +247,10 @@ fn dev_has_exactly_the_default_devices() {
 #[test]
 fn devices_work() {
     let host = Host::new();
-    let script = "echo gone > /dev/null; head -c 3 /dev/zero | wc -c; head -c 16 /dev/urandom | wc -c; cat /dev/null | wc -c
-        echo no > /dev/full || echo full; echo shm > /dev/shm/file && cat /dev/shm/file; (: > /dev/tty) || echo no tty; ls /dev/pts";
+    let script = "echo gone > /dev/null; head -c 3 /dev/zero | wc -c; head -c 16 /dev/urandom | wc -c; \
+                  cat /dev/null | wc -c
+        echo no > /dev/full || echo full; echo shm > /dev/shm/file && cat /dev/shm/file; (: > /dev/tty) || \
+        echo no tty; ls /dev/pts";
     let outcome = host.sh(&[], script).run().code(0);
     assert_eq!(outcome.stdout, "3\n16\n0\nfull\nshm\nno tty\nptmx\n", "{outcome}");
 }
@@ -312,7 +315,7 @@ fn volume_can_be_read_only() {
 }
 
 #[test]
-fn volume_flags_are_those_asked_for() {
+fn volume_flags_are_applied() {
     let host = Host::new();
     let data = host.directory().join("data");
     fs::create_dir(&data).unwrap();
@@ -345,7 +348,7 @@ fn volume_can_be_a_file() {
 }
 
 #[test]
-fn missing_volume_target_is_made() {
+fn missing_volume_target_is_created() {
     let host = Host::new();
     let (data, rootfs) = (host.directory().join("data"), host.debian());
     fs::create_dir(&data).unwrap();
@@ -361,7 +364,7 @@ fn missing_volume_source_is_an_error() {
     let line = host.sh(&["-v", "/nosuch/directory:/data"], "true").run().refused(125);
     assert!(line.contains("/nosuch/directory"), "{line}");
     assert!(!Path::new("/nosuch").exists());
-    for bad in ["/tmp", ":/data", "/tmp:data", "/tmp:/", "/tmp:/a/../..", "/tmp:/data:rx", "/tmp:/data:ro:ro", ""] {
+    for bad in ["tmp", ":/data", "/tmp:data", "/tmp:/", "/tmp:/a/../..", "/tmp:/data:rx", "/tmp:/data:ro:ro", ""] {
         let line = host.sh(&["-v", bad], "true").run().refused(125);
         assert!(line.contains(bad), "{line}");
     }
@@ -392,9 +395,10 @@ fn volume_target_cannot_lead_out_of_the_rootfs() {
 }
 
 #[test]
-fn tmpfs_has_the_size_and_mode_asked_for() {
+fn tmpfs_has_the_requested_size_and_mode() {
     let host = Host::new();
-    let look = "stat -c %a /scratch; while read -r line; do case $line in *' /scratch '*) echo $line;; esac; done < /proc/self/mountinfo";
+    let look = "stat -c %a /scratch; while read -r line; do case $line in *' /scratch '*) echo $line;; esac; \
+                done < /proc/self/mountinfo";
     let out = sh(&host, &["--tmpfs", "/scratch:size=64k,mode=1770"], look);
     assert!(out.starts_with("1770\n") && out.contains("size=64k") && out.contains("rw,nosuid,nodev,noexec"), "{out}");
     let out = sh(&host, &["--tmpfs", "/scratch:exec,ro"], look);
@@ -405,14 +409,16 @@ fn tmpfs_has_the_size_and_mode_asked_for() {
         sh(&host, &["--tmpfs", "/scratch:size=1m"], "head -c 100000 /dev/zero > /scratch/file; wc -c < /scratch/file"),
         "100000\n"
     );
-    for bad in ["scratch", "/", "/scratch:size=", "/scratch:size=0", "/scratch:mode=9", "/scratch:uid=0", "/a/../b"] {
+    for bad in
+        ["scratch", "/", "/scratch:size=", "/scratch:size=0", "/scratch:mode=9", "/scratch:huge=always", "/a/../b"]
+    {
         let line = host.sh(&["--tmpfs", bad], "true").run().refused(125);
         assert!(line.contains(bad), "{line}");
     }
 }
 
 #[test]
-fn hosts_mounts_are_not_there() {
+fn hosts_mounts_are_invisible() {
     let host = Host::new();
     let secret = host.directory().join("secret");
     fs::write(&secret, "of the host").unwrap();
@@ -421,7 +427,7 @@ fn hosts_mounts_are_not_there() {
 }
 
 #[test]
-fn container_and_host_mount_nothing_for_each_other() {
+fn mounts_do_not_propagate() {
     let host = Host::new();
     let data = host.directory().join("data");
     fs::create_dir(&data).unwrap();

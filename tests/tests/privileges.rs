@@ -1,4 +1,4 @@
-//! What the payload may do, what it may not, and what it cannot get at: capabilities, fds, programs of the host.
+//! The payload's privileges: capabilities, fds, and programs of the host out of its reach.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -41,7 +41,7 @@ fn capabilities_are_podmans_eleven() {
 }
 
 #[test]
-fn another_user_than_root_has_no_capability() {
+fn ordinary_user_in_the_container_has_no_capability() {
     let host = Host::new();
     for user in ["101", "www-data", "101:0"] {
         let status = host.sh(&["-u", user], "cat /proc/self/status").run().ok();
@@ -82,7 +82,7 @@ fn capabilities_are_added_and_dropped_by_name() {
 }
 
 #[test]
-fn process_gets_what_was_asked_for() {
+fn process_gets_the_requested_attributes() {
     let host = Host::new();
     let options = [
         "--ulimit",
@@ -106,11 +106,33 @@ fn process_gets_what_was_asked_for() {
     let ping = "cat /proc/sys/net/ipv4/ping_group_range";
     assert_eq!(host.sh(&[], ping).run().ok(), "0\t0\n");
     assert_eq!(host.sh(&["--sysctl", "net.ipv4.ping_group_range=0 7"], ping).run().ok(), "0\t7\n");
+    // docker's default, so that every user can serve port 80; the host keeps its own.
+    let first_port = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
+    for (net, first) in [("none", "0\n"), ("bridge", "0\n"), ("host", "1024\n")] {
+        let options = ["--net", net, "-u", "33"];
+        assert_eq!(host.run(&options, host.debian(), &["sh", "-c", first_port]).run().ok(), first, "{net}");
+    }
+    let option = ["--sysctl", "net/ipv4/ip_unprivileged_port_start=80"];
+    assert_eq!(host.sh(&option, first_port).run().ok(), "80\n");
+    let bind = "socket(S, AF_INET, SOCK_STREAM, 0) && bind(S, sockaddr_in(80, INADDR_ANY)) or die $!";
+    let _ = host.sh(&["-u", "33"], &format!("perl -MSocket -e '{bind}'")).run().ok();
     let options = ["--sysctl", "net.ipv4.ip_forward=1", "--sysctl", "kernel.shmmax=12345"];
     let script =
         "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax; echo 0 > /proc/sys/kernel/shmmax || echo no";
     assert_eq!(host.sh(&options, script).run().ok(), "1\n12345\nno\n");
     assert_ne!(host.says("cat", &["/proc/sys/kernel/shmmax"]), "12345\n", "the host's own");
+    // A program with a file capability that the container lacks, CAP_NET_ADMIN; setxattr(2), vfs_cap_data.
+    // In the root: a volume from the host's /tmp may be nosuid.
+    let root = host.debian();
+    let number = if cfg!(target_arch = "x86_64") { 188 } else { 5 };
+    let values =
+        r#"($p, $n, $v) = ("/usr/bin/capable", "security.capability", pack("V5", 0x02000001, 1 << 12, 0, 0, 0))"#;
+    let set = format!("{values}; syscall({number}, $p, $n, $v, 20, 0) == 0 or die $!");
+    let script = format!("cp /bin/true /usr/bin/capable; perl -e '{set}'");
+    let _ = host.run(&[], &root, &["sh", "-c", &script]).run().ok();
+    let line = host.run(&[], &root, &["/usr/bin/capable"]).run().refused(126);
+    assert!(line.contains("EPERM") && line.contains("NET_ADMIN: use --cap-add NET_ADMIN"), "{line}");
+    let _ = host.run(&["--cap-add", "NET_ADMIN"], &root, &["/usr/bin/capable"]).run().ok();
     let file = host.directory().join("env");
     fs::write(&file, "# comment\n\nA=1\nB=two words\n  C=3\nHOME\n").unwrap();
     let program = host.sh(&["--env-file", file.to_str().unwrap(), "-e", "A=0"], "echo $A-$B-$C-$HOME");
@@ -118,7 +140,60 @@ fn process_gets_what_was_asked_for() {
 }
 
 #[test]
-fn pid_1_keeps_the_capability_to_signal_alone() {
+fn privileged_container_has_all_that_kontena_has() {
+    let host = Host::new();
+    let ours = bits(&fs::read_to_string("/proc/self/status").unwrap(), "CapPrm");
+    let script = "cat /proc/self/status; cut -d' ' -f5,6 /proc/self/mountinfo; \
+                  mknod /node c 1 11 && : < /node && : < /dev/kmsg && echo opened";
+    let out = host.sh(&["--privileged"], script).run().ok();
+    for set in ["CapBnd", "CapPrm", "CapEff"] {
+        assert_eq!(bits(&out, set), ours, "{set}");
+    }
+    assert_eq!([bits(&out, "NoNewPrivs"), bits(&out, "Seccomp")], [0, 0]);
+    assert!(out.ends_with("opened\n"), "{out}");
+    for target in ["/proc", "/sys", "/sys/fs/cgroup"] {
+        assert!(out.lines().any(|line| line.starts_with(&format!("{target} rw,"))), "{target} in {out}");
+    }
+    assert!(!out.contains("\n/proc/"), "{out}");
+    // Every device of the host's /dev is there, and nothing of the container's own is covered.
+    let list = "cd /dev && find . -xdev \\( -type c -o -type b \\) ! -name ptmx ! -name console | sort";
+    assert_eq!(host.sh(&["--privileged"], list).run().ok(), host.says("sh", &["-c", list]));
+    // An option behind it takes something back.
+    let options = ["--privileged", "--cap-drop", "NET_RAW", "--security-opt", "no-new-privileges"];
+    let status = host.sh(&options, "cat /proc/self/status").run().ok();
+    assert_eq!((bits(&status, "CapEff"), bits(&status, "NoNewPrivs")), (ours & !(1 << 13), 1));
+    // And without it.
+    let _ = host.sh(&[], ": < /dev/kmsg").run().code(2);
+    let line = host.sh(&["--security-opt", "seccomp=/etc/profile.json"], "true").run().refused(125);
+    assert!(line.contains("reads no profiles"), "{line}");
+}
+
+#[test]
+fn masks_are_removed_by_an_option() {
+    let host = Host::new();
+    let below = "cut -d' ' -f5,6 /proc/self/mountinfo | grep -E '^/(proc|sys)/' | grep -v ^/sys/fs/cgroup; true";
+    assert!(host.sh(&[], below).run().ok().contains("/proc/sys ro"));
+    for option in ["unmask=ALL", "systempaths=unconfined"] {
+        assert_eq!(host.sh(&["--security-opt", option], below).run().ok(), "", "{option}");
+        // Nothing else is given away.
+        let out =
+            host.sh(&["--security-opt", option], "cat /proc/self/status; mkdir /sys/fs/cgroup/x || echo no").run();
+        assert!(out.stdout.ends_with("no\n"), "{out}");
+        assert_eq!((bits(&out.stdout, "CapEff"), bits(&out.stdout, "Seccomp")), (DEFAULT, 2));
+    }
+}
+
+#[test]
+fn jobs_write_to_the_log_through_the_commands_stdout() {
+    let host = Host::new();
+    // As a job of cron's, whose own output is a mail's. PID 1 is kontena-init, which cannot be looked into.
+    let script = "(exec > /dev/null 2>&1; echo job > /proc/2/fd/1; echo job > /proc/1/fd/1); cat /proc/2/comm";
+    let out = host.sh(&[], script).run().ok();
+    assert_eq!(out, "job\nsh\n");
+}
+
+#[test]
+fn pid_1_keeps_only_the_capability_to_signal() {
     let host = Host::new();
     let running = host.sh(&["--name", "web", "-u", "33"], "echo ready; exec sleep 600").start();
     let mut container = Container::new(&host, "web", running);
@@ -131,13 +206,13 @@ fn pid_1_keeps_the_capability_to_signal_alone() {
     });
     let status = fs::read_to_string(format!("/proc/{init}/status")).unwrap();
     assert_eq!(bits(&status, "CapInh") | bits(&status, "CapAmb"), 0);
-    // What it is kept for: the payload is another user's.
+    // It is needed when the payload is another user's.
     container.signal(nix::sys::signal::Signal::SIGTERM);
     let _ = container.into_running().finish().code(143);
 }
 
 #[test]
-fn init_holds_nothing_of_the_hosts_but_stdio() {
+fn init_holds_nothing_of_the_host_except_stdio() {
     let host = Host::new();
     let running = host.sh(&["--name", "web"], "echo ready; exec sleep 600").start();
     let mut container = Container::new(&host, "web", running);
@@ -192,7 +267,7 @@ fn nothing_can_be_mounted() {
 }
 
 #[test]
-fn the_system_cannot_be_changed() {
+fn system_cannot_be_changed() {
     let host = Host::new();
     for attack in [
         "ip link set lo down",
@@ -213,7 +288,7 @@ fn the_system_cannot_be_changed() {
 }
 
 #[test]
-fn setuid_program_gives_nothing() {
+fn setuid_program_gains_nothing() {
     let host = Host::new();
     let rootfs = host.debian();
     let program = host.inside(|| {
@@ -231,13 +306,14 @@ fn setuid_program_gives_nothing() {
 }
 
 #[test]
-fn init_of_the_container_cannot_be_looked_into() {
+fn init_of_the_container_cannot_be_inspected() {
     let host = Host::new();
     for attack in ["exe", "environ", "maps", "mem", "fd/0", "cwd", "root", "auxv"] {
         let outcome = host.sh(&[], &format!("cat /proc/1/{attack} > /tmp/x || readlink /proc/1/{attack}")).run();
         assert!(outcome.code != 0 && outcome.stderr.contains("Permission denied"), "{outcome}");
     }
-    let twin = "for f in exe environ maps fd/0 cwd root auxv; do [ -r /proc/self/$f ] || echo $f; done; cat /proc/1/status | head -c 5";
+    let twin = "for f in exe environ maps fd/0 cwd root auxv; do [ -r /proc/self/$f ] || echo $f; done; \
+                cat /proc/1/status | head -c 5";
     assert_eq!(host.sh(&[], twin).run().ok(), "Name:");
 }
 
@@ -279,7 +355,7 @@ fn programs_of_the_host_cannot_be_overwritten() {
 }
 
 #[test]
-fn payload_has_no_fd_but_stdio() {
+fn payload_has_only_the_fds_of_stdio() {
     let host = Host::new();
     // The last one is the directory that ls reads.
     for options in [&["--net", "none"][..], &["--net", "host"], &["-p", "8080:80"], &["--net", "none", "-u", "33"]] {

@@ -1,5 +1,5 @@
-//! Readiness: that `run -d --wait-ready` comes back when the container is ready, and when it never will be; and that in the
-//! foreground the caller's own supervisor is told.
+//! Readiness: that `run -d --wait-ready` comes back when the container is ready, and when it never will be; and that in
+//! the foreground the caller's own supervisor is told.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::sys::signal::{Signal, kill};
@@ -63,7 +63,7 @@ fn newline_on_an_fd_makes_it_ready() {
     // On a terminal too.
     let options = ["-d", "-t", "--name", "job", "-v", &volume, "--wait-ready", "--notify-fd", "3"];
     assert_waits(&host, host.sh(&options, &ready_by("echo >&3")).start());
-    // What comes before the newline does not count.
+    // Bytes before the newline do not count.
     let options = ["-d", "--name", "job", "-v", &volume, "--wait-ready", "--notify-fd", "3"];
     let how =
         "printf almost >&3; sleep 0.2; rm /host/go; until [ -e /host/go ]; do sleep 0.02; done; echo >&3; : > /host/go";
@@ -76,7 +76,7 @@ fn newline_on_an_fd_makes_it_ready() {
 }
 
 #[test]
-fn fd_is_the_commands_alone() {
+fn only_the_command_has_the_fd() {
     let host = Host::new();
     let script =
         "ls /proc/self/fd | tr '\\n' ' ' > /dev/stderr; readlink /proc/self/fd/5 >&2; echo >&5; exec sleep 600";
@@ -119,7 +119,7 @@ fn datagram_makes_it_ready() {
         "--read-only",
     ];
     assert_waits(&host, host.sh(&options, &ready_by(&notify("READY=1"))).start());
-    // What is none does not count.
+    // Other messages do not count.
     let options = ["-d", "--name", "job", "-v", &volume, "-v", &intruder(), "--wait-ready", "--sdnotify"];
     let first = ["READY=0", "READY=11", "XREADY=1", "STATUS=READY=1", ""].map(notify).join("; ");
     let starting = host.sh(&options, &format!("{first}; {}", ready_by(&notify("READY=1")))).start();
@@ -127,7 +127,7 @@ fn datagram_makes_it_ready() {
 }
 
 #[test]
-fn notify_socket_is_only_for_who_asks_for_it() {
+fn notify_socket_exists_only_on_request() {
     let host = Host::new();
     let out = host
         .sh(&[], "echo [$NOTIFY_SOCKET]; [ -e /dev/notify ] || echo none")
@@ -140,11 +140,16 @@ fn notify_socket_is_only_for_who_asks_for_it() {
 }
 
 #[test]
-fn port_that_answers_makes_it_ready() {
+fn answering_port_makes_it_ready() {
     let host = Host::new();
     let (_, volume) = shared(&host);
     let configuration = host.directory().join("nginx.conf");
-    fs::write(&configuration, "daemon off; pid /tmp/pid; events {} http { client_body_temp_path /tmp/body; server { listen 80; root /var/www; } }").unwrap();
+    fs::write(
+        &configuration,
+        "daemon off; pid /tmp/pid; events {} http { client_body_temp_path /tmp/body; \
+         server { listen 80; root /var/www; } }",
+    )
+    .unwrap();
     // nginx of the demo, which begins later.
     let rootfs = host.debian();
     let demo = format!("{}:/demo:ro", host.demo().display());
@@ -193,6 +198,15 @@ fn container_that_ends_before_it_is_ready_is_an_error() {
     let options = ["-d", "--name", "job", "-p", "8080:80", "--wait-ready"];
     let line = host.run(&options, host.demo(), &["/bin/true"]).run().refused(125);
     assert!(line.contains("job ended with 0 before it was ready"), "{line}");
+    // The end of its log is shown first, and a terminal does not obey it.
+    let options = ["-d", "--name", "job", "--sdnotify", "--wait-ready"];
+    let script = "for i in $(seq 20); do echo line $i; done; printf '\\033[2Jno end' >&2; sleep 0.1; exit 3";
+    let outcome = host.sh(&options, script).run();
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    assert!(outcome.code == 125 && lines.len() == 11 && lines.contains(&"line 20"), "{outcome}");
+    assert!(lines.contains(&"\\x1b[2Jno end") && lines[10].starts_with("kontena: job ended with 3"), "{outcome}");
+    let line = host.sh(&[&options[..], &["--log-driver", "none"]].concat(), script).run().refused(125);
+    assert!(line.contains("remove --log-driver none"), "{line}");
     // A start that fails says why, and not that.
     let options = ["-d", "--name", "job", "--sdnotify", "--wait-ready", "-w", "/nosuch"];
     assert!(host.sh(&options, "true").run().refused(125).contains("/nosuch"));
@@ -209,7 +223,7 @@ fn container_that_ends_before_it_is_ready_is_an_error() {
 }
 
 #[test]
-fn fd_that_is_closed_without_a_word_is_an_error() {
+fn fd_closed_without_a_newline_is_an_error() {
     let host = Host::new();
     let options = ["-d", "--name", "job", "--wait-ready", "--notify-fd", "3"];
     let line = host.sh(&options, "exec 3>&-; exec sleep 600").run().refused(125);
@@ -221,7 +235,7 @@ fn fd_that_is_closed_without_a_word_is_an_error() {
 }
 
 #[test]
-fn wait_can_be_broken_off() {
+fn wait_can_be_interrupted() {
     let host = Host::new();
     let (path, volume) = shared(&host);
     let begun = path.join("begun");
@@ -234,7 +248,7 @@ fn wait_can_be_broken_off() {
             fs::remove_file(&begun).unwrap();
             sleep(Duration::from_millis(50));
             starting.signal(signal);
-            // Who does not listen is not waited for; once more, as people do.
+            // A server that does not listen is not waited for; once more, as people do.
             if !script.is_empty() && signal != Signal::SIGKILL {
                 sleep(Duration::from_millis(100));
                 assert_eq!(job.status(), "running");
@@ -264,7 +278,7 @@ fn options_need_each_other() {
 }
 
 #[test]
-fn foreground_hands_the_callers_fd_on() {
+fn foreground_passes_on_the_callers_fd() {
     // As s6, whose service the foreground run is: what the command writes there, nobody touches in between.
     let host = Host::new();
     let (path, _) = shared(&host);
@@ -285,7 +299,7 @@ fn foreground_hands_the_callers_fd_on() {
 }
 
 #[test]
-fn fd_that_the_caller_does_not_have_is_refused_and_none_of_kontenas() {
+fn missing_fd_is_refused_and_kontenas_own_is_not_used() {
     // Its own are of the host: a directory of them would be a way out (CVE-2024-21626).
     let host = Host::new();
     for number in 3..=40 {
@@ -300,7 +314,7 @@ fn fd_that_the_caller_does_not_have_is_refused_and_none_of_kontenas() {
 }
 
 #[test]
-fn foreground_passes_notifications_on() {
+fn foreground_passes_on_notifications() {
     let host = Host::new();
     // systemd's own socket, by a path and by an abstract name.
     let path = host.directory().join("systemd");
@@ -321,7 +335,7 @@ fn foreground_passes_notifications_on() {
             String::from_utf8(buffer[..length].to_vec()).unwrap()
         };
         // Its pids are not the host's.
-        assert_eq!(next(), "READY=1\nSTATUS=serving\nWATCHDOG=1\n");
+        assert_eq!(next(), "READY=1\nSTATUS=serving\n");
         assert_eq!(next(), "STOPPING=1\n");
     }
     // One that is gone, or makes no sense, is no reason not to run.
@@ -332,7 +346,92 @@ fn foreground_passes_notifications_on() {
 }
 
 #[test]
-fn last_words_are_heard() {
+fn container_cannot_speak_for_the_launcher_to_systemd() {
+    let host = Host::new();
+    let path = host.directory().join("systemd");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(tests::patience())).unwrap();
+    // systemd ends a line at \r, too, and adopts or kills the process that MAINPID names.
+    let hostile = [
+        "STATUS=hi\rMAINPID=13\rWATCHDOG=trigger",
+        "MAINPID=13\nWATCHDOG=trigger\nFDSTORE=1\nNOTIFYACCESS=all\nERRNO=5\nWATCHDOG_USEC=1\nMONOTONIC_USEC=9",
+        "X=1\rREADY=1\rSTOPPING=2\nSTATUS=\u{1b}[2J\u{202e}up",
+        "RELOADING=1\rMONOTONIC_USEC=9",
+    ];
+    let says = hostile.map(|text| format!("/intruder notify \"{text}\"")).join("; ");
+    let script = format!("{says}; {}", notify("STOPPING=1"));
+    let program = host.sh(&["--sdnotify", "-v", &intruder()], &script);
+    let _ = program.env("NOTIFY_SOCKET", &path).run().ok();
+    let mut all = Vec::new();
+    while all.last().is_none_or(|last| last != "STOPPING=1\n") {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).unwrap();
+        all.push(String::from_utf8(buffer[..length].to_vec()).unwrap());
+    }
+    let reloading = all.remove(2);
+    assert_eq!(all, ["STATUS=hi\n", "READY=1\nSTATUS=[2Jup\n", "STOPPING=1\n"]);
+    let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|time| time.strip_suffix('\n'));
+    assert!(time.is_some_and(|time| time.parse::<u64>().unwrap() > 9), "{reloading}");
+}
+
+#[test]
+fn fds_from_a_container_never_block_the_launcher() {
+    // A socket with SO_LINGER and unread data: the last close waits for an hour.
+    let host = Host::new();
+    let (path, volume) = shared(&host);
+    let script = ": > /host/begun; until [ -e /host/go ]; do sleep 0.02; done
+        /intruder linger && : > /host/sent; exec sleep 600";
+    let options = ["--sdnotify", "-v", &volume, "-v", &intruder()];
+    // kontena's processes on the host: the launcher, and what it has started beside the init.
+    let processes = |launcher: u32| {
+        let children = fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
+        let children: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        let is_kontena =
+            |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "kontena\n");
+        let all = [launcher].into_iter().chain(children).filter(is_kontena);
+        all.map(|pid| Pid::from_raw(pid.cast_signed())).collect::<Vec<_>>()
+    };
+    // No other process closes these fds: the test looks after the sender has ended.
+    let attack = |launcher: u32, init: u32| {
+        wait_until("its command to run", || path.join("begun").exists());
+        let all = processes(launcher);
+        all.iter().for_each(|pid| kill(*pid, Signal::SIGSTOP).unwrap());
+        fs::write(path.join("go"), "").unwrap();
+        wait_until("the fds to be sent", || path.join("sent").exists());
+        all.iter().for_each(|pid| kill(*pid, Signal::SIGCONT).unwrap());
+        // FIN_WAIT1, with data that is not sent; proc_pid_net(5).
+        let tcp = || fs::read_to_string(format!("/proc/{init}/net/tcp")).unwrap();
+        wait_until("the close", || tcp().lines().any(|line| line.split_whitespace().nth(3) == Some("04")));
+        ["begun", "go", "sent"].iter().for_each(|name| fs::remove_file(path.join(name)).unwrap());
+        all
+    };
+    let ends = |all: Vec<Pid>| {
+        let stat = |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        wait_until("the end of all", || all.iter().map(stat).all(|stat| stat.is_empty() || stat.contains(") Z ")));
+    };
+
+    for verb in [&["stop", "-t", "0"][..], &["rm", "-f"]] {
+        let job = host.background("job", &options, script);
+        let all = attack(job.launcher().as_raw().cast_unsigned(), job.init());
+        let _ = host.kontena().args(verb).arg("job").run().ok();
+        ends(all);
+        let _ = host.kontena().args(["rm", "-f", "job"]).run();
+    }
+    let running = host.sh(&[&["--name", "job"], &options[..]].concat(), script).start();
+    let mut container = Container::new(&host, "job", running);
+    let (launcher, init) = (container.pid(), container.init());
+    let all = attack(launcher, init);
+    let _ = container.stop().code(143);
+    ends(all);
+    // One whose launcher is killed leaves nobody behind who waits.
+    let job = host.background("job", &options, script);
+    let all = attack(job.launcher().as_raw().cast_unsigned(), job.init());
+    kill(job.launcher(), Signal::SIGKILL).unwrap();
+    ends(all);
+}
+
+#[test]
+fn last_messages_are_received() {
     // The launcher looks only when its container has said it all and has ended.
     let host = Host::new();
     let (path, volume) = shared(&host);
@@ -371,7 +470,7 @@ fn last_words_are_heard() {
         assert_eq!(String::from_utf8_lossy(&buffer[..length]), format!("{word}\n"));
     }
 
-    // What was ready, though not for long, has started.
+    // A container that was ready has started, even if it ends at once.
     let long = format!("echo {} >&3", "x".repeat(200));
     let ways = [(vec!["--notify-fd", "3", "-v", &volume], long), (options[2..].to_vec(), says)];
     for (options, how) in ways {
@@ -387,7 +486,7 @@ fn last_words_are_heard() {
 }
 
 #[test]
-fn every_life_has_a_notify_socket() {
+fn notify_socket_exists_after_a_restart() {
     let host = Host::new();
     let (path, volume) = shared(&host);
     let script = format!("{}; echo >> /host/lives; exit 1", notify("READY=1"));
@@ -404,7 +503,7 @@ fn every_life_has_a_notify_socket() {
 }
 
 #[test]
-fn user_namespaces_have_a_notify_socket() {
+fn notify_socket_works_with_userns() {
     let host = Host::new();
     let options =
         ["-d", "--name", "job", "--net", "none", "--userns", "map=0:300000:65536", "--sdnotify", "--wait-ready"];

@@ -1,4 +1,5 @@
-//! Published ports that go through the launcher: connections whole and half closed, slow readers, many at once, datagrams.
+//! Published ports that go through the launcher: connections whole and half closed, slow readers, many at once,
+//! datagrams.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -8,12 +9,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
-use tests::{Container, HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Place, patience, wait_until};
+use tests::{Background, Container, HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Place, patience, wait_until};
 
 /// Both ways to the container: from within its network, and by the bridge.
 const WAYS: [&[&str]; 2] = [&["--net", "none"], &["--publish-via", "relay"]];
 
-/// Starts nginx of the demo rootfs, with port 7777 of it published as 7000, and gives a listener there.
+/// Starts nginx of the demo rootfs, with its port 7777 published as 7000, and returns a listener there.
 fn start<'a>(host: &'a Host, name: &str, way: &[&str]) -> (Container<'a>, TcpListener) {
     let mut container = host.nginx(name, &[way, &["-p", "8080:80", "-p", "7000:7777"]].concat());
     let listener = container.network().inside(|| TcpListener::bind("0.0.0.0:7777")).unwrap();
@@ -64,7 +65,7 @@ fn relayed_port_is_served_on_every_address() {
 }
 
 #[test]
-fn port_relayed_from_127_0_0_1_is_served_there_alone() {
+fn port_relayed_from_127_0_0_1_is_served_only_there() {
     let host = Host::new();
     let _web = host.nginx("web", &["--net", "none", "-p", "127.0.0.1:8080:80"]);
     assert!(host.get("127.0.0.1:8080").is_ok());
@@ -73,7 +74,7 @@ fn port_relayed_from_127_0_0_1_is_served_there_alone() {
 }
 
 #[test]
-fn half_closed_connection_goes_on_in_the_other_direction() {
+fn half_closed_connection_continues_in_the_other_direction() {
     for way in WAYS {
         let host = Host::new();
         let (_web, listener) = start(&host, "web", way);
@@ -144,7 +145,7 @@ fn bytes_arrive_as_they_were_sent_in_both_directions_at_once() {
 }
 
 #[test]
-fn who_does_not_read_makes_the_other_side_wait() {
+fn slow_reader_makes_the_other_side_wait() {
     let host = Host::new();
     let (web, listener) = start(&host, "web", &["--net", "none"]);
     let mut client = connect(host.place(), "127.0.0.1:7000");
@@ -205,7 +206,7 @@ fn thousand_connections_are_relayed_at_once() {
 }
 
 #[test]
-fn connections_wait_where_no_fds_are_left_and_are_served_then() {
+fn connections_wait_for_free_fds_and_are_served() {
     let host = Host::new();
     let (web, listener) = start(&host, "web", &["--net", "none"]);
     let few = nix::libc::rlimit { rlim_cur: 40, rlim_max: 40 };
@@ -230,7 +231,55 @@ fn connections_wait_where_no_fds_are_left_and_are_served_then() {
 }
 
 #[test]
-fn reset_is_passed_on_and_nobody_listening_is_one() {
+fn idle_connections_leave_fds_for_the_launcher_and_new_clients() {
+    for way in WAYS {
+        let host = Host::new();
+        let health = ["--health-interval", "50ms", "--health-retries", "1"];
+        let volume = format!("{}:/intruder:ro", tests::intruder().display());
+        let words = ["--health-cmd", "[\"/intruder\", \"owner\", \"/\"]", "-v", &volume, "--health-on-failure", "kill"];
+        let options = [way, &health, &words, &["-d", "--name", "web", "-p", "8080:80", "-p", "7000:7777"]].concat();
+        let _ = host.run(&options, host.demo(), &["/usr/sbin/nginx"]).run().ok();
+        let web = Background::new(&host, "web");
+        let network = Place::network_of(web.init());
+        wait_until("nginx", || network.get("127.0.0.1:80").is_ok());
+        let launcher: u32 = web.launcher().as_raw().try_into().unwrap();
+        let few = nix::libc::rlimit { rlim_cur: 256, rlim_max: 256 };
+        tests::sys::limit_files(launcher, few).unwrap();
+        // More than there is room for: nobody serves them, and nobody says a word.
+        let listener = network.inside(|| TcpListener::bind("0.0.0.0:7777")).unwrap();
+        let clients: Vec<_> = (0..100).map(|_| connect(host.place(), "127.0.0.1:7000")).collect();
+        let files = || fs::read_dir(format!("/proc/{launcher}/fd")).unwrap().count();
+        wait_until("all that there is room for", || files() >= 150);
+        // Checks go on, and others have their turn before long: the silent make room for them.
+        let launched = std::time::Instant::now();
+        wait_until("another one to be served", || host.get("127.0.0.1:8080").is_ok());
+        let waited = launched.elapsed();
+        assert!(files() <= 256 - 48, "{} files", files());
+        wait_until("it to be well", || web.seen().is_some_and(|seen| seen["health"] == "healthy"));
+        assert!(!web.logged().contains("could not be started"), "{} after {waited:?}", web.logged());
+        assert_eq!(web.status(), "running");
+        drop((clients, listener));
+    }
+}
+
+#[test]
+fn commands_have_the_callers_limit_of_fds() {
+    let host = Host::new();
+    let options = ["-d", "--name", "web", "--net", "none", "-p", "7000:7777", "--health-interval", "20ms"];
+    let health = ["--health-cmd", "ulimit -Sn > /tmp/checked; ulimit -Hn >> /tmp/checked"];
+    let run = host.run(&[&options[..], &health].concat(), host.debian(), &["sh", "-c", "exec sleep 600"]);
+    let _ = run.through("sh", &["-c", "ulimit -Sn 1000; ulimit -Hn 4000; exec \"$@\"", "sh"]).run().ok();
+    let checked = || host.exec(&[], "web", &["sh", "-c", "cat /tmp/checked"]).run().stdout;
+    wait_until("a check", || checked().lines().count() == 2);
+    assert_eq!(checked(), "1000\n4000\n");
+    let launcher = Background::new(&host, "web").launcher();
+    let limits = fs::read_to_string(format!("/proc/{launcher}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().nth(3), Some("4000"), "{line}");
+}
+
+#[test]
+fn reset_and_refused_connections_are_passed_on() {
     for way in WAYS {
         let host = Host::new();
         let (_web, listener) = start(&host, "web", way);
@@ -254,7 +303,7 @@ fn reset_is_passed_on_and_nobody_listening_is_one() {
 }
 
 #[test]
-fn client_that_goes_away_is_noticed() {
+fn disconnected_client_is_noticed() {
     let host = Host::new();
     let (web, listener) = start(&host, "web", &["--net", "none"]);
     let fds = || fs::read_dir(format!("/proc/{}/fd", web.pid())).unwrap().count();
@@ -275,7 +324,7 @@ fn client_that_goes_away_is_noticed() {
 }
 
 #[test]
-fn datagrams_are_relayed_to_and_fro() {
+fn datagrams_are_relayed_in_both_directions() {
     for way in WAYS {
         let host = Host::new();
         host.ip("addr add 192.0.2.3/24 dev eth0\n");
@@ -287,7 +336,7 @@ fn datagrams_are_relayed_to_and_fro() {
             (host.place(), "127.0.0.1"),
             (host.place(), HOST_ADDRESS),
             (&host.neighbour, HOST_ADDRESS),
-            // Whoever asks one of the host's addresses is answered by the same.
+            // The answer comes from the address that the client has asked.
             (&host.neighbour, "192.0.2.3"),
         ] {
             let client = place.inside(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
@@ -312,7 +361,7 @@ fn datagrams_are_relayed_to_and_fro() {
 }
 
 #[test]
-fn many_clients_of_datagrams_are_kept_apart() {
+fn datagrams_of_many_clients_are_not_mixed() {
     let host = Host::new();
     let mut web = host.nginx("web", &["--net", "none", "-p", "5353:53/udp"]);
     let server = web.network().inside(|| UdpSocket::bind("0.0.0.0:53")).unwrap();
@@ -333,7 +382,7 @@ fn many_clients_of_datagrams_are_kept_apart() {
 }
 
 #[test]
-fn relay_needs_no_ip_forwarding_and_no_table() {
+fn relay_needs_neither_ip_forwarding_nor_tables() {
     let host = Host::new();
     let before = host.snapshot();
     let web = host.nginx("web", &["--net", "none", "-p", "8080:80"]);
@@ -346,7 +395,7 @@ fn relay_needs_no_ip_forwarding_and_no_table() {
 }
 
 #[test]
-fn relayed_port_that_is_taken_is_refused_before_anything_is_started() {
+fn taken_relayed_port_is_refused_before_anything_is_started() {
     let host = Host::new();
     let _web = host.nginx("web", &["--net", "none", "-p", "8080:80"]);
     let _client = connect(host.place(), "127.0.0.1:8080");
@@ -368,7 +417,7 @@ fn killed_launcher_leaves_neither_port_nor_process() {
 }
 
 #[test]
-fn ports_are_relayed_where_the_kernel_has_no_nf_tables() {
+fn ports_are_relayed_without_nf_tables() {
     let host = Host::new();
     let before = host.snapshot();
     let program = host.run(&["--name", "web", "-p", "8080:80"], host.demo(), &["/usr/sbin/nginx"]);
@@ -400,7 +449,7 @@ fn ports_are_relayed_where_the_kernel_has_no_nf_tables() {
 }
 
 #[test]
-fn ways_that_there_are_not_are_refused() {
+fn impossible_publish_via_is_refused() {
     let host = Host::new();
     for (options, words) in [
         (&["--net", "host", "-p", "8080:80"][..], "--net host"),
@@ -413,7 +462,7 @@ fn ways_that_there_are_not_are_refused() {
 }
 
 #[test]
-fn client_is_seen_by_its_neighbour_as_the_host() {
+fn neighbour_sees_the_client_as_the_host() {
     // The price of a relay, which docs/ name: the container does not see who it is.
     let host = Host::new();
     let (_web, listener) = start(&host, "web", &["--publish-via", "relay"]);

@@ -1,13 +1,17 @@
 //! Restarts, and the health of a container: when it is started again, by whom not, and what is seen of it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use nix::sys::signal::Signal;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 use tests::{Background, Host, wait_for, wait_until};
+
+/// So many files that a launcher has open already, and what it waits for: poll(2) allows no more of that.
+const FEW: usize = 10;
 
 /// A directory that a container writes to, as /host.
 struct Shared {
@@ -43,7 +47,7 @@ fn short_life(code: u32) -> String {
 }
 
 #[test]
-fn policy_says_whether_it_lives_again() {
+fn policy_decides_on_a_restart() {
     let host = Host::new();
     let shared = Shared::new(&host);
     for (policy, code, lives) in [
@@ -100,7 +104,7 @@ fn delay_grows() {
 }
 
 #[test]
-fn every_life_is_a_whole_one() {
+fn every_restart_is_a_complete_start() {
     // The network too, with the port that was published, and the terminal.
     let host = Host::new();
     let options = ["-d", "--name", "web", "-p", "8080:80", "--restart", "always"];
@@ -157,7 +161,7 @@ fn every_life_is_a_whole_one() {
 }
 
 #[test]
-fn restarting_is_shown_with_the_last_end() {
+fn restarting_container_shows_its_last_exit() {
     let host = Host::new();
     let shared = Shared::new(&host);
     let job = host.background("job", &["-v", &shared.volume, "--restart", "always"], "echo >> /host/lives; exit 7");
@@ -176,12 +180,12 @@ fn restarting_is_shown_with_the_last_end() {
         let outcome = job.exec(&["true"]).run();
         (outcome.code == 125).then(|| outcome.refused(125))
     });
-    assert!(line.contains("job does not run") || line.contains("has just ended"), "{line}");
+    assert!(line.contains("job is not running") || line.contains("has just exited"), "{line}");
     let _ = host.kontena().args(["rm", "-f", "job"]).run().ok();
 }
 
 #[test]
-fn stop_ends_it_in_the_delay_too() {
+fn stop_works_during_the_delay() {
     let host = Host::new();
     let shared = Shared::new(&host);
     for verb in [&["stop"][..], &["kill"], &["rm", "-f"]] {
@@ -205,7 +209,7 @@ fn stop_ends_it_in_the_delay_too() {
 }
 
 #[test]
-fn stop_at_any_moment_of_the_start_is_heard() {
+fn stop_works_at_any_moment_of_the_start() {
     let host = Host::new();
     let start = |options: &[&str]| host.sh(&[&["-d", "--name", "job"], options].concat(), "exec sleep 600").start();
     for moment in 0..60 {
@@ -222,7 +226,7 @@ fn stop_at_any_moment_of_the_start_is_heard() {
         assert_eq!(job.status(), "gone");
         assert!(!job.directory().exists(), "{:?}", fs::read_dir(job.directory()).unwrap().collect::<Vec<_>>());
     }
-    // What was asked of one container is not asked of the next of its name.
+    // A stop of one container does not apply to the next one with its name.
     for _ in 0..10 {
         let shared = Shared::new(&host);
         shared.remove("lives");
@@ -260,7 +264,34 @@ fn signals_to_the_launcher_end_a_delay() {
 }
 
 #[test]
-fn foreground_lives_again_too() {
+fn request_to_stop_wins_against_a_restart_that_is_due() {
+    let host = Host::new();
+    let shared = Shared::new(&host);
+    for by in ["attach", "stop"] {
+        shared.remove("lives");
+        let script = "date >> /host/lives; [ $(wc -l < /host/lives) -gt 5 ] && exec sleep 600; echo alive; exit 3";
+        let job = host.background("job", &["-v", &shared.volume, "--restart", "always"], script);
+        let mut client = host.kontena().args(["attach", "job"]).start();
+        client.wait_for_output("alive");
+        wait_until("five lives", || shared.lines("lives").len() == 5);
+        job.wait_until("restarting");
+        // The launcher sees both at once: the request, and that the delay is over.
+        kill(job.launcher(), Signal::SIGSTOP).unwrap();
+        let stop = (by == "stop").then(|| host.kontena().args(["stop", "job"]).start());
+        if stop.is_none() {
+            client.signal(Signal::SIGTERM);
+        }
+        sleep(Duration::from_secs(2));
+        kill(job.launcher(), Signal::SIGCONT).unwrap();
+        assert_eq!(job.end(), 3, "{by}");
+        assert_eq!(shared.lines("lives").len(), 5, "{by}");
+        let _ = (client.finish(), stop.map(|stop| stop.finish().ok()));
+        let _ = job.does("delete");
+    }
+}
+
+#[test]
+fn foreground_container_restarts() {
     let host = Host::new();
     let shared = Shared::new(&host);
     let out = host.sh(&["-v", &shared.volume, "--restart", "on-failure:2"], "echo life; exit 9").run().code(9);
@@ -271,7 +302,7 @@ fn foreground_lives_again_too() {
 }
 
 #[test]
-fn start_that_fails_later_counts_as_a_failure() {
+fn failed_restart_counts_as_a_failure() {
     let host = Host::new();
     let rootfs = host.demo_copy("rootfs");
     let job = host.run(
@@ -313,7 +344,7 @@ fn patient<'a>(host: &'a Host, shared: &Shared, options: &[&str]) -> Background<
 }
 
 #[test]
-fn health_is_seen() {
+fn health_is_shown() {
     let host = Host::new();
     let shared = Shared::new(&host);
     shared.touch("well");
@@ -321,7 +352,7 @@ fn health_is_seen() {
     wait_until("it to be well", || health(&job).as_deref() == Some("healthy"));
     assert!(host.kontena().arg("list").run().ok().contains(", healthy"));
     shared.remove("well");
-    wait_until("it to be sick", || health(&job).as_deref() == Some("unhealthy"));
+    wait_until("it to be unhealthy", || health(&job).as_deref() == Some("unhealthy"));
     assert!(host.kontena().arg("list").run().ok().contains(", unhealthy"));
     assert_eq!(job.inspect()["health"], "unhealthy");
     // Nothing is done about it unless that is asked for, and it can get well again.
@@ -336,7 +367,7 @@ fn health_is_seen() {
 }
 
 #[test]
-fn failures_count_from_the_start_period_on_and_in_a_row() {
+fn failures_count_after_the_start_period_and_in_a_row() {
     let host = Host::new();
     let shared = Shared::new(&host);
     let checks = "echo >> /host/checks; test -e /host/well";
@@ -347,7 +378,7 @@ fn failures_count_from_the_start_period_on_and_in_a_row() {
     };
     let checked = || shared.lines("checks").len();
     let job = start(&["--health-retries", "5"]);
-    wait_until("it to be sick", || health(&job).as_deref() == Some("unhealthy"));
+    wait_until("it to be unhealthy", || health(&job).as_deref() == Some("unhealthy"));
     assert!(checked() >= 5, "{}", checked());
     let _ = host.kontena().args(["rm", "-f", "job"]).run().ok();
     // They do not count for an hour.
@@ -358,12 +389,12 @@ fn failures_count_from_the_start_period_on_and_in_a_row() {
     shared.touch("well");
     wait_until("it to be well", || health(&job).as_deref() == Some("healthy"));
     shared.remove("well");
-    wait_until("it to be sick", || health(&job).as_deref() == Some("unhealthy"));
+    wait_until("it to be unhealthy", || health(&job).as_deref() == Some("unhealthy"));
     let _ = host.kontena().args(["rm", "-f", "job"]).run().ok();
 }
 
 #[test]
-fn sick_containers_are_killed_or_started_again_where_it_is_asked_for() {
+fn unhealthy_containers_are_killed_or_restarted_on_request() {
     let host = Host::new();
     let shared = Shared::new(&host);
     let job = patient(&host, &shared, &["--health-on-failure", "kill", "--health-retries", "2"]);
@@ -375,7 +406,8 @@ fn sick_containers_are_killed_or_started_again_where_it_is_asked_for() {
     let job =
         patient(&host, &shared, &["--health-on-failure", "kill", "--health-retries", "1", "--restart", "on-failure:2"]);
     wait_until("three lives and the end", || job.status() == "exited");
-    assert_eq!(shared.lines("lives").len(), 3);
+    // The first check may end a life before its command has written its line.
+    assert_eq!(job.inspect()["restarts"], 2);
     let _ = job.does("delete");
     // And has not here.
     shared.remove("lives");
@@ -403,7 +435,7 @@ fn sick_containers_are_killed_or_started_again_where_it_is_asked_for() {
 }
 
 #[test]
-fn health_of_a_new_life_is_not_that_of_the_last() {
+fn health_starts_over_after_a_restart() {
     let host = Host::new();
     let shared = Shared::new(&host);
     let job = patient(
@@ -417,7 +449,7 @@ fn health_of_a_new_life_is_not_that_of_the_last() {
 }
 
 #[test]
-fn check_that_takes_too_long_is_killed_with_its_process_group() {
+fn slow_check_is_killed_with_its_process_group() {
     let host = Host::new();
     let shared = Shared::new(&host);
     let command = "echo >> /host/checks; sleep 800 & sleep 900";
@@ -434,7 +466,7 @@ fn check_that_takes_too_long_is_killed_with_its_process_group() {
         "2",
     ];
     let job = host.background("job", &options, "exec sleep 600");
-    wait_until("it to be sick", || health(&job).as_deref() == Some("unhealthy"));
+    wait_until("it to be unhealthy", || health(&job).as_deref() == Some("unhealthy"));
     wait_until("five checks", || shared.lines("checks").len() >= 5);
     // At most one of them is under way.
     assert!(host.processes_named("sleep 800 ").len() <= 1 && host.processes_named("sleep 900 ").len() <= 1);
@@ -446,11 +478,12 @@ fn check_that_takes_too_long_is_killed_with_its_process_group() {
 }
 
 #[test]
-fn checks_run_in_the_container_and_are_neither_heard_nor_fed() {
+fn checks_run_in_the_container_without_stdio() {
     let host = Host::new();
     let shared = Shared::new(&host);
     // All of it once: one that is under way at the end does not come to its own.
-    let check = "[ ! -e /host/name ] || exit 0; cat > /host/stdin; id -u > /host/uid; pwd > /host/pwd; echo $KEY > /host/key; echo loud; echo louder >&2; uname -n > /host/name";
+    let check = "[ ! -e /host/name ] || exit 0; cat > /host/stdin; id -u > /host/uid; pwd > /host/pwd; \
+                 echo $KEY > /host/key; echo loud; echo louder >&2; uname -n > /host/name";
     let options = [
         "-v",
         &shared.volume,
@@ -483,7 +516,7 @@ fn checks_run_in_the_container_and_are_neither_heard_nor_fed() {
 }
 
 #[test]
-fn check_can_be_a_list_of_words() {
+fn check_can_be_a_json_array() {
     let host = Host::new();
     let volume = format!("{}:/intruder:ro", tests::intruder().display());
     // Where there is no shell.
@@ -533,10 +566,14 @@ fn check_can_be_a_list_of_words() {
         let line = host.sh(&[&["-d"], command, &[option, bad]].concat(), "true").run().refused(125);
         assert!(line.contains(&format!("{option} \"")), "{line}");
     }
-    for option in
-        ["--health-interval", "--health-timeout", "--health-retries", "--health-start-period", "--health-on-failure"]
-    {
-        let line = host.sh(&["-d", option, "1s"], "true").run().refused(125);
+    for (option, good) in [
+        ("--health-interval", "1s"),
+        ("--health-timeout", "1s"),
+        ("--health-retries", "1"),
+        ("--health-start-period", "1s"),
+        ("--health-on-failure", "kill"),
+    ] {
+        let line = host.sh(&["-d", option, good], "true").run().refused(125);
         assert!(line.contains(option) && line.contains("--health-cmd"), "{line}");
     }
 }
@@ -562,11 +599,109 @@ fn paused_containers_are_not_checked() {
 }
 
 #[test]
-fn health_command_that_cannot_be_run_is_a_failure() {
+fn check_that_the_launcher_cannot_start_does_not_count() {
+    let host = Host::new();
+    let shared = Shared::new(&host);
+    shared.touch("well");
+    let check = "echo >> /host/checks; test -e /host/well";
+    let options = ["-v", &shared.volume, "--health-cmd", check, "--health-interval", "20ms", "--health-retries", "1"];
+    let options = [&options[..], &["--health-on-failure", "restart"]].concat();
+    let job = host.background("job", &options, "echo >> /host/lives; exec sleep 600");
+    wait_until("it to be well", || health(&job).as_deref() == Some("healthy"));
+    let launcher: u32 = job.launcher().as_raw().try_into().unwrap();
+    let limit = |files: usize| {
+        let limit = nix::libc::rlimit { rlim_cur: files as u64, rlim_max: 4096 };
+        tests::sys::limit_files(launcher, limit).unwrap();
+    };
+    let (checks, told) = (|| shared.lines("checks").len(), || job.logged().matches("could not be started").count());
+    let open = fs::read_dir(format!("/proc/{launcher}/fd")).unwrap().count();
+    // None more than there are, which is told once; and some, which are too few at one step or another.
+    for files in [FEW, open, open + 2, open + 4, open + 6, open + 8, open + 10] {
+        let (checked, before) = (checks(), told());
+        limit(files);
+        wait_until("a check, or the reason why there is none", || told() > before || checks() > checked + 2);
+        sleep(Duration::from_millis(100));
+        assert!(told() <= before + 1 && (told() > before || files > FEW), "{files}: {}", job.logged());
+        limit(1024);
+        let checked = checks();
+        wait_until("checks to go on", || checks() > checked + 2);
+        assert_eq!((health(&job).as_deref(), shared.lines("lives").len()), (Some("healthy"), 1), "{files}");
+    }
+    shared.remove("well");
+    wait_until("another life", || shared.lines("lives").len() > 1);
+}
+
+#[test]
+fn restart_that_the_launcher_cannot_make_is_not_counted() {
+    let host = Host::new();
+    let shared = Shared::new(&host);
+    let script = "echo >> /host/lives; while [ ! -e /host/end ]; do sleep 0.02; done; rm /host/end; exit 3";
+    let job = host.background("job", &["-v", &shared.volume, "--restart", "on-failure:2"], script);
+    let launcher: u32 = job.launcher().as_raw().try_into().unwrap();
+    let lives = || shared.lines("lives").len();
+    wait_until("its life", || lives() == 1);
+    shared.touch("end");
+    wait_until("another life", || lives() == 2);
+    // No file can be opened, and so no other life begins.
+    let limit =
+        |files| tests::sys::limit_files(launcher, nix::libc::rlimit { rlim_cur: files, rlim_max: 4096 }).unwrap();
+    limit(FEW as u64);
+    shared.touch("end");
+    sleep(Duration::from_millis(700));
+    assert_eq!((lives(), shared.path.join("end").exists()), (2, false));
+    limit(1024);
+    wait_until("the last life", || lives() == 3);
+    shared.touch("end");
+    assert_eq!(job.end(), 3);
+    assert_eq!(job.inspect()["restarts"], 2);
+    let _ = job.does("delete");
+    // Where it cannot be started for long, nor anything be watched, somebody who stops it is heard all the same, and
+    // soon.
+    let job = host.background("job", &["-v", &shared.volume, "--restart", "always"], script);
+    let launcher: u32 = job.launcher().as_raw().try_into().unwrap();
+    shared.touch("end");
+    wait_until("another life", || lives() == 5);
+    tests::sys::limit_files(launcher, nix::libc::rlimit { rlim_cur: FEW as u64, rlim_max: 4096 }).unwrap();
+    shared.touch("end");
+    // By then the delay is 3.2 seconds.
+    job.wait_until("restarting");
+    sleep(Duration::from_secs(4));
+    let begun = std::time::Instant::now();
+    let _ = job.does("stop");
+    assert!(begun.elapsed() < Duration::from_millis(1500) || tests::instruments() != Path::new("/"));
+    assert_eq!(lives(), 5);
+}
+
+#[test]
+fn restart_waits_for_space_in_the_state_directory() {
+    let host = Host::new();
+    let shared = Shared::new(&host);
+    let state = host.directory().join("full");
+    fs::create_dir(&state).unwrap();
+    host.inside(|| mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap());
+    let kontena = || host.program(tests::launcher()).arg("--root").arg(&state);
+    let run = kontena().args(["run", "-d", "--name", "job", "--restart", "always", "--log-driver", "none", "-v"]);
+    // So many lines of the journal that none of its last page is left before the end is written down.
+    let run = run.args([&shared.volume, "-p", "30000-30200:30000-30200", "--cgroup-parent"]);
+    let script = "echo >> /host/lives; while [ ! -e /host/end ]; do sleep 0.02; done; rm /host/end; exit 3";
+    let run = run.arg(host.cgroup_parent_option()).arg(host.debian()).args(["sh", "-c", script]);
+    let _ = run.run().ok();
+    wait_until("a life", || shared.lines("lives").len() == 1);
+    host.inside(|| drop(fs::write(state.join("fill"), vec![0; 1 << 20])));
+    shared.touch("end");
+    wait_until("the end", || !shared.path.join("end").exists());
+    sleep(Duration::from_millis(500));
+    host.inside(|| fs::remove_file(state.join("fill")).unwrap());
+    wait_until("another life", || shared.lines("lives").len() > 1);
+    let _ = kontena().args(["rm", "-f", "job"]).run().ok();
+}
+
+#[test]
+fn health_command_that_cannot_be_executed_is_a_failure() {
     let host = Host::new();
     let options = ["--health-cmd", "[\"/nosuch\"]", "--health-interval", "30ms", "--health-retries", "2"];
     let job = host.background("job", &options, "exec sleep 600");
-    wait_until("it to be sick", || health(&job).as_deref() == Some("unhealthy"));
+    wait_until("it to be unhealthy", || health(&job).as_deref() == Some("unhealthy"));
     let launcher = job.launcher();
     // Its checks leave neither zombies nor fds.
     let count = |what: &str| fs::read_dir(format!("/proc/{launcher}/{what}")).unwrap().count();

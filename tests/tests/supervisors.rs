@@ -1,5 +1,6 @@
-//! kontena in the foreground as a child of other people's supervisors, s6, runit and Finit: that it tells when the container is
-//! ready and how it ended, takes their signals, leaves nothing of its own, and needs no second command after it was killed.
+//! kontena in the foreground as a child of other people's supervisors, s6, runit and Finit: that it tells when the
+//! container is ready and how it ended, takes their signals, leaves nothing of its own, and needs no second command
+//! after it was killed.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +19,7 @@ struct Service<'a> {
     leaf: PathBuf,
 }
 
-/// What the container does: counts its starts and its HUPs in /host, is ready when /host/go is there, and ends with 5 on TERM.
+/// The container counts its starts and its HUPs in /host, is ready once /host/go exists, and exits with 5 on TERM.
 const PAYLOAD: &str = "trap 'echo hup >> /host/seen' HUP; trap 'exit 5' TERM; echo start >> /host/seen; \
                        until [ -e /host/go ]; do sleep 0.02; done; [ ! -e /proc/self/fd/3 ] || echo >&3; \
                        while :; do sleep 0.02; done";
@@ -92,7 +93,7 @@ impl<'a> Service<'a> {
 }
 
 #[test]
-fn s6_knows_when_it_is_ready_and_how_it_ended() {
+fn s6_sees_readiness_and_exit_status() {
     let host = Host::new();
     let options = format!("--cgroup-parent {} --notify-fd 3", host.cgroup_parent_option());
     let service = Service::new(&host, &options, &[("notification-fd", "3")]);
@@ -140,8 +141,8 @@ fn runit_starts_signals_and_stops_it() {
     let _ = supervisor.finish().ok();
 }
 
-/// Finit, as PID 1 of a root and of namespaces of its own, below a cgroup of its own. What the service needs has the same name
-/// there as outside: the directory, and the pair.
+/// Finit, as PID 1 of a root and of namespaces of its own, below a cgroup of its own. The directory and the pair have
+/// the same names there as outside.
 const FINIT: &str = r#"
 root=$1 directory=$2 pair=$3
 echo $$ > "$4/cgroup.procs"

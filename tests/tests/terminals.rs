@@ -111,7 +111,7 @@ fn window_has_the_callers_size_and_follows_it() {
 }
 
 #[test]
-fn keys_are_the_commands() {
+fn keys_reach_the_command() {
     // Job control, as in a terminal of the container's own.
     let host = Host::new();
     let (_job, exec) = exec_shell(&host);
@@ -157,7 +157,7 @@ fn keys_are_the_commands() {
 }
 
 #[test]
-fn everything_that_is_typed_arrives() {
+fn all_typed_input_arrives() {
     let host = Host::new();
     let (_job, exec) = exec_shell(&host);
     let run = run_shell(&host, "run", &[]);
@@ -238,8 +238,8 @@ fn modes_are_restored_when_the_client_is_killed() {
                 _ => 3,
             };
             assert_eq!(status, expected, "{what} by {signal}: {}", terminal.text());
-            // Who has started a container on a terminal takes it along; who has come to see it does not, unless it has passed
-            // the signal on.
+            // The client that has started a container on a terminal ends it; an attached one does not, unless it
+            // forwards the signal.
             wait_until("the end of the container", || host.list().iter().all(|seen| seen["name"] != "run"));
             if what == "attach" && signal == Signal::SIGTERM {
                 assert_eq!(job.end(), 3);
@@ -253,8 +253,8 @@ fn modes_are_restored_when_the_client_is_killed() {
 }
 
 #[test]
-fn modes_that_somebody_has_changed_since_are_left_alone() {
-    // Whoever restores them for a client that was killed comes late, when a shell has set its own already.
+fn modes_changed_by_others_are_kept() {
+    // The helper of a killed client restores them late, after a shell has set its own.
     let host = Host::new();
     for round in 0..20 {
         let terminal = host
@@ -284,7 +284,7 @@ fn modes_that_somebody_has_changed_since_are_left_alone() {
 }
 
 #[test]
-fn nothing_of_the_client_is_left() {
+fn client_leaves_nothing_behind() {
     let host = Host::new();
     let job = host.background("job", &[], "exec sleep 600");
     let before = host.processes().len();
@@ -333,7 +333,7 @@ fn detach_keys_leave_the_container_running() {
 }
 
 #[test]
-fn detach_keys_can_be_others_or_none() {
+fn detach_keys_can_be_changed_or_disabled() {
     let host = Host::new();
     let terminal = run_shell(&host, "own", &["--detach-keys", "ctrl-a,x"]);
     terminal.type_in(DETACH);
@@ -362,7 +362,7 @@ fn detach_keys_can_be_others_or_none() {
 }
 
 #[test]
-fn container_ends_with_who_has_started_it_on_a_terminal() {
+fn container_ends_with_its_client_on_a_terminal() {
     let host = Host::new();
     let before = host.processes().len();
     let terminal = run_shell(&host, "web", &["--restart", "always"]);
@@ -385,7 +385,7 @@ fn container_ends_with_who_has_started_it_on_a_terminal() {
 }
 
 #[test]
-fn connection_that_is_cut_ends_the_client_alone() {
+fn closed_connection_ends_only_the_client() {
     let host = Host::new();
     // Whatever a signal would do to it.
     let job = host.background("job", &["-it"], "trap 'echo got HUP' HUP; echo ready; while :; do sleep 0.05; done");
@@ -416,7 +416,7 @@ fn connection_that_is_cut_ends_the_client_alone() {
 }
 
 #[test]
-fn command_ends_with_a_terminal_that_was_hung_up_before_the_client_looked() {
+fn command_ends_when_the_terminal_hangs_up_early() {
     let host = Host::new();
     let job = host.background("job", &PROMPT, "exec sleep 600");
     let pty = openpty(None, None).unwrap();
@@ -432,7 +432,7 @@ fn command_ends_with_a_terminal_that_was_hung_up_before_the_client_looked() {
 }
 
 #[test]
-fn two_who_are_attached_see_the_same() {
+fn two_attached_clients_see_the_same_output() {
     let host = Host::new();
     let job = host.background("job", &["-it", "-e", "PS1=$ "], "exec bash --norc --noprofile -i");
     let [first, second] = [(); 2].map(|()| {
@@ -453,8 +453,45 @@ fn two_who_are_attached_see_the_same() {
     assert!(job.logged().contains("three"), "its log has it too");
 }
 
+/// How much CPU time a process has used, in ticks of 10 ms.
+fn ticks(pid: Pid) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
 #[test]
-fn stdin_of_a_container_without_a_terminal_is_reached_by_attach() {
+fn client_for_which_the_launcher_has_no_fd_waits_and_keeps_nothing_busy() {
+    let host = Host::new();
+    let job = host.background("job", &[], "exec sleep 600");
+    let launcher = job.launcher();
+    let fds = || -> Vec<u64> {
+        let names = fs::read_dir(format!("/proc/{launcher}/fd")).unwrap();
+        names.map(|name| name.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+    };
+    let limit = |files: u64| {
+        let limit = nix::libc::rlimit { rlim_cur: files, rlim_max: 4096 };
+        tests::sys::limit_files(launcher.as_raw().try_into().unwrap(), limit).unwrap();
+    };
+    let (before, all) = (fds().len(), *fds().iter().max().unwrap() as usize + 1);
+    limit(all as u64);
+    let attach = || host.kontena().args(["attach", "--no-stdin", "job"]).start();
+    let clients: Vec<_> = (before..=all).map(|_| attach()).collect();
+    wait_until("no fd to be left", || fds().len() == all);
+    sleep(Duration::from_millis(200));
+    let used = ticks(launcher);
+    sleep(Duration::from_secs(2));
+    assert!(ticks(launcher) - used < 10, "{} ticks", ticks(launcher) - used);
+    limit(1024);
+    wait_until("the last client to be accepted", || fds().len() == before + clients.len());
+    let _ = host.kontena().args(["stop", "-t", "0", "job"]).run().ok();
+    for client in clients {
+        assert!([137, 143].contains(&client.finish().code), "its exit status");
+    }
+}
+
+#[test]
+fn attach_reaches_stdin_without_a_terminal() {
     let host = Host::new();
     // Bytes of any kind, detach keys included, arrive; the end of file does, too.
     let bytes: Vec<u8> =
@@ -472,7 +509,7 @@ fn stdin_of_a_container_without_a_terminal_is_reached_by_attach() {
     let job = host.background("job", &[], "cat; exit 4");
     assert_eq!(job.end(), 4);
     let _ = job.does("delete");
-    // Who gives no input leaves it open for the next.
+    // A client without input leaves it open for the next one.
     let script = "while :; do echo .; sleep 0.05; done & read -r line; kill $!; echo got $line; exit 6";
     let job = host.background("job", &["-i"], script);
     let mut quiet = host.kontena().args(["attach", "--no-stdin", "job"]).start();
@@ -485,7 +522,7 @@ fn stdin_of_a_container_without_a_terminal_is_reached_by_attach() {
 }
 
 #[test]
-fn what_was_typed_before_the_terminal_is_there_is_not_lost() {
+fn early_input_is_not_lost() {
     let host = Host::new();
     for round in 0..30 {
         let code = 1 + round % 9;
@@ -502,7 +539,7 @@ fn what_was_typed_before_the_terminal_is_there_is_not_lost() {
 }
 
 #[test]
-fn signals_reach_what_runs_in_the_terminal() {
+fn signals_reach_the_command_on_the_terminal() {
     let host = Host::new();
     let script = "trap 'echo usr1' USR1; trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
     for options in [&["-t"][..], &["-it"]] {
@@ -523,7 +560,7 @@ fn signals_reach_what_runs_in_the_terminal() {
 }
 
 #[test]
-fn terminal_works_without_one_of_the_callers() {
+fn terminal_works_without_a_terminal_of_the_caller() {
     let host = Host::new();
     let out = host.sh(&["-t"], "[ -t 1 ] && echo yes; stty size").run().ok();
     assert_eq!(out.lines().next(), Some("yes"), "{out}");
@@ -540,10 +577,11 @@ fn terminal_works_without_one_of_the_callers() {
 }
 
 #[test]
-fn console_can_be_closed_and_opened_again() {
+fn console_can_be_reopened() {
     // As an init does that opens it for each message.
     let host = Host::new();
-    let script = "exec < /dev/null > /dev/null 2>&1; sleep 0.3; echo one > /dev/console; sleep 0.3; echo two > /dev/console; exit 3";
+    let script = "exec < /dev/null > /dev/null 2>&1; sleep 0.3; echo one > /dev/console; sleep 0.3; \
+                  echo two > /dev/console; exit 3";
     let terminal = host.sh(&["-t"], script).on_terminal();
     assert_eq!(terminal.finish(), 3);
     assert!(terminal.lines().contains("one\n") && terminal.lines().contains("two\n"), "{}", terminal.text());
@@ -553,7 +591,7 @@ fn console_can_be_closed_and_opened_again() {
 }
 
 #[test]
-fn command_that_closes_its_terminal_goes_on() {
+fn command_that_closes_its_terminal_keeps_running() {
     let host = Host::new();
     let _job = host.background("job", &[], "exec sleep 600");
     let script = "exec < /dev/null > /dev/null 2>&1; sleep 0.3; exit 8";
@@ -562,7 +600,7 @@ fn command_that_closes_its_terminal_goes_on() {
 }
 
 #[test]
-fn terminal_that_others_write_to_does_not_hold_the_client() {
+fn terminal_written_by_others_does_not_block_the_client() {
     let host = Host::new();
     let _job = host.background("job", &[], "exec sleep 600");
     // A process of another session that opens the terminal again when it has been hung up, and never stops.
@@ -572,7 +610,7 @@ fn terminal_that_others_write_to_does_not_hold_the_client() {
 }
 
 #[test]
-fn size_is_kept_for_the_next_life() {
+fn size_is_kept_across_a_restart() {
     let host = Host::new();
     let volume = format!("{}:/host", host.directory().display());
     let script = "stty size; [ -e /host/again ] && exit 0; until [ \"$(stty size)\" = '50 132' ]; do sleep 0.02; done; \
@@ -586,7 +624,7 @@ fn size_is_kept_for_the_next_life() {
 
 /// Two who write to each other: a container that does not read, and a client whose input is full.
 #[test]
-fn client_whose_input_is_not_read_still_leaves_and_resizes() {
+fn client_with_unread_input_can_detach_and_resize() {
     let host = Host::new();
     let terminal = host.sh(&["-it", "--name", "deaf"], "stty raw -echo; echo ready; exec sleep 600").on_terminal();
     terminal.wait_for("ready");
@@ -602,10 +640,10 @@ fn client_whose_input_is_not_read_still_leaves_and_resizes() {
     wait_until("the end of the container", || host.list().is_empty());
 }
 
-/// A client that does not read holds the container up for ten seconds, and not for longer; nor does it hold the other one's
-/// up for good.
+/// A client that does not read holds the container up for ten seconds, and not for longer; nor does it hold the other
+/// one's up for good.
 #[test]
-fn client_that_does_not_read_is_left_behind() {
+fn client_that_does_not_read_is_disconnected() {
     let host = Host::new();
     let volume = format!("{}:/host", host.directory().display());
     let script = "until [ -e /host/go ]; do sleep 0.02; done; head -c 3000000 /dev/zero | tr '\\0' x; echo; echo done";
@@ -631,7 +669,7 @@ fn client_that_does_not_read_is_left_behind() {
 }
 
 #[test]
-fn stuck_owner_does_not_keep_the_container_from_being_stopped() {
+fn stuck_client_does_not_prevent_a_stop() {
     let host = Host::new();
     let (mut never_read, stdout) = UnixStream::pair().unwrap();
     let program = host.sh(&["-t", "--name", "loud"], "exec yes").with(|command| {
@@ -648,7 +686,7 @@ fn stuck_owner_does_not_keep_the_container_from_being_stopped() {
     wait_until("the client to be stuck", || written() > 0 && written() == written());
     let _ = host.kontena().args(["stop", "-t", "0", "loud"]).run().ok();
     assert!(!loud.directory().exists());
-    // Who reads on sees what was written, and the client ends.
+    // A client that reads on sees the output, and exits.
     let mut rest = Vec::new();
     let reader = std::thread::spawn(move || {
         let _ = never_read.read_to_end(&mut rest);
@@ -683,7 +721,7 @@ impl Tmux<'_> {
         program.arg("-S").arg(socket).args(["-f", "/dev/null"]).args(words)
     }
 
-    /// What is on the screen of a window.
+    /// The screen of a window.
     fn screen(&self, window: &str) -> String {
         self.run(&["capture-pane", "-p", "-t", window])
     }
@@ -704,7 +742,7 @@ impl Drop for Tmux<'_> {
 }
 
 #[test]
-fn exec_under_tmux_is_as_a_shell_of_ones_own() {
+fn exec_works_under_tmux() {
     let host = Host::new();
     let job = host.background("job", &PROMPT, "exec sleep 600");
     let tmux = Tmux { host: &host };
@@ -812,8 +850,8 @@ fn terminal_of_the_caller_cannot_be_typed_into() {
 }
 
 #[test]
-fn pid_of_the_clients_helper_is_nobodys() {
-    // Who has the terminal restored for a client that is killed lives as long as that, and holds nothing but the terminal.
+fn helper_of_the_client_holds_only_the_terminal() {
+    // The helper that restores the terminal of a killed client runs as long as the client, and holds only the terminal.
     let host = Host::new();
     let _job = host.background("job", &[], "exec sleep 600");
     let terminal = host.exec(&["-it"], "job", &["sh", "-c", "echo ready; exec sleep 600"]).on_terminal();
@@ -832,7 +870,7 @@ fn pid_of_the_clients_helper_is_nobodys() {
         let (pipes, others): (Vec<_>, Vec<_>) = fds().into_iter().partition(|fd| fd.starts_with("pipe:"));
         pipes.len() == 1 && others.iter().all(|fd| fd.starts_with("/dev/pts/"))
     });
-    // What is sent to the client's process group does not reach it, not even SIGKILL.
+    // Signals to the client's process group do not reach it, not even SIGKILL.
     let group = nix::unistd::getpgid(Some(client)).unwrap();
     let own = nix::unistd::getpgid(Some(Pid::from_raw(helper))).unwrap();
     assert_ne!(group, own);

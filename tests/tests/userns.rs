@@ -4,25 +4,18 @@
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chown};
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use tests::{Container, Host, Program, images, instruments, intruder};
+use std::path::{Path, PathBuf};
+use std::{env, thread};
+use tests::traffic::bound;
+use tests::{Container, HOST_ADDRESS, Host, NEIGHBOUR_ADDRESS, Program, Running, images, instruments, intruder};
 
 /// Two containers' worth.
 const SUBORDINATE: &str = "kontena:100000:131072\n";
-/// Who is not root here.
+/// An ordinary user.
 const USER: u32 = 4711;
-
-/// Sets ids aside, in files that the pretend host alone sees.
-fn set_aside(host: &Host, lines: &str) {
-    let etc = host.directory().join("etc");
-    fs::create_dir(&etc).unwrap();
-    for name in ["passwd", "group", "subuid", "subgid", "resolv.conf", "protocols", "services", "nsswitch.conf"] {
-        let content = fs::read(format!("/etc/{name}")).unwrap_or_default();
-        fs::write(etc.join(name), if name.starts_with("sub") { lines.as_bytes() } else { &content }).unwrap();
-    }
-    let _ = host.program("mount").arg("--bind").arg(&etc).arg("/etc").run().ok();
-}
 
 /// `kontena run OPTIONS` of the intruder, in a root whose file system has idmapped mounts on every kernel.
 fn intrude<'a>(host: &'a Host, options: &[&str], arguments: &[&str]) -> Program<'a> {
@@ -39,9 +32,9 @@ fn map(text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn auto_gives_each_container_ids_of_its_own() {
+fn auto_assigns_each_container_its_own_ids() {
     let host = Host::new();
-    set_aside(&host, SUBORDINATE);
+    host.set_aside(SUBORDINATE);
     let mut running = Vec::new();
     let mut firsts = Vec::new();
     for name in ["a", "b"] {
@@ -53,7 +46,7 @@ fn auto_gives_each_container_ids_of_its_own() {
         let [inside, first, size] = map(&read("uid_map"))[..] else { panic!("{}", read("uid_map")) };
         assert_eq!((inside, size), (0, 65536));
         assert_eq!(map(&read("gid_map")), [0, first, 65536]);
-        // What is root inside is one of them here.
+        // Root inside is one of them outside.
         tests::wait_until("its ids", || {
             let status = read("status");
             let uid = status.lines().find_map(|line| line.strip_prefix("Uid:\t")).unwrap();
@@ -74,11 +67,11 @@ fn auto_gives_each_container_ids_of_its_own() {
 }
 
 #[test]
-fn ids_that_are_not_set_aside_are_told() {
+fn unreserved_ids_are_an_error() {
     let host = Host::new();
     for lines in ["", "somebody:100000:65536\n", "kontena:1:x\n", "kontena:4294967295:65536\n", "kontena:100000:5\n"] {
         let host_with = Host::new();
-        set_aside(&host_with, lines);
+        host_with.set_aside(lines);
         let line = intrude(&host_with, &["--userns", "auto"], &["look", MAP]).run().refused(125);
         assert!(line.contains("/etc/subuid"), "{lines:?}: {line}");
     }
@@ -93,7 +86,7 @@ fn ids_that_are_not_set_aside_are_told() {
 #[test]
 fn files_of_the_root_belong_to_the_container() {
     let host = Host::new();
-    set_aside(&host, SUBORDINATE);
+    host.set_aside(SUBORDINATE);
     for userns in ["auto", "map=0:300000:65536"] {
         let options = ["--userns", userns];
         let out = intrude(&host, &options, &["owner", "/etc/passwd", "/dev", "/dev/pts/ptmx", "/proc/self"]).run().ok();
@@ -109,7 +102,7 @@ fn files_of_the_root_belong_to_the_container() {
 }
 
 #[test]
-fn files_of_a_volume_are_nobodys_unless_it_is_idmapped() {
+fn files_of_a_volume_belong_to_nobody_unless_idmapped() {
     let host = Host::new();
     let etc = instruments().join("etc");
     for (option, owner) in [("ro", "65534:65534\n"), ("ro,idmap", "0:0\n")] {
@@ -142,7 +135,7 @@ fn root_of_a_user_namespace_is_nobody_on_the_host() {
 #[test]
 fn nginx_serves_from_a_user_namespace() {
     let host = Host::new();
-    set_aside(&host, SUBORDINATE);
+    host.set_aside(SUBORDINATE);
     let options = ["--userns", "auto", "--name", "web", "-p", "8080:80", "--tmpfs", "/run", "--tmpfs", "/tmp"];
     let running = host.run(&options, images().join("demo.erofs"), &["/usr/sbin/nginx"]).start();
     let mut web = Container::new(&host, "web", running);
@@ -155,7 +148,7 @@ fn nginx_serves_from_a_user_namespace() {
 }
 
 #[test]
-fn forbidden_user_namespaces_are_told_by_the_setting() {
+fn forbidden_user_namespaces_are_reported_with_the_setting() {
     let host = Host::new();
     // In a user namespace of the test's own, whose limit is nobody else's.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
@@ -176,7 +169,8 @@ impl<'a> User<'a> {
     fn new(host: &'a Host) -> Self {
         let bin = host.directory().join("bin");
         fs::create_dir(&bin).unwrap();
-        // By another program: of a file that this one has open, a child of another test's could keep that until its exec.
+        // By another program: of a file that this one has open, a child of another test's could keep that until its
+        // exec.
         let _ = host.program("cp").args([tests::launcher(), tests::init(), intruder()]).arg(&bin).run().ok();
         fs::create_dir(host.state()).unwrap();
         chown(&host.state(), Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).unwrap();
@@ -187,6 +181,12 @@ impl<'a> User<'a> {
     fn kontena(&self) -> Program<'a> {
         let program = self.host.program(self.bin.join("kontena")).arg("--root").arg(self.host.state());
         program.with(|command| _ = command.uid(USER).gid(USER).env_remove("PATH"))
+    }
+
+    /// `kontena run --net NET OPTIONS` of a script in the Debian rootfs, with a PATH to find the network's program.
+    fn connected(&self, net: &str, options: &[&str], script: &str) -> Program<'a> {
+        let program = self.kontena().env("PATH", env::var_os("PATH").unwrap()).args(["run", "--net", net]);
+        program.args(options).arg(self.host.debian()).args(["bash", "-c", script])
     }
 
     /// `kontena run OPTIONS` of the intruder in the demo rootfs.
@@ -224,13 +224,44 @@ fn ordinary_user_runs_a_container() {
     fs::remove_dir_all(rootfs).unwrap();
     // Its exit status, and a mistake.
     let _ = user.kontena().arg("run").arg(host.demo()).arg("/nosuch").run().refused(127);
+    // What the caller can do is in the error.
+    let line = user.kontena().args(["run", "--tmpfs", "/out"]).arg(host.demo()).arg("/bin/true").run().refused(125);
+    assert!(line.contains("/out: EACCES") && line.contains("use a rootfs of the caller's own"), "{line}");
+    let line = user.kontena().args(["run", "-u", "33"]).arg(host.demo()).arg("/bin/true").run().refused(125);
+    assert!(line.contains("NAME:100000:65536 in /etc/subuid"), "{line}");
+    let line = user.kontena().args(["run", "-p", "80:80"]).arg(host.demo()).arg("/bin/true").run().refused(125);
+    assert!(line.contains("net.ipv4.ip_unprivileged_port_start: use a higher one"), "{line}");
     let _ = user.kontena().arg("prune").run().ok();
     fs::create_dir_all(host.state()).unwrap();
     before.assert_restored(|| host.snapshot());
 }
 
 #[test]
-fn ordinary_user_gets_nothing_that_it_had_not() {
+fn ordinary_user_unpacks_a_root_of_their_own() {
+    let host = Host::new();
+    let user = User::new(&host);
+    let home = host.directory().join("home");
+    fs::create_dir(&home).unwrap();
+    chown(&home, Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).unwrap();
+    // With a device, which the user may not make.
+    let script = "mknod dev/null c 1 3 && tar -cf ../rootfs.tar . && chmod 644 ../rootfs.tar";
+    let rootfs = host.demo_copy("rootfs");
+    let _ = host.program("sh").args(["-c", script]).with(|command| _ = command.current_dir(&rootfs)).run().ok();
+    let usage = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/usage.md")).unwrap_or_default();
+    let line = "mkdir rootfs && tar -xf rootfs.tar -C rootfs --exclude='dev/*'";
+    // The virtual machine has no documents.
+    assert!(usage.is_empty() || usage.contains(line), "docs/usage.md has another line");
+    fs::rename(host.directory().join("rootfs.tar"), home.join("rootfs.tar")).unwrap();
+    let program = host.program("sh").args(["-c", line]);
+    let _ = program.with(|command| _ = command.uid(USER).gid(USER).current_dir(&home)).run().ok();
+    // It is the user's: what is missing in it is made.
+    let program = user.kontena().args(["run", "--tmpfs", "/out", "-v"]).arg(format!("{}:/in/a", home.display()));
+    let _ = program.arg(home.join("rootfs")).arg("/bin/true").run().ok();
+    assert!(home.join("rootfs/out").is_dir() && home.join("rootfs/in/a").is_dir());
+}
+
+#[test]
+fn ordinary_user_gains_nothing() {
     let host = Host::new();
     let user = User::new(&host);
     let secret = host.directory().join("secret");
@@ -258,36 +289,137 @@ fn ordinary_user_gets_nothing_that_it_had_not() {
 fn ordinary_user_publishes_ports() {
     let host = Host::new();
     let user = User::new(&host);
+    open_tun(&host);
     let before = host.snapshot();
     let conf = "daemon off; master_process off; user root; pid /tmp/pid; error_log stderr; events {}
         http { access_log off; client_body_temp_path /tmp/b; server { listen 80; location / { stub_status; } } }";
     fs::write(host.directory().join("conf"), conf).unwrap();
     let volume = format!("{}:/tmp/conf:ro", host.directory().join("conf").display());
-    let options = ["run", "-p", "8080:80", "--tmpfs", "/tmp", "--tmpfs", "/run", "-v", &volume];
-    let program = user.kontena().args(options).arg(host.demo()).args(["/usr/sbin/nginx", "-c", "/tmp/conf"]);
-    let mut running = program.start();
-    tests::wait_until("the page", || {
-        assert!(!running.has_ended(), "{}", running.stderr());
-        host.get("127.0.0.1:8080").is_ok()
-    });
-    assert!(host.neighbour.get(&format!("{}:8080", tests::HOST_ADDRESS)).is_ok());
-    running.signal(Signal::SIGTERM);
-    let _ = running.finish();
-    assert!(host.get("127.0.0.1:8080").is_err());
+    for net in ["none", "pasta", "slirp4netns"] {
+        let options = ["run", "--net", net, "-p", "8080:80", "--tmpfs", "/tmp", "--tmpfs", "/run", "-v", &volume];
+        let program = user.kontena().env("PATH", env::var_os("PATH").unwrap()).args(options);
+        let mut running = program.arg(host.demo()).args(["/usr/sbin/nginx", "-c", "/tmp/conf"]).start();
+        tests::wait_until("the page", || {
+            assert!(!running.has_ended(), "{}", running.stderr());
+            host.get("127.0.0.1:8080").is_ok()
+        });
+        assert!(host.neighbour.get(&format!("{HOST_ADDRESS}:8080")).is_ok());
+        running.signal(Signal::SIGTERM);
+        let _ = running.finish();
+        assert!(host.get("127.0.0.1:8080").is_err());
+    }
     fs::remove_file(host.directory().join("conf")).unwrap();
     let _ = user.kontena().arg("prune").run().ok();
     fs::create_dir_all(host.state()).unwrap();
     before.assert_restored(|| host.snapshot());
 }
 
+/// Programs that connect a container of an ordinary user.
+const PROGRAMS: [&str; 2] = ["pasta", "slirp4netns"];
+
+/// Makes the host's /dev/net/tun everybody's, as udev(7) does, and adds a default route.
+fn open_tun(host: &Host) {
+    let script = "mknod -m 666 \"$1\" c 10 200 && mount --bind \"$1\" /dev/net/tun";
+    let _ = host.program("sh").args(["-c", script, "sh"]).arg(host.directory().join("tun")).run().ok();
+    host.ip(&format!("route add default via {NEIGHBOUR_ADDRESS}\n"));
+}
+
+/// The processes of the host that connect containers, by their names.
+fn helpers(host: &Host) -> Vec<String> {
+    let all = host.says("sh", &["-c", "cat /proc/[0-9]*/comm 2> /dev/null || true"]);
+    let is_one = |comm: &&str| ["pasta", "passt", "slirp4netns"].iter().any(|name| comm.starts_with(name));
+    all.lines().filter(is_one).map(String::from).collect()
+}
+
 #[test]
-fn limits_of_an_ordinary_user_take_a_delegated_cgroup() {
+fn ordinary_user_reaches_other_hosts_but_not_the_hosts_loopback() {
+    let host = Host::new();
+    let user = User::new(&host);
+    open_tun(&host);
+    let _ = host.debian();
+    let before = host.snapshot();
+    let listener = bound(&host.neighbour, || TcpListener::bind("0.0.0.0:7070"));
+    drop(thread::spawn(move || {
+        for client in listener.incoming() {
+            let _ = client.and_then(|mut client| client.write_all(b"hello\n"));
+        }
+    }));
+    let service = host.service("127.0.0.1:7071");
+    assert!(host.get("127.0.0.1:7071").is_ok());
+    let connect = |to: &str| format!("timeout 5 bash -c 'exec 3<> /dev/tcp/{to} && head -n 1 <&3'");
+    for net in PROGRAMS {
+        let own = format!("{NEIGHBOUR_ADDRESS}/7070");
+        assert_eq!(user.connected(net, &[], &connect(&own)).run().ok(), "hello\n", "{net}");
+        for to in ["127.0.0.1", "10.0.2.2", "10.0.2.3", NEIGHBOUR_ADDRESS, HOST_ADDRESS, "169.254.1.1"] {
+            let outcome = user.connected(net, &[], &connect(&format!("{to}/7071"))).run();
+            assert!(outcome.code != 0 && outcome.stdout.is_empty(), "{net} {to}: {outcome}");
+        }
+        tests::wait_until("the end of the program", || helpers(&host).is_empty());
+        // Without it, nothing is reached.
+        assert_ne!(user.connected("none", &[], &connect(&own)).run().code, 0);
+    }
+    drop(service);
+    let _ = user.kontena().arg("prune").run().ok();
+    fs::create_dir_all(host.state()).unwrap();
+    fs::remove_dir_all(host.directory().join("service")).unwrap();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn program_of_an_ordinary_users_network_dies_with_its_launcher() {
+    let host = Host::new();
+    let user = User::new(&host);
+    open_tun(&host);
+    for net in PROGRAMS {
+        let start = || -> Running {
+            let mut running = user.connected(net, &["--name", "idle"], "echo begun; exec sleep 600").start();
+            running.wait_for_output("begun\n");
+            assert!(!helpers(&host).is_empty(), "{net}");
+            running
+        };
+        for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+            let running = start();
+            running.signal(signal);
+            let _ = running.finish();
+            tests::wait_until("the end of the program", || helpers(&host).is_empty());
+            let _ = user.kontena().arg("prune").run().ok();
+            fs::create_dir_all(host.state()).unwrap();
+            chown(&host.state(), Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn missing_program_of_a_network_is_named() {
+    let host = Host::new();
+    let user = User::new(&host);
+    let _ = host.debian();
+    if Path::new("/usr/bin").exists() {
+        host.inside(|| {
+            let flags = nix::mount::MsFlags::empty();
+            nix::mount::mount(Some("tmpfs"), "/usr/bin", Some("tmpfs"), flags, None::<&str>).unwrap();
+        });
+    }
+    for (net, package) in [("pasta", "passt"), ("slirp4netns", "slirp4netns")] {
+        let program = user.kontena().args(["run", "--net", net]).arg(host.demo()).arg("/bin/true");
+        let line = program.run().refused(125);
+        assert!(line.contains(package) && line.contains("--net none or host"), "{line}");
+    }
+    // Root has no use for them.
+    let line = host.run(&["--net", "pasta"], host.demo(), &["/bin/true"]).run().refused(125);
+    assert!(line.contains("--net bridge"), "{line}");
+}
+
+#[test]
+fn limits_of_an_ordinary_user_need_a_delegated_cgroup() {
     let host = Host::new();
     let user = User::new(&host);
     for options in [&["--pids-limit", "5"][..], &["--stats"], &["-m", "64m"]] {
         let line = user.intrude(options, &["look", MAP]).run().refused(125);
         assert!(line.contains("delegated"), "{options:?}: {line}");
     }
+    // Without limits it needs no cgroup.
+    let _ = user.intrude(&["--pids-limit", "-1"], &["look", MAP]).run().ok();
     // Delegated, as a service manager does: the directory and cgroup.procs are the user's.
     let delegated = host.cgroup().join("delegated");
     fs::create_dir(&delegated).unwrap();

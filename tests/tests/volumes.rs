@@ -1,4 +1,4 @@
-//! What is mounted and given on request: volumes, tmpfs, devices, files of /etc.
+//! Mounts on request: volumes, tmpfs, devices, files of /etc.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -26,12 +26,12 @@ fn volume_is_the_hosts_directory_or_file() {
     // A directory on a file, and a file on a directory.
     for volume in [format!("{data}:/etc/passwd"), format!("{data}/file:/etc")] {
         let line = host.sh(&["-v", &volume], "true").run().refused(125);
-        assert!(line.contains("a directory goes on a directory"), "{line}");
+        assert!(line.contains("only a directory can cover a directory"), "{line}");
     }
 }
 
 #[test]
-fn options_of_a_volume_hold() {
+fn options_of_a_volume_are_applied() {
     let host = Host::new();
     // Where the pretend host's own mounts let setuid programs be what they are.
     let data = host.debian().join("data");
@@ -64,7 +64,7 @@ fn options_of_a_volume_hold() {
 }
 
 #[test]
-fn volume_follows_the_host_only_where_it_is_told_to() {
+fn volume_follows_the_hosts_mounts_only_with_rslave() {
     let host = Host::new();
     let data = data(&host);
     // The pretend host's own mounts are private; this one is shared, as systemd makes all of them.
@@ -101,7 +101,7 @@ fn volume_follows_the_host_only_where_it_is_told_to() {
 }
 
 #[test]
-fn mount_option_says_the_same_in_dockers_words() {
+fn mount_option_equals_volume_and_tmpfs() {
     let host = Host::new();
     let data = data(&host);
     let bind = format!("type=bind,source={data},target=/data,readonly");
@@ -111,10 +111,13 @@ fn mount_option_says_the_same_in_dockers_words() {
     let tmpfs = "type=tmpfs,target=/scratch,tmpfs-size=64k,tmpfs-mode=700";
     let out = host.sh(&["--mount", tmpfs], "stat -c '%a' /scratch; df -k /scratch | tail -1").run().ok();
     assert!(out.starts_with("700\n") && out.contains(" 64 "), "{out}");
+    let script = "stat -c '%u %g' /scratch; df -i /scratch | tail -1; mount | grep /scratch";
+    let out = host.sh(&["--tmpfs", "/scratch:uid=7,gid=8,nr_inodes=99,size=10%"], script).run().ok();
+    assert!(out.starts_with("7 8\n") && out.contains(" 99 ") && out.contains("size="), "{out}");
 }
 
 #[test]
-fn shm_has_the_size_that_was_asked_for() {
+fn shm_has_the_requested_size() {
     let host = Host::new();
     let size = |options: &[&str]| {
         let out = host.sh(options, "df -k /dev/shm | tail -1").run().ok();
@@ -125,7 +128,7 @@ fn shm_has_the_size_that_was_asked_for() {
 }
 
 #[test]
-fn device_can_be_used_as_was_said_and_no_other() {
+fn only_requested_devices_can_be_used() {
     let host = Host::new();
     // /dev/mem's cousins are harmless; the pretend host's own view of the machine's devices is the machine's.
     let write = "echo x > /dev/given";
@@ -147,10 +150,13 @@ fn device_can_be_used_as_was_said_and_no_other() {
         let outcome = sh(&device, write);
         assert!(outcome.stderr.contains(write_says) || outcome.stderr.contains("nonexistent"), "{access}: {outcome}");
     }
-    // A node of a hostile rootfs, and one that the container makes itself.
+    // A node of a hostile rootfs, which is nodev and, where that may make nodes, confined; and one that the container
+    // makes.
     let rootfs = host.debian();
     let _ = host.program("mknod").arg(rootfs.join("tmp/mem")).args(["c", "1", "1"]).run().ok();
     let outcome = host.sh(&[], "head -c 1 /tmp/mem").run();
+    assert!(outcome.stderr.contains("Permission denied"), "{outcome}");
+    let outcome = host.sh(&["--cap-add", "MKNOD"], "head -c 1 /tmp/mem").run();
     assert!(outcome.stderr.contains("Operation not permitted"), "{outcome}");
     let script = "mknod /tmp/null c 1 3 && echo > /tmp/null && mknod /tmp/mine c 1 1 && head -c 1 /tmp/mine";
     let outcome = host.sh(&["--cap-add", "MKNOD", "--cap-add", "SYS_RAWIO"], script).run();
@@ -159,7 +165,7 @@ fn device_can_be_used_as_was_said_and_no_other() {
 }
 
 #[test]
-fn device_has_the_hosts_owner_and_mode_and_is_not_the_hosts() {
+fn device_has_the_hosts_owner_and_mode_but_is_a_copy() {
     let host = Host::new();
     let node = host.directory().join("node");
     let _ = host.program("mknod").args(["-m", "640"]).arg(&node).args(["c", "1", "3"]).run().ok();
@@ -171,7 +177,7 @@ fn device_has_the_hosts_owner_and_mode_and_is_not_the_hosts() {
 }
 
 #[test]
-fn names_are_resolved_as_on_the_network_it_has() {
+fn resolver_files_depend_on_the_network() {
     let host = Host::new();
     // A host's /etc that is this test's own.
     let etc = host.directory().join("own-etc");
@@ -185,7 +191,12 @@ fn names_are_resolved_as_on_the_network_it_has() {
             program.arg("--root").arg(host.state()).args(["run", "--cgroup-parent", &host.cgroup_parent_option()]);
         let program = program.args(["--hostname", "web"]).args(net).arg(host.debian());
         program
-            .args(["sh", "-c", "cat /etc/hostname; cat /etc/resolv.conf 2> /dev/null; cat /etc/hosts; hostname -i 2> /dev/null || true"])
+            .args([
+                "sh",
+                "-c",
+                "cat /etc/hostname; cat /etc/resolv.conf 2> /dev/null; cat /etc/hosts; \
+                 hostname -i 2> /dev/null || true",
+            ])
             .run()
             .ok()
     };
@@ -195,7 +206,7 @@ fn names_are_resolved_as_on_the_network_it_has() {
     let out = run(&["--net", "bridge"]);
     assert!(out.starts_with("web\nsearch lan\nnameserver 192.0.2.53\n127.0.0.1\tlocalhost\n"), "{out}");
     assert!(out.contains("\n10.77.") && out.contains("\tweb\n"), "{out}");
-    // What is given is instead of the host's.
+    // The options replace the host's values.
     let out = run(&["--net", "bridge", "--dns", "192.0.2.1", "--dns", "2001:db8::1", "--dns-search", "example.org"]);
     assert!(out.starts_with("web\nsearch example.org\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n127."), "{out}");
     let out = run(&["--net", "bridge", "--dns-search", "a.example", "--dns-search", "b.example"]);
@@ -206,6 +217,12 @@ fn names_are_resolved_as_on_the_network_it_has() {
     assert!(out.starts_with("web\nsearch lan\nnameserver 192.0.2.1\n127."), "{out}");
     let out = run(&["--net", "host"]);
     assert!(out.contains("nameserver 127.0.0.53\nnameserver 192.0.2.53\n"), "{out}");
+    // systemd-resolved alone, which nobody runs here: what is left are the domains and options. Latin-1 is no text.
+    fs::write(etc.join("resolv.conf"), b"# caf\xe9\0\nnameserver 127.0.0.53\noptions edns0\nsearch lan\n").unwrap();
+    let out = run(&["--net", "bridge"]);
+    assert!(out.contains("\noptions edns0\nsearch lan\n127.") && !out.contains("nameserver"), "{out}");
+    let out = run(&["--net", "bridge", "--dns", "192.0.2.1"]);
+    assert!(out.contains("\noptions edns0\nsearch lan\nnameserver 192.0.2.1\n"), "{out}");
     // The rootfs's own are not touched, nor can the container's be followed out of it.
     let rootfs = host.debian();
     let (hosts, canary) = (rootfs.join("etc/hosts"), host.directory().join("canary"));
@@ -216,4 +233,64 @@ fn names_are_resolved_as_on_the_network_it_has() {
     });
     let _ = host.sh(&[], "echo more >> /etc/hosts; echo more >> /etc/hostname").run().ok();
     assert_eq!(fs::read_to_string(&canary).unwrap(), "sings");
+}
+
+#[test]
+fn resolver_files_cover_links_of_the_root() {
+    const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+    let host = Host::new();
+    let debian = host.debian();
+    let readonly = host.directory().join("readonly");
+    fs::create_dir(&readonly).unwrap();
+    let _ = host.program("mount").args(["--bind", "-o", "ro"]).arg(&debian).arg(&readonly).run().ok();
+    for target in ["../run/systemd/resolve/stub-resolv.conf", "/tmp/resolv.conf", "/nowhere", "resolv.conf", "passwd"] {
+        let links = || FILES.map(|name| debian.join("etc").join(name));
+        host.inside(|| {
+            for link in links() {
+                let _ = fs::remove_file(&link);
+                std::os::unix::fs::symlink(target, &link).unwrap();
+            }
+        });
+        let volume = format!("{}:/etc/hosts", data(&host) + "/file");
+        for (root, options, hosts) in [
+            (&debian, &[][..], "localhost"),
+            (&debian, &["--tmpfs", "/run", "--tmpfs", "/tmp"], "localhost"),
+            (&debian, &["--read-only"], "localhost"),
+            (&debian, &["--overlay"], "localhost"),
+            (&debian, &["-v", &volume], "content"),
+            (&readonly, &[], "localhost"),
+        ] {
+            let options = [&["--net", "none", "--dns", "192.0.2.1", "--hostname", "web"], options].concat();
+            let script = "cat /etc/hostname /etc/resolv.conf /etc/hosts && grep root /etc/passwd";
+            let out = host.run(&options, root, &["sh", "-c", script]).run().ok();
+            assert!(out.starts_with("web\n"), "{target} {options:?}: {out}");
+            assert!(out.contains("nameserver 192.0.2.1\n") && out.contains(hosts), "{target} {options:?}: {out}");
+        }
+        // The root itself stays as it was.
+        host.inside(|| {
+            for link in links() {
+                assert_eq!(fs::read_link(link).unwrap().to_str(), Some(target));
+            }
+            assert!(!debian.join("tmp/resolv.conf").exists() && !debian.join("run/systemd").exists());
+        });
+    }
+}
+
+#[test]
+fn two_volumes_on_one_target_are_refused() {
+    let host = Host::new();
+    let data = data(&host);
+    let [here, there] = [format!("{data}:/v"), format!("{data}:/v/")];
+    let before = host.snapshot();
+    for options in [
+        &["-v", &here, "-v", &here][..],
+        &["-v", &here, "-v", &there],
+        &["--tmpfs", "/v", "-v", &there],
+        &["--mount", "type=tmpfs,target=//v/.", "-v", &here],
+    ] {
+        let line = host.run(options, host.demo(), &["/bin/true"]).run().refused(125);
+        assert!(line.contains("two volumes on /") && line.contains("of its own"), "{options:?}: {line}");
+    }
+    before.assert_restored(|| host.snapshot());
+    assert_eq!(host.sh(&["-v", &here, "--tmpfs", "/v/w"], "cat /v/file; ls -A /v/w").run().ok(), "content\n");
 }

@@ -3,14 +3,14 @@
  *
  *     floor [-m|-i] ROOTFS CGROUP COMMAND [ARG...]
  *
- * Makes the leaf cgroup CGROUP, starts COMMAND in it and in its own pid, mount, uts, ipc, net and cgroup namespaces, with
- * ROOTFS as its root and a fresh /proc; waits for it, and removes the leaf. No limits, no privileges taken away, no PID 1
- * of its own, no network, no error messages: whatever a container runtime adds to this is its price.
+ * Makes the leaf cgroup CGROUP, starts COMMAND in it and in its own pid, mount, uts, ipc, net and cgroup namespaces,
+ * with ROOTFS as its root and a fresh /proc; waits for it, and removes the leaf. No limits, no privileges taken away,
+ * no PID 1 of its own, no network, no error messages: whatever a container runtime adds to this is its price.
  *
- * With -m it also makes the mounts that podman and kontena give every container: /dev with its devices, pts, shm, mqueue,
- * /sys, cgroup2, the masked and the read-only paths. With -i it does that in a PID 1 of its own, as kontena has it: this
- * program, executed once more from a memfd, which forks COMMAND and waits for it. That much such a container costs in any
- * language.
+ * With -m it also makes the mounts that podman and kontena give every container: /dev with its devices, pts, shm,
+ * mqueue, /sys, cgroup2, the masked and the read-only paths. With -i it does that in a PID 1 of its own, as kontena
+ * has it: this program, executed once more from a memfd, which forks COMMAND and waits for it. That much such a
+ * container costs in any language.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

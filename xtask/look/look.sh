@@ -1,5 +1,5 @@
-# What a hostile root finds in a container, `NAME|RESULT` a line: its privileges, its mounts, its devices, and what look.c
-# tries. Runs in a Debian rootfs with look beside it.
+# What a hostile root finds in a container, `NAME|RESULT` a line: its privileges, its mounts, its devices, and what
+# look.c tries. Runs in a Debian rootfs with look beside it.
 for name in CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp; do
     echo "$name|$(sed -n "s/^$name:[[:space:]]*//p" /proc/self/status)"
 done

@@ -2,25 +2,36 @@
 //! architecture and release. It has an apt configuration of its own, and changes nothing of this machine's.
 
 use crate::arch::Arch;
-use crate::step::step;
+use crate::step::{spinner, step};
+use crate::{rootfs, setup};
 use anyhow::{Context, Result};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const MIRROR: &str = "http://deb.debian.org/debian";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Debian's /bin, /sbin and /lib are links into /usr, which no package holds.
+const MERGED: &[&str] = &["bin", "sbin", "lib", "lib64"];
 
 /// Debian for one architecture.
 pub struct Apt {
     dir: PathBuf,
     arch: &'static Arch,
+    suites: &'static [&'static str],
 }
 
 impl Apt {
     /// The lists of what there is, downloaded once.
     pub fn new(arch: &'static Arch) -> Result<Self> {
-        let apt = Self { dir: arch.dir().join("apt"), arch };
+        Self::of(arch, arch.suites, "apt")
+    }
+
+    /// The same of other releases than the architecture's, kept in the directory `name`.
+    pub fn of(arch: &'static Arch, suites: &'static [&'static str], name: &str) -> Result<Self> {
+        setup::setup(&[setup::APT])?;
+        let apt = Self { dir: arch.dir().join(name), arch, suites };
         if !apt.dir.join("updated").exists() {
             for dir in ["state/lists/partial", "cache/archives/partial"] {
                 fs::create_dir_all(apt.dir.join(dir))?;
@@ -35,8 +46,8 @@ impl Apt {
     /// From the first release whose lists are as they were signed: a mirror may be amid a change.
     fn update(&self) -> Result<()> {
         let mut done = Ok(());
-        for suite in self.arch.suites {
-            let source = format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
+        for suite in self.suites {
+            let source = format!("deb [signed-by={}] {MIRROR} {suite} main\n", setup::KEYRING);
             fs::write(self.dir.join("sources.list"), source)?;
             let mut apt = self.command("apt-get");
             apt.args(["-o", "APT::Update::Error-Mode=any", "update"]);
@@ -46,23 +57,40 @@ impl Apt {
                 break;
             }
         }
-        done
+        done.with_context(|| format!("cannot read the lists of {MIRROR}; apt-get's reason is above"))
     }
 
-    /// Downloads `packages` and all that they depend on; gives the directory with the files.
-    pub fn download(&self, packages: &[&str]) -> Result<PathBuf> {
+    /// Downloads `what`, `packages` with all that they depend on, and unpacks it into the new directory `tree`.
+    pub fn tree(&self, what: &str, packages: &[&str], tree: &Path) -> Result<()> {
+        let debs = tree.with_extension("debs");
         self.try_again(|| {
+            rootfs::remove(&debs)?;
+            fs::create_dir_all(debs.join("partial"))?;
             let mut apt = self.command("apt-get");
+            apt.arg("-o").arg(format!("Dir::Cache::archives={}", debs.display()));
             apt.args(["-y", "--download-only", "--no-install-recommends", "install"]).args(packages);
-            step(&format!("downloading {} packages of Debian's", self.arch.debian), &mut apt)
+            step(&format!("downloading {what} for {}", self.arch.debian), &mut apt)
         })?;
-        Ok(self.dir.join("cache/archives"))
+        rootfs::remove(tree)?;
+        for dir in MERGED {
+            fs::create_dir_all(tree.join("usr").join(dir))?;
+            symlink(Path::new("usr").join(dir), tree.join(dir))?;
+        }
+        let bar = spinner(&format!("unpacking {what}"));
+        for deb in fs::read_dir(&debs)? {
+            let deb = deb?.path();
+            if deb.extension().is_some_and(|extension| extension == "deb") {
+                unpack(&deb, tree)?;
+            }
+        }
+        bar.finish_and_clear();
+        rootfs::remove(&debs)
     }
 
-    /// Downloads one package into `dir`, which is emptied before; gives its file.
+    /// Downloads one package into `dir`, which is emptied before; returns its file.
     pub fn download_one(&self, package: &str, dir: &Path) -> Result<PathBuf> {
         self.try_again(|| {
-            crate::rootfs::remove(dir)?;
+            rootfs::remove(dir)?;
             fs::create_dir_all(dir)?;
             let mut apt = self.command("apt-get");
             step(&format!("downloading {package}"), apt.args(["download", package]).current_dir(dir))
@@ -84,7 +112,7 @@ impl Apt {
     fn try_again(&self, mut what: impl FnMut() -> Result<()>) -> Result<()> {
         what().or_else(|_| {
             self.update()?;
-            what()
+            what().with_context(|| format!("cannot download from {MIRROR}; apt-get's reason is above"))
         })
     }
 
@@ -97,7 +125,10 @@ impl Apt {
             format!("Dir::State::status={dir}/status"),
             format!("Dir::Cache={dir}/cache"),
             format!("Dir::Etc::sourcelist={dir}/sources.list"),
+            // A release or version that this machine prefers is none that we ask for.
+            "APT::Default-Release=".into(),
             "Dir::Etc::sourceparts=/dev/null".into(),
+            "Dir::Etc::preferences=/dev/null".into(),
             "Dir::Etc::preferencesparts=/dev/null".into(),
             format!("APT::Architecture={}", self.arch.debian),
             format!("APT::Architectures={}", self.arch.debian),

@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: what a start and stop costs, as a multiple of the floor (bench/floor.c), the least that this
-//! kernel can do it for. All are measured in turns in one run, in a private network and mount namespace, from spawn to
-//! reaped. Times differ from machine to machine: only ratios are held to a limit.
+//! `cargo xtask bench`: the cost of a start and stop, as a multiple of the floor (bench/floor.c), this kernel's
+//! minimum. All are measured in turns in one run, in a private network and mount namespace, from spawn to reaped. Times
+//! differ from machine to machine: only ratios have a limit.
 
 mod memory;
 
@@ -56,8 +56,9 @@ const FLOOR_INIT: &str = "floor with mounts and init";
 const NO_NET: &str = "kontena --net none";
 const BRIDGE: &str = "kontena, bridge and port";
 
-/// Who may cost how many times whose median, back to back. Of the bare floor, a container with podman's mounts and a
-/// PID 1 of its own costs more than 1.5 times before a runtime has done anything else.
+/// The limits: a contender, how many times its median may be, and of which other contender, back to back. Of the bare
+/// floor, a container with podman's mounts and a PID 1 of its own costs more than 1.5 times before a runtime has done
+/// anything else.
 const LIMITS: [(&str, f64, &str); 2] = [(NO_NET, 1.5, FLOOR_INIT), (BRIDGE, 3.0, FLOOR)];
 
 /// The machine is shared, and one run may be unlucky.
@@ -98,7 +99,7 @@ pub fn bench(options: &Bench) -> Result<ExitCode> {
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
-/// What runs a command, which is to be added, in the private namespaces.
+/// A program that executes its arguments in the private namespaces.
 pub fn stage() -> Command {
     let mut stage = Command::new("unshare");
     // A cgroup namespace, since a mount outside of one would change the options of the machine's own.
@@ -108,13 +109,13 @@ pub fn stage() -> Command {
     stage
 }
 
-/// Gives what runs inside a name for its [`Scratch`] that nobody else has.
+/// Passes a unique name for its [`Scratch`] to the program inside.
 pub fn name_scratch(stage: &mut Command) -> &mut Command {
     stage.env(INSIDE, std::process::id().to_string())
 }
 
 impl Bench {
-    /// The command line which gives these options.
+    /// The command line for these options.
     fn args(&self) -> Vec<String> {
         let format = if self.format == Format::Json { "json" } else { "text" };
         let rounds = self.rounds.to_string();
@@ -124,7 +125,7 @@ impl Bench {
     }
 }
 
-/// Where the floor is compiled to.
+/// The floor's binary.
 pub fn floor() -> PathBuf {
     host::target_dir().join("floor")
 }
@@ -150,7 +151,7 @@ struct Contender {
     command: Vec<String>,
 }
 
-/// What a contender's rounds took, in the order of the rounds.
+/// The times of a contender's rounds, in their order.
 struct Measured {
     name: &'static str,
     times: Vec<Duration>,
@@ -184,7 +185,9 @@ fn measure_all(options: &Bench) -> Result<ExitCode> {
             Format::Json => {
                 let calls: Vec<Value> = calls
                     .iter()
-                    .map(|(name, [getpid, personality])| json!({ "name": name, "getpid_ns": getpid, "personality_ns": personality }))
+                    .map(|(name, [getpid, personality])| {
+                        json!({ "name": name, "getpid_ns": getpid, "personality_ns": personality })
+                    })
                     .collect();
                 let (close, spaced) = (as_json(&close), as_json(&spaced));
                 let held = memory::as_json(&held);
@@ -217,8 +220,8 @@ fn measure_all(options: &Bench) -> Result<ExitCode> {
 const CALLS: &str = "1000000";
 const CALL_RUNS: usize = 5;
 
-/// What the filter of system calls costs a call of the payload: without one, with kontena's, and with the one that podman
-/// has made by libseccomp, where there is a podman.
+/// The cost of the system call filter for each call: without one, with kontena's, and with podman's, by libseccomp, if
+/// podman is installed.
 fn calls(scratch: &Scratch) -> Result<Vec<(&'static str, [f64; 2])>> {
     let rootfs = scratch.dir.join("calls");
     for name in ["dev", "proc", "sys", "etc", "run", "tmp"] {
@@ -275,7 +278,7 @@ fn calls_table(rows: &[(&str, [f64; 2])]) -> String {
     lines.join("\n")
 }
 
-/// Who is measured: the floor, kontena, and those of the others which run here.
+/// The contenders: the floor, kontena, and its peers that are installed here.
 fn contenders(scratch: &Scratch) -> Result<Vec<Contender>> {
     let rootfs = path(&host::target_dir().join("rootfs"));
     let leaf = path(&scratch.cgroup.join("floor"));

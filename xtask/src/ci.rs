@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must pass before a change goes in, in the order in which it fails fastest.
 
 use crate::arch::{self, Arch};
-use crate::{bench, completions, host, setup, size, step::step, test, vm};
+use crate::{bench, completions, host, options, profiles, setup, size, step::step, structure, test, vm};
 use anyhow::{Result, ensure};
 use std::process::ExitCode;
 
@@ -13,11 +13,16 @@ pub fn ci() -> Result<ExitCode> {
     step("clippy: the pair", pair.arg(Arch::native()?.target).args(lints))?;
     let mut others = host::cargo(["clippy", "-p", "xtask", "-p", "tests", "--target=host-tuple"]);
     step("clippy: xtask and the tests", others.args(lints))?;
+    step("the tests of xtask", &mut host::cargo(["test", "--quiet", "-p", "xtask", "--target=host-tuple"]))?;
     // Advisories are for `cargo deny check` by hand: they change from day to day, and come from elsewhere.
     step("cargo deny", &mut host::cargo(["deny", "check", "bans", "licenses", "sources"]))?;
+    passed("structure", structure::structure()?)?;
     passed("size", size::size()?)?;
+    passed("profiles", profiles::profiles()?)?;
+    passed("profiles in a machine", profiles::limits()?)?;
     setup::setup(&[setup::SHELLS])?;
     passed("completions", completions::completions()?)?;
+    passed("man", options::man()?)?;
     passed("test", test::test(&test::Test::all())?)?;
     other_architectures()?;
     passed("bench --check", bench::bench(&bench::Bench::check())?)?;

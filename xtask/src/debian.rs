@@ -1,24 +1,23 @@
 //! A tree of Debian's packages, downloaded and unpacked but never installed: the second rootfs of the tests, and in the
 //! virtual machine also where their onlookers (ip, nft, sh and the like) come from, which is why it has those.
 
-use crate::apt::{self, Apt};
+use crate::apt::Apt;
 use crate::arch::Arch;
-use crate::{
-    rootfs,
-    step::{spinner, step},
-};
+use crate::{rootfs, step::step};
 use anyhow::{Result, ensure};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is in it; apt-get adds what these depend on.
+/// Its packages; apt-get adds their dependencies.
 const DEBIAN: &[&str] = &[
     "apache2-utils",
     "base-files",
     "base-passwd",
     "bash",
+    "bubblewrap",
+    "busybox",
     "coreutils",
     "dash",
     "findutils",
@@ -32,16 +31,16 @@ const DEBIAN: &[&str] = &[
     "ncurses-base",
     "nftables",
     "nginx-light",
+    "passt",
     "procps",
     "runit",
     "s6",
     "sed",
+    "systemd",
+    "slirp4netns",
     "tmux",
     "util-linux",
 ];
-
-/// Debian's /bin, /sbin and /lib are links into /usr, which no package holds.
-const MERGED: &[&str] = &["bin", "sbin", "lib", "lib64"];
 
 /// Brings the tree of `arch` up to date: packages unpacked, and of their installation scripts only what nginx misses.
 /// debootstrap would take minutes, and root.
@@ -52,10 +51,8 @@ pub fn rootfs(arch: &'static Arch) -> Result<PathBuf> {
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) && rootfs.is_dir() {
         return Ok(rootfs);
     }
-    let debs = Apt::new(arch)?.download(DEBIAN)?;
     let new = dir.join("new");
-    rootfs::remove(&new)?;
-    unpack(&debs, &new)?;
+    Apt::new(arch)?.tree("a Debian rootfs", DEBIAN, &new)?;
     finish(&new)?;
     rootfs::replace(&rootfs, &new)?;
     fs::write(stamp, recipe)?;
@@ -75,23 +72,7 @@ pub fn image(arch: &'static Arch) -> Result<PathBuf> {
     Ok(image)
 }
 
-fn unpack(debs: &Path, tree: &Path) -> Result<()> {
-    for dir in MERGED {
-        fs::create_dir_all(tree.join("usr").join(dir))?;
-        symlink(Path::new("usr").join(dir), tree.join(dir))?;
-    }
-    let bar = spinner("unpacking them");
-    for deb in fs::read_dir(debs)? {
-        let deb = deb?.path();
-        if deb.extension().is_some_and(|extension| extension == "deb") {
-            apt::unpack(&deb, tree)?;
-        }
-    }
-    bar.finish_and_clear();
-    Ok(())
-}
-
-/// What the packages' scripts would have done, as far as nginx and the tests need it.
+/// The work of the packages' scripts, as far as nginx and the tests need it.
 fn finish(tree: &Path) -> Result<()> {
     for (master, file) in [("passwd.master", "passwd"), ("group.master", "group")] {
         fs::copy(tree.join("usr/share/base-passwd").join(master), tree.join("etc").join(file))?;

@@ -1,5 +1,6 @@
-//! `cargo xtask fuzz`: replies of the kernel's that it would never send, by the million, to what reads them; with the same test
-//! that the suite has for a few of them (`launcher/src/net/netlink.rs`). It says its seed, which shows a failure again.
+//! `cargo xtask fuzz`: replies of the kernel's that it would never send, by the million, to what reads them; with the
+//! same test that the suite has for a few of them (`launcher/src/net/netlink.rs`). It says its seed, which shows a
+//! failure again.
 
 use crate::arch::Arch;
 use crate::{host, setup};

@@ -38,7 +38,7 @@ pub fn cargo<const N: usize>(args: [&str; N]) -> Command {
     command
 }
 
-/// The toolchain's directory; where it keeps its std, sources and tools says what is installed.
+/// The toolchain's directory, whose contents show which components are installed.
 pub fn sysroot() -> Result<PathBuf> {
     let cargo = cargo_path();
     match cargo.parent().and_then(Path::parent) {
@@ -71,8 +71,8 @@ pub fn become_root(args: &[String]) -> Result<ExitCode> {
     Err(error).context("this needs root, and sudo cannot be run")
 }
 
-/// The controllers which cgroup v2 has here; none where it is not mounted. Field 5 of a line of /proc/self/mountinfo is
-/// where (proc(5)).
+/// The controllers of cgroup v2 here; none if it is not mounted. Field 5 of a line of /proc/self/mountinfo is where
+/// (proc(5)).
 pub fn controllers() -> String {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut cgroup2 = mounts.lines().filter(|line| line.contains(" - cgroup2 "));

@@ -1,5 +1,5 @@
-//! Makes images of the demo rootfs, which kontena mounts as they are: one of each file system that it knows, and one of a
-//! tree that lacks everything that a container is mounted on.
+//! Makes images of the demo rootfs, which kontena mounts as they are: one of each file system that it knows, and one of
+//! a tree that lacks everything that a container is mounted on.
 
 use crate::arch::Arch;
 use crate::{rootfs, setup, step::step};
@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// An image's name, the tree in the rootfs, and what makes it.
+/// An image's name, its tree in the rootfs, and the program that makes it.
 const IMAGES: [(&str, &str, &str); 3] =
     [("demo.erofs", "", "mkfs.erofs"), ("demo.squashfs", "", "mksquashfs"), ("bare.erofs", "bin", "mkfs.erofs")];
 
-/// Brings the images of `tree`, the rootfs for `arch`, up to date, and gives their directory.
+/// Updates the images of `tree`, the rootfs for `arch`, and returns their directory.
 pub fn build(arch: &Arch, tree: &Path) -> Result<PathBuf> {
     setup::setup(&[setup::IMAGES])?;
     let dir = arch.dir().join("images");

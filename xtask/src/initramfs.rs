@@ -1,6 +1,6 @@
 //! Writes an initramfs: a cpio archive of the format "newc", as the kernel's
-//! Documentation/driver-api/early-userspace/buffer-format.rst has it. Everything in it is root's, dated 1970 and in
-//! order, whoever packs it, so that the same files give the same bytes.
+//! Documentation/driver-api/early-userspace/buffer-format.rst has it. Everything in it belongs to root, is dated 1970
+//! and is sorted, whichever user packs it, so the same files result in the same bytes.
 
 use anyhow::{Context, Result, bail};
 use std::fs;

@@ -1,5 +1,5 @@
-//! Debian's kernel for virtual machines: its package, unpacked and never installed, and of its modules those asked for
-//! with what they depend on, in the order in which they must be loaded. The package is downloaded once.
+//! Debian's kernel for virtual machines: its package, unpacked and never installed, and the requested modules with
+//! their dependencies, in the order of loading. The package is downloaded once.
 
 use crate::apt::{self, Apt};
 use crate::arch::Arch;
@@ -31,7 +31,7 @@ impl Kernel {
             fs::create_dir_all(&new)?;
             let apt = Apt::new(arch)?;
             let image = apt.dependency(arch.kernel, "linux-image-")?;
-            // Releases after trixie have what is in the image's package in three others.
+            // Releases after trixie split the image's package into three.
             let parts =
                 ["linux-base-", "linux-binary-", "linux-modules-"].map(|prefix| apt.dependency(&image, prefix).ok());
             for package in parts.into_iter().flatten().chain([image]) {
@@ -41,8 +41,8 @@ impl Kernel {
             step("unpacking the kernel", Command::new("sh").args(["-c", script, "sh"]).arg(&new))?;
             fs::rename(&new, &tree)?;
         }
-        // Since trixie the modules are below /usr, and later the image beside them. Where it is not compressed, it is called
-        // vmlinux.
+        // Since trixie the modules are below /usr, and later the image beside them. Where it is not compressed, it is
+        // called vmlinux.
         let lib = ["lib/modules", "usr/lib/modules"].map(|dir| tree.join(dir)).into_iter().find(|dir| dir.is_dir());
         let lib = only_entry(&lib.context("the package has no modules")?, "")?;
         let beside = lib.join("vmlinuz");
@@ -53,7 +53,7 @@ impl Kernel {
         Ok(Self { image, modules, builtin: builtin.lines().map(|line| name(Path::new(line))).collect() })
     }
 
-    /// The modules `wanted` and those they need, each behind what it needs.
+    /// The modules `wanted` and their dependencies, each after its dependencies.
     pub fn modules(&self, wanted: &[&str]) -> Result<Vec<PathBuf>> {
         let mut order = Vec::new();
         for name in wanted {
@@ -73,7 +73,8 @@ impl Kernel {
         for needed in needs(path, "depends=")? {
             self.add_module(&needed, order)?;
         }
-        // Algorithms that it asks the kernel for by name, as in `softdep=pre: crc32c`: of several, the one for every machine.
+        // Algorithms that it asks the kernel for by name, as in `softdep=pre: crc32c`: of several, the one for every
+        // machine.
         for wanted in needs(path, "softdep=")? {
             let generic = format!("{wanted}_generic");
             if self.modules.contains_key(&generic) {
@@ -85,7 +86,7 @@ impl Kernel {
     }
 }
 
-/// What a module says that it needs, behind `key` in its section .modinfo: `depends=a,b`. (The package has no modules.dep: depmod
+/// A module's dependencies, after `key` in its section .modinfo: `depends=a,b`. (The package has no modules.dep: depmod
 /// writes it where the package is installed.)
 fn needs(module: &Path, key: &str) -> Result<Vec<String>> {
     let data = fs::read(module).with_context(|| module.display().to_string())?;

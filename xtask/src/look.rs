@@ -1,5 +1,5 @@
-//! `cargo xtask look`: what a hostile root finds in a container (look/look.sh, look/look.c), in kontena and, where it is
-//! installed, in podman; side by side. docs/security.md explains each difference.
+//! `cargo xtask look`: a hostile root's view of a container (look/look.sh, look/look.c), in kontena and, if it is
+//! installed, in podman, side by side. docs/security.md explains each difference.
 
 use crate::arch::Arch;
 use crate::step::step;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-/// What a look says, by what was looked at; several lines of one name become one.
+/// The results of a look, by name; several lines with one name become one.
 type Look = BTreeMap<String, String>;
 
 /// The cgroup of all that is looked at, and what removes it afterwards.
@@ -32,7 +32,7 @@ pub fn look() -> Result<ExitCode> {
     let kontena = pair.join("kontena");
     let ours = [&*kontena.to_string_lossy(), "run", "--net", "none", "--cgroup-parent", PARENT];
     let ours = ours.map(String::from).to_vec();
-    // In what this machine may not let podman set, there is nothing to be found.
+    // Settings that this machine may not allow podman have no result.
     let store =
         ["--root", "/run/store", "--runroot", "/run/state", "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
     let limits = [

@@ -8,6 +8,8 @@ mod ci;
 mod completions;
 mod debian;
 mod dist;
+#[cfg(test)]
+mod docs;
 mod fuzz;
 mod host;
 mod image;
@@ -15,11 +17,16 @@ mod initramfs;
 mod kernel;
 mod look;
 mod musl;
+mod options;
+
+mod profiles;
+mod qemu;
 mod rootfs;
 mod run;
 mod setup;
 mod size;
 mod step;
+mod structure;
 mod test;
 mod traffic;
 mod vm;
@@ -27,7 +34,7 @@ mod vm;
 use argh::{EarlyExit, FromArgs};
 use std::process::ExitCode;
 
-/// kontena's chores. Each one first names and installs what it needs and this machine has not.
+/// kontena's chores. Each one first names and installs the packages that it needs and this machine lacks.
 #[derive(FromArgs)]
 struct Xtask {
     #[argh(subcommand)]
@@ -47,7 +54,11 @@ enum Task {
     Rootfs(Rootfs),
     Dist(Dist),
     Completions(Completions),
+    Man(Man),
+    Options(Options),
     Size(Size),
+    Profiles(Profiles),
+    Structure(Structure),
     Ci(Ci),
 }
 
@@ -72,17 +83,40 @@ struct Dist {
     /// x86_64, aarch64 or riscv64 (this machine's)
     #[argh(option, default = "std::env::consts::ARCH.into()")]
     arch: String,
+    /// full, lean (run, bridge, publish, limits) or bare (no network of its own); full by default
+    #[argh(option, default = "dist::FULL.name.into()")]
+    profile: String,
 }
 
-/// write the completions for bash, zsh and fish, of kontena's own help, into dist/completions/
+/// write the completions for bash, zsh and fish into dist/completions/
 #[derive(FromArgs)]
 #[argh(subcommand, name = "completions")]
 struct Completions {}
+
+/// write the manual pages into target/man/
+#[derive(FromArgs)]
+#[argh(subcommand, name = "man")]
+struct Man {}
+
+/// write docs/options.md
+#[derive(FromArgs)]
+#[argh(subcommand, name = "options")]
+struct Options {}
 
 /// show the pair's bytes and largest symbols; fails when over budget
 #[derive(FromArgs)]
 #[argh(subcommand, name = "size")]
 struct Size {}
+
+/// build each profile of the pair, and run what it claims to do; as root
+#[derive(FromArgs)]
+#[argh(subcommand, name = "profiles")]
+struct Profiles {}
+
+/// show modules that import each other in a circle, and the longest files and functions; fails when over a bound
+#[derive(FromArgs)]
+#[argh(subcommand, name = "structure")]
+struct Structure {}
 
 /// everything that must pass: format, lints, size, tests, benchmark
 #[derive(FromArgs)]
@@ -119,9 +153,14 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Look(Look {}) => look::look(),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
-        Task::Dist(Dist { arch }) => arch::Arch::named(&arch).and_then(dist::dist),
+        Task::Dist(Dist { arch, profile }) => dist::Profile::named(&profile)
+            .and_then(|profile| arch::Arch::named(&arch).and_then(|arch| dist::dist(arch, profile))),
         Task::Completions(_) => completions::completions(),
+        Task::Man(_) => options::man(),
+        Task::Options(_) => options::write(),
         Task::Size(_) => size::size(),
+        Task::Profiles(_) => profiles::profiles(),
+        Task::Structure(_) => structure::structure(),
         Task::Ci(_) => ci::ci(),
     };
     done.unwrap_or_else(|error| {

@@ -1,6 +1,6 @@
-//! A compiler for static programs of C: Debian's gcc for an architecture, told to use musl (Debian's package, unpacked and
-//! not installed) in the place of glibc. nginx and the small programs of the benchmark are built with it; nothing of the
-//! pair is.
+//! A compiler for static programs of C: Debian's gcc for an architecture, told to use musl (Debian's package, unpacked
+//! and not installed) in the place of glibc. nginx and the small programs of the benchmark are built with it; nothing
+//! of the pair is.
 
 use crate::apt::{self, Apt};
 use crate::arch::Arch;

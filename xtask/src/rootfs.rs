@@ -1,6 +1,6 @@
 //! Builds the demo rootfs: a static nginx with a hello page, kontena-init, and next to nothing else. nginx's source is
-//! the nginx-src crate's, which cargo fetches and checks, and which is never compiled as Rust. The tree is replaced as a
-//! whole and only when something in it changes; the running demo never sees half a tree.
+//! the nginx-src crate's, which cargo fetches and checks, and which is never compiled as Rust. The tree is replaced as
+//! a whole and only when something in it changes; the running demo never sees half a tree.
 
 use crate::arch::Arch;
 use crate::{
@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 /// The whole tree stays below this.
 const BUDGET: u64 = 1_000_000;
 
-/// What a page needs, and what tests of a page need: static files, index, autoindex, SSI, status, access log.
+/// The modules that a page and its tests need: static files, index, autoindex, SSI, status, access log.
 const CONFIGURE: &[&str] = &[
     "--prefix=/etc/nginx",
     "--sbin-path=/usr/sbin/nginx",
@@ -98,7 +98,7 @@ fn recipe(files: &[&str]) -> Result<String> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// Builds nginx, when its sources are new; gives the binary.
+/// Builds nginx if its sources are new; returns the binary.
 fn nginx(arch: &'static Arch) -> Result<PathBuf> {
     let recipe = recipe(&NGINX_SOURCES)?;
     let build = arch.dir().join("nginx");
@@ -112,7 +112,7 @@ fn nginx(arch: &'static Arch) -> Result<PathBuf> {
     configure.arg("auto/configure").args(CONFIGURE);
     configure.args(WITHOUT.split_whitespace().map(|module| format!("--without-http_{module}_module")));
     configure.arg(format!("--add-module={}", host::root().join("xtask/rootfs/hello").display()));
-    // What it finds out by running small programs is the same on all: 64 bits, the low byte first, and musl.
+    // It would determine these by running small programs; they are the same on all: 64 bits, little-endian, and musl.
     let native = musl::cc(Arch::native()?)?.join(" ");
     step(
         "configuring nginx",
@@ -153,7 +153,7 @@ fn assemble(arch: &'static Arch, tree: &Path, nginx: &Path) -> Result<()> {
     for dir in DIRS {
         fs::create_dir_all(tree.join(dir))?;
     }
-    // Whoever may not write here as root (a worker of nginx) may still read; /tmp is everybody's.
+    // Other users than root (a worker of nginx) may read, but not write; /tmp is writable for all.
     fs::set_permissions(tree.join("tmp"), Permissions::from_mode(0o1777))?;
     fs::write(tree.join("etc/passwd"), PASSWD)?;
     fs::write(tree.join("etc/group"), GROUP)?;

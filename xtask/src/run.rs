@@ -1,5 +1,5 @@
-//! `cargo xtask run`: from a bare checkout to the hello page in a browser. It builds what is missing, starts the demo in
-//! the foreground, waits for its page, stays until kontena ends, and cleans up. It knows kontena only as its user does.
+//! `cargo xtask run`: from a bare checkout to the hello page in a browser. It builds what is missing, starts the demo
+//! in the foreground, waits for its page, stays until kontena ends, and cleans up. It uses kontena only as a user does.
 
 use crate::arch::Arch;
 use crate::{dist, host, image, rootfs, step::spinner};
@@ -25,10 +25,10 @@ pub struct Run {
     image: Option<String>,
 }
 
-/// How long the page may take before we give up.
+/// Time limit for the page.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the page must hold: a 200 could come from somebody else's server.
+/// The page must contain this text: a 200 could come from another server.
 const HEADING: &str = "<h1>Hello from kontena</h1>";
 
 pub fn run(options: &Run) -> Result<ExitCode> {

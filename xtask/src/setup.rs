@@ -1,9 +1,9 @@
 //! What must be installed for each task, as tables, and its installation: Debian packages through apt-get, parts of the
-//! toolchain through rustup, programs of crates.io through cargo. It installs nothing which it has not named before, and
-//! nothing which is there.
+//! toolchain through rustup, programs of crates.io through cargo. It installs nothing which it has not named before,
+//! and nothing which is there.
 
 use crate::{host, step::step};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,7 +31,7 @@ pub const ROOTFS: &[Need] = &[
     Package { name: "dpkg", proof: "dpkg-deb" },
 ];
 
-/// What the tests run: the pretend hosts, the load, the browser, and the onlookers.
+/// Packages for the tests: the pretend hosts, the load, the browser, and the tools that look on.
 pub const TESTS: &[Need] = &[
     Package { name: "iproute2", proof: "ip" },
     Package { name: "nftables", proof: "nft" },
@@ -41,21 +41,29 @@ pub const TESTS: &[Need] = &[
     Package { name: "s6", proof: "s6-supervise" },
     Package { name: "runit", proof: "runsv" },
     Package { name: "chromium", proof: "chromium" },
+    Package { name: "passt", proof: "pasta" },
+    Package { name: "slirp4netns", proof: "slirp4netns" },
 ];
 
-/// To boot a virtual machine: what unpacks its kernel, and makes its disk.
-pub const VM: &[Need] = &[
+/// Packages to verify the signatures of Debian's lists.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// To download Debian's packages, and unpack them.
+pub const APT: &[Need] = &[
     Package { name: "apt", proof: "apt-cache" },
     Package { name: "dpkg", proof: "dpkg-deb" },
-    Package { name: "erofs-utils", proof: "mkfs.erofs" },
-    Package { name: "xz-utils", proof: "xz" },
+    Package { name: "debian-archive-keyring", proof: KEYRING },
 ];
+
+/// To boot a virtual machine: what unpacks its kernel, and makes its disk. Its emulator is never installed.
+pub const VM: &[Need] =
+    &[Package { name: "erofs-utils", proof: "mkfs.erofs" }, Package { name: "xz-utils", proof: "xz" }];
 
 /// To make images of the demo rootfs.
 pub const IMAGES: &[Need] =
     &[Package { name: "erofs-utils", proof: "mkfs.erofs" }, Package { name: "squashfs-tools", proof: "mksquashfs" }];
 
-/// What gives the benchmark a private network.
+/// Packages for the benchmark's private network.
 pub const BENCH: &[Need] =
     &[Package { name: "util-linux", proof: "unshare" }, Package { name: "iproute2", proof: "ip" }];
 
@@ -72,14 +80,14 @@ pub const RIVALS: &[Need] = &[
 /// To try the completions in.
 pub const SHELLS: &[Need] = &[Package { name: "zsh", proof: "zsh" }, Package { name: "fish", proof: "fish" }];
 
-/// To check the sources, and what they depend on.
+/// To check the sources and their dependencies.
 pub const LINTS: &[Need] = &[
     Component { name: "rustfmt", proof: "bin/cargo-fmt" },
     Component { name: "clippy", proof: "bin/cargo-clippy" },
     Crate { name: "cargo-deny", version: "0.20.2" },
 ];
 
-/// Installs what is missing of `tables`.
+/// Installs the missing packages of `tables`.
 pub fn setup(tables: &[&[Need]]) -> Result<()> {
     let sysroot = host::sysroot()?;
     let (mut packages, mut parts, mut crates) = (Vec::new(), Vec::new(), Vec::new());
@@ -120,9 +128,17 @@ fn install_packages(names: &[&str]) -> Result<()> {
     eprintln!("Installing these Debian packages: {list}");
     // A mirror which fails is not yet a failure: the packages may come from the others.
     let stale = step("apt-get update", apt_get().arg("update"));
+    // With only -y, apt-get would resolve conflicts by removing other packages.
     let mut install = apt_get();
-    install.args(["install", "-y", "--no-install-recommends"]).args(names);
-    step(&format!("apt-get install {list}"), &mut install).map_err(|error| stale.err().unwrap_or(error))
+    install.args(["install", "-y", "--no-remove", "--no-install-recommends"]).args(names);
+    let done = step(&format!("apt-get install {list}"), &mut install).map_err(|error| stale.err().unwrap_or(error));
+    done.with_context(|| {
+        format!(
+            "cannot install Debian's packages {list}; apt-get's reason is above. Install them by hand, then try again. \
+             If apt-get would have to remove or downgrade a package, decide which of the two you keep (`apt-cache \
+             policy PACKAGE` shows where each version comes from)"
+        )
+    })
 }
 
 /// apt-get which asks nothing, as root.
@@ -150,7 +166,8 @@ fn install_parts(parts: &[(&str, &str)]) -> Result<()> {
         eprintln!("Installing the toolchain's {kind} {name}");
         let mut rustup = Command::new("rustup");
         rustup.args([kind, "add", "--toolchain"]).arg(toolchain).arg(name);
-        step(&format!("rustup {kind} add {name}"), &mut rustup)?;
+        step(&format!("rustup {kind} add {name}"), &mut rustup)
+            .with_context(|| format!("cannot install the toolchain's {kind} {name}; rustup's reason is above"))?;
     }
     Ok(())
 }
@@ -160,7 +177,8 @@ fn install_crates(crates: &[(&str, &str)]) -> Result<()> {
     for (name, version) in crates {
         eprintln!("Installing {name} {version} of crates.io");
         let mut install = host::cargo(["install", "--quiet", "--locked", "--debug", "--target=host-tuple"]);
-        step(&format!("cargo install {name}"), install.args([name, "--version", version]))?;
+        step(&format!("cargo install {name}"), install.args([name, "--version", version]))
+            .with_context(|| format!("cannot install {name} {version} of crates.io; cargo's reason is above"))?;
     }
     Ok(())
 }

@@ -1,37 +1,63 @@
-//! Shows what the pair's bytes are spent on, and holds them to their budget. It reads the unstripped binaries of the
-//! build for size: the same code, with its symbols.
+//! Shows where the pair's bytes go, and enforces their budget. It reads the unstripped binaries of the build for size:
+//! the same code, with its symbols.
 
 use crate::arch::Arch;
-use crate::dist;
-use anyhow::{Context, Result};
+use crate::dist::{self, PROFILES};
+use crate::{host, setup};
+use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSymbol, SymbolKind};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-/// The most bytes that each stripped binary may have.
-const BUDGETS: [(&str, u64); 2] = [("kontena", 407_500), ("kontena-init", 46_500)];
+/// The most bytes that the stripped init may have; dist.rs has the launcher's, which depend on the profile.
+const INIT_BUDGET: u64 = 42_500;
 
 /// How many of the largest symbols are shown.
 const SHOWN: usize = 12;
 
 /// `cargo xtask size`
 pub fn size() -> Result<ExitCode> {
+    setup::setup(&[setup::IMAGES])?;
     let arch = Arch::native()?;
-    let dist = dist::small(arch)?;
-    let unstripped = dist::unstripped(arch);
-    let mut over = false;
-    for (name, budget) in BUDGETS {
-        let bytes = fs::metadata(dist.join(name))?.len();
-        let verdict = if bytes <= budget { "ok" } else { "OVER BUDGET" };
-        over |= bytes > budget;
-        println!("\n{name}: {bytes} of at most {budget} bytes, {} %: {verdict}", bytes * 100 / budget);
+    let (mut good, mut flash) = (true, Vec::new());
+    // All of kontena is built last: its symbols are shown.
+    for profile in PROFILES.into_iter().rev() {
+        let dist = dist::small_profile(arch, profile)?;
+        good &= within(&format!("kontena, {}", profile.name), &dist.join("kontena"), profile.budget)?;
+        let [xz, zstd] = ["xz", "zstd"].map(|compressor| compressed(&dist, compressor));
+        flash.push(format!("{:<8}{:>10}{:>10}", profile.name, xz?, zstd?));
+    }
+    let (dist, unstripped) = (dist::small_dir(arch), dist::unstripped(arch));
+    good &= within("kontena-init", &dist.join("kontena-init"), INIT_BUDGET)?;
+    println!("\nthe pair as a squashfs\n{:<8}{:>10}{:>10}\n{}", "", "xz", "zstd", flash.join("\n"));
+    for name in dist::PAIR {
+        println!("\nlargest of {name}");
         for (symbol, bytes) in largest_symbols(&unstripped.join(name))? {
             println!("{bytes:>8}  {symbol}");
         }
     }
-    Ok(if over { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says how large a file is, and whether it is within its budget.
+fn within(name: &str, file: &Path, budget: u64) -> Result<bool> {
+    let bytes = fs::metadata(file).with_context(|| file.display().to_string())?.len();
+    let verdict = if bytes <= budget { "ok" } else { "OVER BUDGET" };
+    println!("{name}: {bytes} of at most {budget} bytes, {} %: {verdict}", bytes * 100 / budget);
+    Ok(bytes <= budget)
+}
+
+/// The bytes that the pair takes on a flash chip: in a squashfs, which has next to nothing else.
+fn compressed(dist: &Path, compressor: &str) -> Result<u64> {
+    let image = host::target_dir().join("size.squashfs");
+    let mut command = Command::new("mksquashfs");
+    command.args(dist::PAIR.map(|name| dist.join(name))).arg(&image);
+    command.args(["-comp", compressor, "-noappend", "-nopad", "-all-root", "-quiet", "-no-progress"]);
+    let output = command.output().context("cannot run mksquashfs")?;
+    ensure!(output.status.success(), "mksquashfs: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(fs::metadata(image)?.len())
 }
 
 /// The largest symbols with bytes in the file; instances of one generic function are added up.

@@ -1,5 +1,5 @@
 //! Runs a long command behind one line of progress: a spinner with the elapsed time and the command's latest line on a
-//! terminal, a plain line otherwise. What the command printed is shown only when it fails.
+//! terminal, a plain line otherwise. The command's output is shown only if it fails.
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,7 +33,7 @@ pub fn step(what: &str, command: &mut Command) -> Result<()> {
     bar.finish_and_clear();
     if !status.success() {
         eprintln!("{}", String::from_utf8_lossy(&output).trim_end());
-        bail!("{what} failed: {name}: {status}");
+        bail!("{what} failed: {status}");
     }
     done(what, start);
     Ok(())

@@ -1,6 +1,6 @@
-//! `cargo xtask test`: sets up what the tests need (programs, the pair built for size, the demo rootfs, a Debian rootfs),
-//! builds the test programs once, runs them on this machine and again in a virtual machine which has nothing else, and
-//! makes one report. The pretend hosts in which they run are the tests' own business.
+//! `cargo xtask test`: sets up everything for the tests (programs, the pair built for size, the demo rootfs, a Debian
+//! rootfs), builds the test programs once, runs them on this machine and again in a virtual machine with nothing else,
+//! and makes one report. The tests create their own pretend hosts.
 
 use crate::arch::Arch;
 use crate::{debian, dist, host, image, rootfs, setup, step, vm};
@@ -24,7 +24,8 @@ pub struct Test {
     /// run them in the virtual machine alone
     #[argh(switch)]
     vm: bool,
-    /// the virtual machine's architecture: x86_64, aarch64 or riscv64 (default: this machine's; another is tested alone)
+    /// the virtual machine's architecture: x86_64, aarch64 or riscv64 (default: this machine's; another is tested
+    /// alone)
     #[argh(option, default = "std::env::consts::ARCH.into()")]
     arch: String,
     /// run only the tests whose names contain one of these
@@ -61,9 +62,9 @@ pub struct Suite {
     pub arch: &'static Arch,
     /// A directory of nothing but test programs.
     pub programs: PathBuf,
-    /// What runs them.
+    /// The program that runs them.
     pub runner: PathBuf,
-    /// What they run in containers.
+    /// The program that they run in containers.
     pub intruder: PathBuf,
 }
 
@@ -76,7 +77,7 @@ impl Suite {
             setup::setup(&[setup::DIST])?;
             cargo.arg("-Zbuild-std=std,panic_unwind,test").env("RUSTC_BOOTSTRAP", "1");
             cargo.env("CARGO_ENCODED_RUSTFLAGS", dist::linking(arch)?.join("\x1f"));
-            // Or there would be a second core, for what is not a test.
+            // Without it, a second core would run other programs than the tests.
             cargo.env("CARGO_PROFILE_DEV_PANIC", "unwind");
         }
         let bar = step::spinner("building the tests");
@@ -124,7 +125,7 @@ impl Suite {
         command.env("KONTENA_IMAGES", image::build(arch, &rootfs)?).env("KONTENA_INTRUDER", &self.intruder);
         command.env("KONTENA_ROOTFS", rootfs).env("KONTENA_BIN_DIR", pair);
         command.env("KONTENA_DEBIAN_ROOTFS", debian::rootfs(arch)?).envs(page.map(|page| ("KONTENA_PAGE", page)));
-        // One pipe for both, so that a failure's text stands where it belongs.
+        // One pipe for both, so that the text of a failure is in its place.
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn().context("cannot run the tests")?;
@@ -156,7 +157,7 @@ impl Suite {
     }
 }
 
-/// What the suite did in one place.
+/// The results of the suite in one place.
 #[derive(Default)]
 pub struct Run {
     /// By test program.
@@ -171,17 +172,17 @@ pub struct Run {
 struct Program {
     /// Its tests, and whether each passed.
     tests: BTreeMap<String, bool>,
-    /// What it found out by measuring.
+    /// Its measurements.
     figures: Vec<String>,
-    /// Everything that it said besides.
+    /// The rest of its output.
     output: String,
     time: Duration,
-    /// Why it did not end well, if so.
+    /// Why it failed, if it did.
     failure: Option<String>,
 }
 
 impl Run {
-    /// Reads what the suite says, line by line, and shows how far it is.
+    /// Reads the suite's output, line by line, and shows its progress.
     pub fn follow(lines: impl BufRead, place: &str, log: &Path) -> Result<Self> {
         let mut run = Self { log: log.into(), ..Self::default() };
         let mut kept = File::create(log).with_context(|| log.display().to_string())?;
@@ -257,7 +258,7 @@ impl Program {
     }
 }
 
-/// Prints the one report, and gives whether all is well.
+/// Prints the report, and returns whether everything has passed.
 fn report(machine: Option<&Run>, vm: Option<&Run>, console: &Path) -> bool {
     let runs: Vec<(&str, &Run)> =
         [("machine", machine), ("vm", vm)].into_iter().filter_map(|(place, run)| Some((place, run?))).collect();

@@ -1,8 +1,8 @@
-//! `cargo xtask traffic`: what a published port costs a packet, and what many containers cost a start, beside other ways to the
-//! same nginx. All in private namespaces: a host, and a neighbour on its LAN that sends the load.
+//! `cargo xtask traffic`: the cost of a published port for a packet, and of many containers for a start, compared with
+//! other ways to the same nginx. All in private namespaces: a host, and a neighbour on its LAN that sends the load.
 //!
-//! The same file is served in each row, by the same program and configuration. Rows are measured in turns, and the median
-//! counts. `--write` puts the table and a plot of it into docs/.
+//! The same file is served in each row, by the same program and configuration. Rows are measured in turns, and the
+//! median counts. `--write` puts the table and a plot of it into docs/.
 
 use crate::arch::Arch;
 use crate::bench::{self, Scratch};
@@ -45,7 +45,7 @@ const HOST: &str = "192.0.2.1";
 const NEIGHBOUR: &str = "192.0.2.2";
 /// How long something may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What is downloaded.
+/// The paths to download.
 const LARGE: u64 = 256 << 20;
 /// How many connections there are at once.
 const CONNECTIONS: &str = "64";
@@ -54,7 +54,7 @@ const PORTS: usize = 4;
 /// How often a start is timed, and the time before each.
 const STARTS: usize = 100;
 const PACE: Duration = Duration::from_millis(50);
-/// How long a crowd is left alone, until each of its launchers sleeps.
+/// How long a crowd of containers is idle, until each of its launchers sleeps.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// `cargo xtask traffic`
@@ -83,7 +83,7 @@ struct Way {
     address: String,
 }
 
-/// What was measured of one.
+/// The measurements of one way.
 struct Row {
     name: &'static str,
     from_neighbour: bool,
@@ -146,7 +146,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Where what is served, and its configuration, are: the same path everywhere.
+    /// The directory of the served files and the configuration: the same path everywhere.
     fn directory(&self) -> String {
         self.scratch.dir.join("served").display().to_string()
     }
@@ -190,7 +190,8 @@ impl Stage {
         for (name, port) in [("container", 80), ("host", 9000)] {
             let conf = format!(
                 "daemon off; user root; worker_processes 1; pid {directory}/{name}.pid; error_log stderr; \
-                 events {{ worker_connections 4096; }} http {{ access_log off; sendfile on; keepalive_requests 1000000000; \
+                 events {{ worker_connections 4096; }} http {{ access_log off; sendfile on; \
+                 keepalive_requests 1000000000; \
                  client_body_temp_path {directory}/body; server {{ listen {port} backlog=4096; root {directory}; }} }}"
             );
             fs::write(format!("{directory}/{name}.conf"), conf)?;
@@ -423,7 +424,8 @@ fn table(rows: &[Row]) -> String {
 fn crowd_table(containers: usize, few: ([f64; 2], f64), beside_others: [f64; 2], many: ([f64; 2], f64)) -> String {
     let (ports, others) = (containers * PORTS, 3 * containers);
     let mut text = format!(
-        "| | few containers | and {others} other processes | {containers} more containers, {ports} ports |\n|---|---:|---:|---:|\n"
+        "| | few containers | and {others} other processes | {containers} more containers, {ports} ports |\n\
+         |---|---:|---:|---:|\n"
     );
     for (place, what) in
         ["a start and stop with a bridge and a port", "the floor of `cargo xtask bench`"].iter().enumerate()
@@ -471,11 +473,12 @@ impl Drop for Others {
 
 fn page(tables: &str) -> String {
     format!(
-        "# What a published port costs\n\n`cargo xtask traffic --write` has measured this, and written it. One nginx (one worker, \
-         the same program, configuration and\nfiles in every row) is asked by wrk for a file of 1 kB, over {CONNECTIONS} connections that \
-         stay, or over a new one each time, and by curl\nfor one of {} MB. Client, host and server share the cores, so \
-         that what a\nrow spends on the way is missing from all else. Medians, rows in turns. docs/network.md says what it \
-         means.\n{tables}\n![Requests a second](traffic.svg)\n",
+        "# The cost of a published port\n\n\
+         Written by `cargo xtask traffic --write`. One nginx (one worker, the same program, configuration and files in \
+         every row)\nserves a file of 1 kB to wrk, over {CONNECTIONS} persistent connections or over a new one for \
+         each request, and a file of {} MB\nto curl. Client, host and server share the cores, so each row pays for \
+         its own overhead. Medians; the rows take turns.\ndocs/network.md says what the figures mean.\n{tables}\n\
+         ![Requests a second](traffic.svg)\n",
         LARGE >> 20
     )
 }
@@ -486,7 +489,7 @@ fn plot(rows: &[Row], path: &Path) -> Result<()> {
     let area = SVGBackend::new(path, (900, 70 + 46 * rows.len() as u32)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption("requests a second; dark: connections that stay, light: a new one each time", ("sans-serif", 15))
+        .caption("requests a second; dark: on persistent connections, light: on new ones", ("sans-serif", 15))
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(260)

@@ -3,10 +3,11 @@
 //! same everywhere; it never asks for KVM.
 
 use crate::arch::Arch;
+use crate::dist::Profile;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::test::{Run, Suite};
-use crate::{debian, dist, image, rootfs, run, setup, step::spinner};
+use crate::{debian, dist, image, qemu, rootfs, run, setup, step::spinner};
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 use std::fs::{self, File};
@@ -35,6 +36,9 @@ pub struct Vm {
     /// x86_64, aarch64 or riscv64 (default: this machine's)
     #[argh(option, default = "std::env::consts::ARCH.into()")]
     arch: String,
+    /// full, lean or bare (default: full): what of kontena is built
+    #[argh(option, default = "dist::FULL.name.into()")]
+    profile: String,
     /// seconds after which COMMAND's machine is switched off (default 120)
     #[argh(option, default = "120")]
     timeout: u32,
@@ -53,25 +57,32 @@ impl Vm {
             port: 8080,
             memory: DEMO_MEMORY,
             arch: arch.into(),
+            profile: dist::FULL.name.into(),
             timeout: 120,
             command,
         }
+    }
+
+    /// The same on this machine's architecture, with a smaller kontena.
+    pub fn of_profile(profile: Profile, command: &str) -> Self {
+        Self { profile: profile.name.into(), ..Self::command(std::env::consts::ARCH, command) }
     }
 }
 
 const COMMAND: &[&str] = &["kontena", "run", "--net", "none", "/rootfs", "/bin/true"];
 const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "80:80", "/rootfs", "/usr/sbin/nginx"];
 
-/// What the tests are told; the kernel puts what it does not know into its first process's environment. Nothing but the
-/// tests' own instruments is on PATH, and they are on a disk that nothing else uses.
-const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_ROOTFS=/rootfs KONTENA_DEBIAN_ROOTFS=/instruments KONTENA_IMAGES=/images \
-     KONTENA_INTRUDER=/bin/intruder KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 PATH=/instruments/usr/sbin:/instruments/usr/bin";
+/// The tests' environment: the kernel passes unknown parameters to its first process. Nothing but the tests' own
+/// instruments is on PATH, and they are on a disk that nothing else uses.
+const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_ROOTFS=/rootfs KONTENA_DEBIAN_ROOTFS=/instruments \
+     KONTENA_IMAGES=/images KONTENA_INTRUDER=/bin/intruder KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 \
+     PATH=/instruments/usr/sbin:/instruments/usr/bin";
 /// MiB, for overlays and pretend disks that are kept in memory.
 const SUITE_MEMORY: u32 = 2048;
 /// In seconds: emulation is ten to twenty times slower than this machine.
-const SUITE_TIMEOUT: u32 = 40 * 60;
+const SUITE_TIMEOUT: u32 = 60 * 60;
 
-/// What kontena asks of the kernel for a bridge and published ports.
+/// The modules that kontena needs for a bridge and published ports.
 const NETWORK: &[&str] = &[
     "bridge",
     "veth",
@@ -82,19 +93,21 @@ const NETWORK: &[&str] = &[
     "nft_masq",
     "nft_fib_ipv4",
     "nft_fib_ipv6",
+    "nft_meta_bridge",
     "nf_conntrack_netlink",
 ];
 /// The machine's link to QEMU.
 const CARD: &[&str] = &["virtio_pci", "virtio_net"];
 /// What images are made of.
 const IMAGES: &[&str] = &["overlay", "loop", "squashfs", "erofs"];
-/// What the tests need besides: the disk with their instruments, the port for their report, a link of the LAN's, what ss(8)
-/// asks, and what firewalls of others are made of.
+/// The tests' own modules: for the disk with their instruments, the port for their report, a link of the LAN, ss(8),
+/// and other firewalls.
 const INSTRUMENTS: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
     "macvlan",
+    "tun",
     "tcp_diag",
     "nft_redir",
     "nft_reject_inet",
@@ -115,18 +128,19 @@ const DEMO_MEMORY: u32 = 512;
 /// In seconds: nobody looks at one page for longer than a day.
 const DEMO_TIMEOUT: u32 = 24 * 60 * 60;
 
-/// What kontena-init says last; boot.rs.
+/// kontena-init's last line; boot.rs.
 const EXITED: &str = "kontena-init: CMD exited with ";
 
 /// `cargo xtask vm`
 pub fn vm(options: &Vm) -> Result<ExitCode> {
+    let profile = Profile::named(&options.profile)?;
     let is_demo = options.demo || options.least_memory;
     ensure!(!is_demo || options.command.is_empty(), "the demo's command is its own");
     let arch = Arch::named(&options.arch)?;
     if is_demo {
-        return demo(&Machine::new(arch, &[NETWORK, CARD].concat(), |_| Ok(()))?, options);
+        return demo(&Machine::new(arch, profile, &[NETWORK, CARD].concat(), |_| Ok(()))?, options);
     }
-    let machine = Machine::new(arch, &[NETWORK, IMAGES].concat(), |_| Ok(()))?;
+    let machine = Machine::new(arch, profile, &[NETWORK, IMAGES].concat(), |_| Ok(()))?;
     let given: Vec<&str> = options.command.iter().map(String::as_str).collect();
     let command = if given.is_empty() { COMMAND } else { &given };
     machine.run(&format!("quiet -- --boot {}", quote(command)?), options)
@@ -137,18 +151,17 @@ pub fn console(arch: &Arch) -> PathBuf {
     arch.dir().join("vm/console.log")
 }
 
-/// Runs the suite in a machine which has, besides what the tests look with, nothing but kernel, pair and demo rootfs.
+/// Runs the suite in a machine with only the kernel, the pair, the demo rootfs and the tests' instruments.
 pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
     let arch = suite.arch;
     let debian = debian::image(arch)?;
-    let machine = Machine::new(arch, &[NETWORK, IMAGES, INSTRUMENTS].concat(), |initramfs| {
+    let machine = Machine::new(arch, dist::FULL, &[NETWORK, IMAGES, INSTRUMENTS].concat(), |initramfs| {
         initramfs.directory("instruments");
         // The dynamic loader and its libraries, wherever a program of the architecture looks for them.
         initramfs.symlink("lib64", "instruments/usr/lib64");
         initramfs.symlink(&format!("lib/{}", arch.gnu), &format!("/instruments/usr/lib/{}", arch.gnu));
-        if let Some(loader) = arch.loader {
-            initramfs.symlink(&format!("lib/{loader}"), &format!("/instruments/usr/lib/{loader}"));
-        }
+        let loader = arch.loader;
+        initramfs.symlink(&format!("lib/{loader}"), &format!("/instruments/usr/lib/{}/{loader}", arch.gnu));
         // nginx, which is also a service of the host's in some tests, looks for its user.
         for (name, text) in [
             ("etc/hostname", "bare\n"),
@@ -192,7 +205,7 @@ impl Page {
     pub fn serve(arch: &'static Arch) -> Result<Self> {
         // The kernel gives a port that is free, and QEMU takes it a moment later.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let machine = Machine::new(arch, &[NETWORK, CARD].concat(), |_| Ok(()))?;
+        let machine = Machine::new(arch, dist::FULL, &[NETWORK, CARD].concat(), |_| Ok(()))?;
         let (child, _) = start_demo(&machine, DEMO_MEMORY, port)?;
         Ok(Self { child, url: format!("http://127.0.0.1:{port}/") })
     }
@@ -206,6 +219,8 @@ impl Page {
 /// A machine to be booted.
 struct Machine {
     arch: &'static Arch,
+    /// The emulator's command, with its first arguments.
+    qemu: Vec<String>,
     kernel: PathBuf,
     initramfs: PathBuf,
     /// Where all that it says is kept.
@@ -215,17 +230,23 @@ struct Machine {
 
 impl Machine {
     /// One whose initramfs has the kernel's `modules`, the pair, the demo rootfs, and what `add` adds.
-    fn new(arch: &'static Arch, modules: &[&str], add: impl FnOnce(&mut Initramfs) -> Result<()>) -> Result<Self> {
-        setup::setup(&[setup::VM, arch.emulator])?;
+    fn new(
+        arch: &'static Arch,
+        profile: Profile,
+        modules: &[&str],
+        add: impl FnOnce(&mut Initramfs) -> Result<()>,
+    ) -> Result<Self> {
+        setup::setup(&[setup::VM])?;
         let dir = arch.dir().join("vm");
         fs::create_dir_all(&dir)?;
         let kernel = Kernel::unpacked(arch, &dir)?;
-        let pair = dist::small(arch)?;
+        let pair = dist::small_profile(arch, profile)?;
         let mut initramfs = initramfs(&kernel, &pair, &rootfs::build(arch, &pair)?, modules)?;
         add(&mut initramfs)?;
         let initramfs = initramfs.finish();
         let machine = Self {
             arch,
+            qemu: qemu::command(arch, &dir)?,
             kernel: kernel.image,
             initramfs: dir.join("initramfs.cpio"),
             console: console(arch),
@@ -235,7 +256,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Runs a command to its end, with its output here; gives its status.
+    /// Runs a command to its end, with its output here; returns its status.
     fn run(&self, append: &str, options: &Vm) -> Result<ExitCode> {
         let mut qemu = self.qemu(append, options.memory, options.timeout);
         qemu.args(["-serial", "stdio", "-nic", "none"]);
@@ -263,7 +284,7 @@ impl Machine {
         let append = format!("console={} {KERNEL_ARGUMENTS} {append}", self.arch.console);
         // A machine which hangs must not outlive us, whatever becomes of us.
         let mut command = Command::new("timeout");
-        command.args(["--foreground", "--kill-after=5", &timeout.to_string()]).args(self.arch.qemu);
+        command.args(["--foreground", "--kill-after=5", &timeout.to_string()]).args(&self.qemu);
         command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-nodefaults", "-display", "none", "-no-reboot"]);
         command.args(["-m", &memory.to_string(), "-append", &append]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs).stdin(Stdio::null());
@@ -312,7 +333,7 @@ fn least_memory(machine: &Machine, options: &Vm) -> Result<u32> {
 /// How long the page may take from the start of the emulator.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the kernel says first.
+/// The kernel's first line.
 const BANNER: &str = "Linux version";
 
 /// How long the page took: from the machine's start on, and from the kernel's first word.
@@ -369,7 +390,7 @@ fn initramfs(kernel: &Kernel, pair: &Path, rootfs: &Path, modules: &[&str]) -> R
     initramfs.device("dev/console", (5, 1));
     initramfs.copy("bin/kontena", &pair.join("kontena"))?;
     initramfs.copy("sbin/kontena-init", &pair.join("kontena-init"))?;
-    // kontena looks for its init beside itself.
+    // kontena looks for its init in its own directory.
     initramfs.symlink("bin/kontena-init", "../sbin/kontena-init");
     initramfs.tree("rootfs", rootfs)?;
     let mut list = String::new();

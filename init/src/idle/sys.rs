@@ -16,7 +16,8 @@ unsafe extern "C" {
     static etext: u8;
 }
 
-/// Makes the system call `number`, which waits, with this program's and the stack's pages given back before; the raw result.
+/// Makes the system call `number`, which waits, with this program's and the stack's pages given back before; the raw
+/// result.
 ///
 /// # Safety
 /// As for the system call itself.
@@ -31,16 +32,18 @@ pub unsafe fn wait(number: usize, arguments: [usize; 5]) -> usize {
     let behind = (page(wait as *const () as usize + LENGTH) + PAGE).min(end);
     // With room for what this function keeps below its arguments, and the red zone.
     let stack = page(ptr::addr_of!(a) as usize - LENGTH);
-    // What is to stay gets a mapping of its own, or a page fault would bring its neighbours back: they are told apart by
-    // whether a core dump has them, which a process that is not dumpable does not have.
+    // What is to stay gets a mapping of its own, or a page fault would bring its neighbours back: they are told apart
+    // by whether a core dump has them, which a process that is not dumpable does not have.
     // SAFETY: changes a flag of mappings that exist.
     unsafe { syscall!(MADVISE, start, here - start, MADV_DONTDUMP) };
-    // SAFETY: the same.
+    // SAFETY: changes a flag of mappings that exist.
     unsafe { syscall!(MADVISE, behind, end - behind, MADV_DONTDUMP) };
-    // SAFETY: nobody keeps anything there, below the stack pointer and the red zone.
+    // SAFETY: nobody keeps anything there, below the stack pointer and the red zone; where the stack does not reach so
+    // far down, nothing else is mapped, since the kernel keeps a gap of 1 MB (stack_guard_gap).
     unsafe { syscall!(MADVISE, stack - STACK, STACK, MADV_DONTNEED) };
-    // SAFETY: a private mapping of a file, which nothing has been written to: the same comes back.
+    // SAFETY: a private mapping that this process cannot write to, of a file that nobody can as long as it runs
+    // (ETXTBSY, or the seals of a memfd): the same comes back.
     unsafe { syscall!(MADVISE, start, end - start, MADV_DONTNEED) };
-    // SAFETY: the caller's.
+    // SAFETY: the caller promises that the arguments are good for the call.
     unsafe { sc::syscall5(number, a, b, c, d, e) }
 }

@@ -1,17 +1,18 @@
 //! Others' firewalls: whether one drops what goes through the host unless it is told otherwise, as docker, ufw and
-//! firewalld have it, and the line that tells it. A packet must get through all of them, whatever kontena's own tables say.
+//! firewalld have it, and the line that tells it. A packet must get through all of them, whatever kontena's own tables
+//! say.
 //!
 //! Runs when a bridge is made, and never else. Must not change anything.
 
+use crate::config::bridge::Bridge;
 use crate::file::{self, CWD};
-use crate::net::bridge::Bridge;
 use crate::net::netlink::{Batch, Protocol, Socket, attribute};
 use crate::net::nft::uapi::*;
 use crate::sys;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
-/// What tells a firewall to let the packets of the link % through, where @ is the chain and its table; by the family and the table of the chain that drops them, and
-/// what the name of a chain in that table begins with.
+/// What tells a firewall to let the packets of the link % through, where @ is the chain and its table; by the family
+/// and the table of the chain that drops them, and what the name of a chain in that table begins with.
 const REMEDIES: [(Option<u8>, &str, &str, &str); 5] = [
     (None, "firewalld", "", "firewall-cmd --zone=trusted --add-interface=%"),
     (None, "filter", "ufw", "ufw route allow in on % && ufw route allow out on %"),
@@ -42,7 +43,10 @@ pub fn warn(bridge: &Bridge) {
     let name = &*bridge.name;
     let warn = |what: &str, remedy: &str| {
         let remedy = remedy.replace('%', name);
-        crate::print(2, &format!("kontena: warning: {what} drops what is forwarded, so {name} is cut off: {remedy}\n"));
+        crate::print::print(
+            2,
+            &format!("kontena: warning: {what} drops forwarded packets, so {name} is cut off: {remedy}\n"),
+        );
     };
     if let Ok(socket) = Socket::open(Protocol::Netfilter) {
         let (chains, dropping) = chains(&socket);
@@ -157,10 +161,8 @@ static LEGACY: [Legacy; 2] = [
 impl Legacy {
     /// Whether what is forwarded is dropped at the end of the chain FORWARD, and no rule is about the link.
     fn drops(&self, link: &str) -> Option<bool> {
-        const GET_INFO: u32 = 64;
-        const GET_ENTRIES: u32 = 65;
-        // struct ipt_getinfo: the table's name, its hooks, where each of five begins and ends with its policy, and how many
-        // entries there are in how many bytes.
+        // struct ipt_getinfo: the table's name, its hooks, where each of five begins and ends with its policy, and how
+        // many entries there are in how many bytes.
         const INFO: usize = 84;
         const UNDERFLOW_FORWARD: usize = 32 + 4 + 4 * 5 + 4 * NF_INET_FORWARD as usize;
         const SIZE: usize = 80;
@@ -174,13 +176,13 @@ impl Legacy {
         let socket = socket_with(self.family, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW)).ok()?;
         let mut info = vec![0; INFO];
         info[..6].copy_from_slice(b"filter");
-        sys::getsockopt(&socket, self.level, GET_INFO, &mut info).ok()?;
+        sys::look_at_iptables(&socket, self.level, sys::IPT_SO_GET_INFO, &mut info).ok()?;
         let number = |bytes: &[u8], at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
         let (underflow, size) = (number(&info, UNDERFLOW_FORWARD)? as usize, number(&info, SIZE)?);
         let mut entries = vec![0; ENTRIES + size as usize];
         entries[..6].copy_from_slice(b"filter");
         entries[32..36].copy_from_slice(&size.to_ne_bytes());
-        sys::getsockopt(&socket, self.level, GET_ENTRIES, &mut entries).ok()?;
+        sys::look_at_iptables(&socket, self.level, sys::IPT_SO_GET_ENTRIES, &mut entries).ok()?;
         let policy = entries.get(ENTRIES + underflow..)?;
         let target = usize::from(u16::from_ne_bytes(*policy.get(self.target..)?.first_chunk()?));
         // A verdict is negative, and one less than NF_DROP.

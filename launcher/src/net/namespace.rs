@@ -4,10 +4,10 @@
 
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
-use crate::state::Root;
+use crate::state::StateDirectory;
 use linux_raw_sys::general::NSFS_MAGIC;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{OFlags, statfs};
+use rustix::fs::{OFlags, fstat, statfs};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
@@ -25,7 +25,7 @@ impl Namespace {
     /// The one that a file stands for.
     pub fn open(path: &CStr) -> Result<Self> {
         let what = format!("--net ns:{}", path.to_string_lossy());
-        let hint = "give the file of a network namespace, as /run/netns/blue or /proc/PID/ns/net";
+        let hint = "use the file of a network namespace, for example /run/netns/blue or /proc/PID/ns/net";
         // Opening what is something else could do anything.
         let kind = statfs(path).context(format_args!("{what}"), hint)?;
         if kind.f_type as u32 != NSFS_MAGIC {
@@ -42,15 +42,15 @@ impl Namespace {
             fsconfig_create(&context)?;
             fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         };
-        self.inside(mount)?.context(format_args!("mount a sysfs of {}", self.what), "")
+        self.inside(mount)?.at(format_args!("mount a sysfs of {}", self.what))
     }
 
     /// Does `what` there.
     pub fn inside<T>(&self, what: impl FnOnce() -> T) -> Result<T> {
         inside(self.fd.as_fd(), what).map_err(|errno| {
             let hint = match errno {
-                Errno::INVAL => "a namespace, but not of a network",
-                Errno::PERM => "it takes CAP_SYS_ADMIN over it: run kontena with sudo",
+                Errno::INVAL => "not a network namespace",
+                Errno::PERM => "it needs CAP_SYS_ADMIN: run kontena with sudo",
                 _ => "",
             };
             Error::new(format_args!("{}", self.what), errno, hint)
@@ -67,17 +67,37 @@ pub fn inside<T>(namespace: BorrowedFd<'_>, what: impl FnOnce() -> T) -> rustix:
     Ok(done)
 }
 
+/// Does `what` in the network namespace of this number, which a process is in, or a file stands for; nothing where it
+/// is gone, with all that was in it.
+pub fn in_namespace(number: u64, what: impl FnOnce() -> Result<()>) -> Result<()> {
+    let names = file::open(CWD, "/proc", OFlags::DIRECTORY).and_then(file::names).unwrap_or_default();
+    let processes = names.iter().map(|pid| format!("/proc/{pid}/ns/net"));
+    let (mounts, root) = (file::read_text(CWD, "/proc/self/mountinfo"), format!("net:[{number}]"));
+    // proc_pid_mountinfo(5): the root of the mount, and where it is.
+    let mounted = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        fields.next().filter(|field| *field == root).and_then(|_| fields.next()).map(String::from)
+    });
+    let found = processes
+        .chain(mounted)
+        .filter_map(|path| file::open(CWD, &path, OFlags::RDONLY).ok())
+        .find(|fd| fstat(fd).is_ok_and(|stat| stat.st_ino == number));
+    let Some(found) = found else { return Ok(()) };
+    inside(found.as_fd(), what).at(format_args!("enter the network namespace {number}"))?
+}
+
 /// That of a running container, and the addresses that it has.
-pub fn of_container(root: &Root, name: &str) -> Result<(Namespace, Vec<IpAddr>)> {
+pub fn of_container(root: &StateDirectory, name: &str) -> Result<(Namespace, Vec<IpAddr>)> {
     let what = format!("--net container:{name}");
-    let missing = || Error::usage(format_args!("{what}"), "there is no running container of this name");
-    let seen = root.look(name)?.ok_or_else(missing)?;
-    let (init, _) = seen.init().ok_or_else(missing)?;
-    let fd = file::open(CWD, &format!("/proc/{init}/ns/net"), OFlags::RDONLY);
-    // It was open before the container was seen to live still: it is not another's, which has the pid by now.
-    if root.look(name)?.is_none_or(|now| now.init() != seen.init()) {
+    let missing = || Error::usage(format_args!("{what}"), "no running container has this name");
+    let record = root.look(name)?.ok_or_else(missing)?;
+    let init = record.running_init().ok_or_else(missing)?;
+    record.check_pid_namespace()?;
+    let fd = file::open(CWD, &format!("/proc/{}/ns/net", init.pid), OFlags::RDONLY);
+    // It was open before the container was seen to be running still: it is not another's, which has the pid by now.
+    if root.look(name)?.is_none_or(|now| now.running_init() != Some(init)) {
         return Err(missing());
     }
     let fd = fd.context(format_args!("{what}"), "mount /proc")?;
-    Ok((Namespace { fd, what }, seen.addresses()))
+    Ok((Namespace { fd, what }, record.network.addresses()))
 }

@@ -1,7 +1,7 @@
 //! Netlink messages and their acknowledgements; netlink(7), Documentation/userspace-api/netlink.
 //!
-//! A [`Batch`] is written, and sent with one sendmsg(2). The kernel has done all of it, and queued its answers, when the
-//! call returns, so nothing here ever waits: what it refused it says by the sequence number, and what it did in the
+//! A [`Batch`] is written, and sent with one sendmsg(2). The kernel has done all of it, and queued its answers, when
+//! the call returns, so nothing here ever waits: what it refused it says by the sequence number, and what it did in the
 //! acknowledgement of the last request. Must not know a link from a rule: that is rtnl.rs and nft.rs.
 
 use crate::error::{Context, Error, Result};
@@ -90,7 +90,7 @@ impl Socket {
         if batch.bytes.len() > SEND_BUFFER {
             let _ = set_socket_send_buffer_size_force(&self.0, batch.bytes.len());
         }
-        rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).context(talk, "")?;
+        rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).at(talk)?;
 
         let (mut failure, mut done) = (None, false);
         let mut buffer = [0; ANSWER];
@@ -125,12 +125,13 @@ impl Socket {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Sends a request with NLM_F_DUMP, and calls `each` with every message of the answer, without its header. What cannot
-    /// be listed is none.
-    pub fn dump(&self, batch: Batch, each: &mut dyn FnMut(&[u8])) {
+    /// Sends a request with NLM_F_DUMP, and calls `each` with every message of the answer, without its header. `false`
+    /// where the kernel could not list everything.
+    pub fn dump(&self, batch: Batch, each: &mut dyn FnMut(&[u8])) -> bool {
+        const NLMSG_DONE: u16 = 3;
         const NLMSG_MIN_TYPE: u16 = 16;
         if rustix::net::send(&self.0, &batch.bytes, SendFlags::empty()).is_err() {
-            return;
+            return false;
         }
         let mut buffer = [0; ANSWER];
         // Each call makes the kernel fill in the next part.
@@ -138,19 +139,20 @@ impl Socket {
             let mut messages = buffer.get(..length).unwrap_or_default();
             while let Some(message) = take_message(&mut messages) {
                 // NLMSG_DONE or NLMSG_ERROR.
-                if u16_at(message, 4).is_none_or(|kind| kind < NLMSG_MIN_TYPE) {
-                    return;
+                match u16_at(message, 4) {
+                    Some(NLMSG_MIN_TYPE..) => each(message.get(HEADER..).unwrap_or_default()),
+                    other => return other == Some(NLMSG_DONE),
                 }
-                each(message.get(HEADER..).unwrap_or_default());
             }
         }
+        false
     }
 
     /// Closes the socket when the kernel comes to it, instead of waiting here for what closing it entails.
     ///
     /// It goes into a message that nobody will read, to a socket that only that message still refers to: garbage,
-    /// which the kernel's worker for unix sockets collects (net/unix/garbage.c; before Linux 6.9 it does so at once, and
-    /// this is a close like any other, as it is wherever the message cannot be sent).
+    /// which the kernel's worker for unix sockets collects (net/unix/garbage.c; before Linux 6.9 it does so at once,
+    /// and this is a close like any other, as it is wherever the message cannot be sent).
     pub fn close_later(self) {
         let pair = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
         let Ok((sender, receiver)) = pair else { return };
@@ -213,6 +215,18 @@ impl Batch {
             self.patch(self.last + FLAGS, &(flags | uapi::NLM_F_ACK as u16).to_ne_bytes());
             self.acknowledged = Some(self.requests.len() as u32 - 1);
         }
+    }
+
+    /// The first message behind its header, as the kernel would send it in a reply.
+    #[cfg(test)]
+    pub fn body(&self) -> &[u8] {
+        self.bytes.get(HEADER..).unwrap_or_default()
+    }
+
+    /// What each request is for, as its error would say.
+    #[cfg(test)]
+    pub fn tasks(&self) -> Vec<&str> {
+        self.requests.iter().map(|request| &*request.what).collect()
     }
 
     fn begin(&mut self, what: fmt::Arguments<'_>, kind: u16, flags: u32) -> usize {

@@ -1,4 +1,5 @@
-//! Datagrams with the address that they went to, and answers with the same: IP_PKTINFO and IPV6_PKTINFO; ip(7), ipv6(7).
+//! Datagrams with the address that they went to, and answers with the same: IP_PKTINFO and IPV6_PKTINFO; ip(7),
+//! ipv6(7).
 //!
 //! Must not know what is in them.
 
@@ -7,7 +8,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::{Errno, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// Who has asked, and at which of the host's addresses.
+/// The address of a client, and the address of the host to which it has sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Question {
     from: SocketAddr,

@@ -1,24 +1,25 @@
-//! The relay: published ports that go through the launcher, where the kernel cannot send them to the container by itself: for
-//! `[::1]`, for containers whose network is not linked to the host's, and on kernels without nf_tables.
+//! The relay: published ports that go through the launcher, where the kernel cannot send them to the container by
+//! itself: for `[::1]`, for containers whose network is not linked to the host's, and on kernels without nf_tables.
 //!
-//! One epoll(7) in the launcher that supervises the container anyway; bytes of a connection go from socket to pipe to socket by
-//! splice(2), and never through this program's memory. Who does not read makes the other side wait, and half a connection can
-//! be closed. Must not block, and must not do more at once than leaves time for the rest.
+//! One epoll(7) in the launcher that supervises the container anyway; bytes of a connection go from socket to pipe to
+//! socket by splice(2), and never through this program's memory. A side that does not read makes the other one wait,
+//! and half a connection can be closed. Must not block, and must not do more at once than leaves time for the rest.
 
 mod datagram;
 mod stream;
 
+use crate::config::publish::Protocol;
 use crate::error::{Context, Result};
-use crate::net::options::Protocol;
 use crate::net::sockets::Sockets;
 use crate::sys;
 use datagram::Datagrams;
 use rustix::event::{Timespec, epoll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, connect, listen, socket_with};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use std::net::SocketAddr;
 use stream::Stream;
 
@@ -28,13 +29,28 @@ const BACKLOG: i32 = 4096;
 const AT_ONCE: usize = 64;
 /// For how long a port takes no connections when there are no fds left for them; microseconds.
 const PAUSE: u64 = 100_000;
+/// How many fds are left to the rest of the launcher, which has to start health commands, and to write down an end; of
+/// few, a quarter.
+const RESERVE: u64 = 64;
+/// For how long a connection was silent that makes room for another one, where there are fds for no more; microseconds.
+const SILENT: u64 = 10_000_000;
 
-/// From where the container can be reached.
-pub enum Way {
+/// How the relay connects to the container.
+pub enum Dialer {
     /// From the host.
     Host,
-    /// From within its own network alone.
+    /// From within the container's own network.
     Inside(Sockets),
+}
+
+impl Dialer {
+    /// A socket to the container, which may not be connected yet.
+    fn connect(&mut self, kind: SocketType, to: SocketAddr) -> rustix::io::Result<OwnedFd> {
+        match self {
+            Self::Host => connect_from_host(kind, to),
+            Self::Inside(sockets) => begin(sockets.make(family(to), kind)?, to),
+        }
+    }
 }
 
 /// A port that is relayed, and where to.
@@ -50,7 +66,7 @@ struct Port {
 /// Everything that is relayed for one container.
 pub struct Relay {
     epoll: OwnedFd,
-    way: Way,
+    dialer: Dialer,
     ports: Vec<Port>,
     streams: Vec<Option<Box<Stream>>>,
     datagrams: Vec<Datagrams>,
@@ -60,15 +76,19 @@ pub struct Relay {
     unfinished: Vec<usize>,
     /// Those that had no pipe for it, and when to try again; CLOCK_MONOTONIC, microseconds.
     starved: (Vec<usize>, u64),
-    /// What this process may have open, unless it relays.
-    original_limit: Rlimit,
+    /// The first number of the fds that are not for this.
+    limit: RawFd,
+    /// When [`Self::work`] was called last, and when room was, or will be, made again; CLOCK_MONOTONIC,
+    /// microseconds.
+    now: u64,
+    next_room: u64,
 }
 
 /// What the number of a port fits in.
 const PORT_BITS: usize = 16;
 
-/// What an event is about: a port, the client's or the container's end of a connection, datagrams of a port from outside, or the
-/// answers to them; in the lowest bits, below its place.
+/// What an event is about: a port, the client's or the container's end of a connection, datagrams of a port from
+/// outside, or the answers to them; in the lowest bits, below its place.
 const PORT: u64 = 0;
 const CLIENT: u64 = 1;
 const SERVER: u64 = 2;
@@ -78,30 +98,33 @@ const KIND_BITS: u32 = 3;
 
 impl Relay {
     /// Nothing yet.
-    pub fn new(way: Way) -> Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context(format_args!("epoll_create"), "")?;
-        let original_limit = getrlimit(Resource::Nofile);
+    pub fn new(dialer: Dialer) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at(format_args!("epoll_create"))?;
         // Two for each connection, and a pipe where one side waits for the other.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: original_limit.maximum, ..original_limit });
+        sys::raise_limit_of_files();
         let (ports, streams, datagrams, unfinished) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let pipes = stream::Pipes::default();
+        let (limit, now, next_room) = (limit(), sys::monotonic_microseconds(), 0);
+        let pipes = stream::Pipes { empty: Vec::new(), limit };
         let starved = (Vec::new(), 0);
-        Ok(Self { epoll, way, ports, streams, datagrams, pipes, unfinished, starved, original_limit })
+        Ok(Self { epoll, dialer, ports, streams, datagrams, pipes, unfinished, starved, limit, now, next_room })
     }
 
     /// Relays what comes to a socket, which is bound to the port, `to` the container's.
     pub fn add(&mut self, socket: OwnedFd, protocol: Protocol, to: SocketAddr) -> Result<()> {
         let what = format_args!("relay to {to}");
-        rustix::fs::fcntl_setfl(&socket, OFlags::NONBLOCK).context(what, "")?;
+        rustix::fs::fcntl_setfl(&socket, OFlags::NONBLOCK).at(what)?;
         match protocol {
             Protocol::Tcp => {
-                listen(&socket, BACKLOG).context(what, "")?;
-                self.watch(&socket, PORT, self.ports.len(), epoll::EventFlags::IN).context(what, "")?;
+                // Connections that linger must not keep it from listening, nor the next one when they are its own. Not
+                // before: as long as nobody listens, others who have it, too, could share the port.
+                set_socket_reuseaddr(&socket, true).at(what)?;
+                listen(&socket, BACKLOG).at(what)?;
+                self.watch(&socket, PORT, self.ports.len(), epoll::EventFlags::IN).at(what)?;
                 self.ports.push(Port { socket, to, taken: None, pause: None });
             }
             Protocol::Udp => {
-                self.watch(&socket, QUESTION, self.datagrams.len(), epoll::EventFlags::IN).context(what, "")?;
-                self.datagrams.push(Datagrams::new(socket, to).context(what, "")?);
+                self.watch(&socket, QUESTION, self.datagrams.len(), epoll::EventFlags::IN).at(what)?;
+                self.datagrams.push(Datagrams::new(socket, to).at(what)?);
             }
         }
         Ok(())
@@ -120,6 +143,8 @@ impl Relay {
 
     /// Passes on what has come.
     pub fn work(&mut self) {
+        let now = sys::monotonic_microseconds();
+        self.now = now;
         for place in std::mem::take(&mut self.unfinished) {
             self.pass_on(place, true, true);
         }
@@ -140,7 +165,6 @@ impl Relay {
                 _ => self.answer(place),
             }
         }
-        let now = sys::monotonic_microseconds();
         if self.starved.1 <= now {
             self.unfinished.append(&mut self.starved.0);
         }
@@ -158,8 +182,14 @@ impl Relay {
     }
 
     fn accept(&mut self, place: usize) {
+        self.limit = limit();
+        self.pipes.limit = self.limit;
         for _ in 0..AT_ONCE {
+            let has_room = self.has_room();
             let Some(port) = self.ports.get_mut(place).filter(|port| port.pause.is_none()) else { return };
+            if !has_room {
+                return self.pause(place);
+            }
             let to = port.to;
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let client = match port.taken.take().map_or_else(|| accept_with(&port.socket, flags), Ok) {
@@ -180,20 +210,42 @@ impl Relay {
         }
     }
 
+    /// Whether the next two fds are not among those that are left to others: the kernel returns the lowest free ones.
+    fn has_room(&self) -> bool {
+        let next = |from| fcntl_dupfd_cloexec(&self.epoll, from).map_or(self.limit, |fd| fd.as_raw_fd());
+        next(next(0) + 1) < self.limit
+    }
+
+    /// Closes the connections that have been silent for nearly as long as the most silent one: clients with unused
+    /// connections must not keep all others out.
+    fn make_room(&mut self) {
+        if self.now < std::mem::replace(&mut self.next_room, self.now + PAUSE) {
+            return;
+        }
+        let last = self.streams.iter().flatten().map(|stream| stream.last).min().unwrap_or(self.now);
+        let until = self.now - SILENT.max((self.now - last) / 2);
+        let mut left = AT_ONCE;
+        for place in &mut self.streams {
+            if let Some(stream) = place.take_if(|stream| left > 0 && stream.last <= until) {
+                left -= 1;
+                stream.abort();
+            }
+        }
+        self.datagrams.iter_mut().for_each(|datagrams| datagrams.forget_silent(until));
+    }
+
     /// Takes no connections for a while: they wait in the kernel.
     fn pause(&mut self, place: usize) {
+        self.make_room();
         if let Some(port) = self.ports.get_mut(place) {
             let _ = epoll::delete(&self.epoll, &port.socket);
-            port.pause = Some(sys::monotonic_microseconds() + PAUSE);
+            port.pause = Some(self.now + PAUSE);
         }
     }
 
     /// A socket to the container, which may not be connected yet.
     pub fn connect(&mut self, kind: SocketType, to: SocketAddr) -> rustix::io::Result<OwnedFd> {
-        match &mut self.way {
-            Way::Host => connect_from_host(kind, to),
-            Way::Inside(sockets) => begin(sockets.open(family(to), kind)?, to),
-        }
+        self.dialer.connect(kind, to)
     }
 
     fn add_stream(&mut self, client: OwnedFd, server: OwnedFd) {
@@ -204,7 +256,7 @@ impl Relay {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         let watched =
             self.watch(&client, CLIENT, place, flags).and_then(|()| self.watch(&server, SERVER, place, flags));
-        let stream = Stream::new(client, server);
+        let stream = Stream::new(client, server, self.now);
         if watched.is_ok() {
             self.streams[place] = Some(Box::new(stream));
         } else {
@@ -214,12 +266,14 @@ impl Relay {
 
     fn pass_on(&mut self, place: usize, to_server: bool, to_client: bool) {
         let Some(Some(stream)) = self.streams.get_mut(place) else { return };
+        stream.last = self.now;
         match stream.pass_on(to_server, to_client, &mut self.pipes) {
             stream::State::Waits => {}
             stream::State::HasMore => self.unfinished.push(place),
             stream::State::HasNoPipe => {
                 self.starved.0.push(place);
-                self.starved.1 = sys::monotonic_microseconds() + PAUSE;
+                self.starved.1 = self.now + PAUSE;
+                self.make_room();
             }
             stream::State::IsOver => {
                 if let Some(stream) = self.streams.get_mut(place).and_then(Option::take) {
@@ -237,6 +291,10 @@ impl Relay {
                 Some(client) => client,
                 None => {
                     let to = datagrams.to;
+                    if !self.has_room() {
+                        self.make_room();
+                        continue;
+                    }
                     let Ok(socket) = self.connect(SocketType::DGRAM, to) else { continue };
                     let client = self.datagrams[place].new_place();
                     if self.watch(&socket, ANSWER, client << PORT_BITS | place, epoll::EventFlags::IN).is_err() {
@@ -258,11 +316,10 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
-    /// Gives this process back the limit of open files that it had: the next container inherits it.
-    fn drop(&mut self) {
-        let _ = setrlimit(Resource::Nofile, self.original_limit);
-    }
+/// The first number of the fds that are left to the rest of this process.
+fn limit() -> RawFd {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(RawFd::MAX as u64);
+    (limit - RESERVE.min(limit / 4)) as RawFd
 }
 
 /// A socket from the host, which may not be connected yet.

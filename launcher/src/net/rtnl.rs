@@ -1,13 +1,11 @@
-//! Links, addresses and routes; rtnetlink(7). One function a task, each one sendmsg(2).
+//! Links, addresses and routes; rtnetlink(7). Each task is a function, and one sendmsg(2).
 //!
-//! Must not choose names or addresses: that is bridge.rs.
+//! Must not choose names or addresses: that is bridge.rs and veth.rs.
 
+use crate::config::subnet::{Subnet, address, octets};
 use crate::error::{Error, Result};
+use crate::net::link::{Link, number};
 use crate::net::netlink::{Batch, Message, Socket, attribute};
-use crate::net::subnet::{Subnet, address, octets};
-use linux_raw_sys::net::{
-    DEVCONF_ACCEPT_RA, DEVCONF_DISABLE_IPV6, DEVCONF_FORWARDING, IPV4_DEVCONF_FORWARDING, IPV4_DEVCONF_ROUTE_LOCALNET,
-};
 use linux_raw_sys::netlink as uapi;
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -20,10 +18,7 @@ const AF_INET6: u8 = 10;
 const MAKE: u32 = uapi::NLM_F_CREATE | uapi::NLM_F_EXCL;
 /// include/uapi/linux/veth.h
 const VETH_INFO_PEER: u16 = 1;
-/// struct ifinfomsg.
-const LINK_HEADER: usize = 16;
 const UP: u32 = linux_raw_sys::net::net_device_flags::IFF_UP as u32;
-const RUNNING: u32 = linux_raw_sys::net::net_device_flags::IFF_RUNNING as u32;
 
 /// What to do where the kernel has no such kind of link.
 const NO_BRIDGE: &str = "the kernel lacks CONFIG_BRIDGE, or its module bridge: load it, or use --net none or host";
@@ -34,9 +29,9 @@ fn advise(error: Error, missing: &str) -> Error {
     if error.errno() == Some(Errno::OPNOTSUPP) { error.advise(missing) } else { error }
 }
 
-/// Makes the bridge `name`, with a hardware address that stays as ports come and go. It does not listen to what groups its ports
-/// say that they are in: a new port would look after the queries of all others, and one that asks itself could keep the
-/// neighbours of the rest from finding them. EEXIST is no error.
+/// Makes the bridge `name`, with a hardware address that stays as ports come and go. It does not listen to what groups
+/// its ports say that they are in: a new port would look after the queries of all others, and one that asks itself
+/// could keep the neighbours of the rest from finding them. EEXIST is no error.
 pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
     let mut batch = Batch::new();
     batch
@@ -55,78 +50,16 @@ pub fn add_bridge(host: &Socket, name: &str, hardware: [u8; 6]) -> Result<()> {
     host.send(batch).map_err(|error| advise(error, NO_BRIDGE))
 }
 
-/// A link as it is, as the kernel describes it: struct ifinfomsg, and attributes.
-#[derive(Default)]
-pub struct Link(Vec<u8>);
-
-/// The places of IPv4's settings; linux/ip.h, where they are counted from 1.
-pub const FORWARDING4: usize = IPV4_DEVCONF_FORWARDING as usize - 1;
-pub const ROUTE_LOCALNET: usize = IPV4_DEVCONF_ROUTE_LOCALNET as usize - 1;
-/// The places of IPv6's; linux/ipv6.h.
-pub const FORWARDING6: usize = DEVCONF_FORWARDING as usize;
-pub const ACCEPT_RA: usize = DEVCONF_ACCEPT_RA as usize;
-pub const DISABLE_IPV6: usize = DEVCONF_DISABLE_IPV6 as usize;
-
-impl Link {
-    /// Its number.
-    pub fn index(&self) -> u32 {
-        const INDEX: usize = 4;
-        number(&self.0, INDEX).unwrap_or(0)
-    }
-
-    /// Whether it is up.
-    pub fn is_up(&self) -> bool {
-        self.has(UP)
-    }
-
-    /// Whether it has a carrier, and the kernel has taken notice of it: until then it drops what it is to send.
-    pub fn is_running(&self) -> bool {
-        self.has(RUNNING)
-    }
-
-    /// Whether it is a port of a bridge that lets frames pass.
-    pub fn forwards(&self) -> bool {
-        /// include/uapi/linux/if_bridge.h
-        const BR_STATE_FORWARDING: u8 = 3;
-        let path = [uapi::IFLA_LINKINFO as u16, uapi::IFLA_INFO_SLAVE_DATA as u16, uapi::IFLA_BRPORT_STATE as u16];
-        self.attribute(&path) == [BR_STATE_FORWARDING]
-    }
-
-    fn has(&self, flag: u32) -> bool {
-        const FLAGS: usize = 8;
-        number(&self.0, FLAGS).is_some_and(|flags| flags & flag != 0)
-    }
-
-    /// Its hardware address.
-    pub fn hardware(&self) -> &[u8] {
-        self.attribute(&[uapi::IFLA_ADDRESS as u16])
-    }
-
-    /// One of IPv4's settings: of those in /proc/sys/net/ipv4/conf.
-    pub fn setting4(&self, place: usize) -> Option<u32> {
-        number(self.attribute(&[uapi::IFLA_AF_SPEC as u16, AF_INET.into(), uapi::IFLA_INET_CONF as u16]), 4 * place)
-    }
-
-    /// One of IPv6's settings, where it has IPv6.
-    pub fn setting6(&self, place: usize) -> Option<u32> {
-        number(self.attribute(&[uapi::IFLA_AF_SPEC as u16, AF_INET6.into(), uapi::IFLA_INET6_CONF as u16]), 4 * place)
-    }
-
-    fn attribute(&self, path: &[u16]) -> &[u8] {
-        let attributes = self.0.get(LINK_HEADER..);
-        path.iter().fold(attributes, |found, kind| attribute(found?, *kind)).unwrap_or_default()
-    }
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
 /// The link of a name, if there is one.
 pub fn find_link(socket: &Socket, name: &str) -> Result<Option<Link>> {
+    find_link_by(socket, 0, name)
+}
+
+/// The link of an index, or, where that is 0, of a name.
+fn find_link_by(socket: &Socket, index: u32, name: &str) -> Result<Option<Link>> {
     let (mut batch, mut link) = (Batch::new(), None);
-    batch.request(format_args!("look at link {name}"), uapi::RTM_GETLINK as u16, 0, |m| {
-        link_header(m, 0, 0, 0);
+    batch.request(format_args!("query the link {name}"), uapi::RTM_GETLINK as u16, 0, |m| {
+        link_header(m, index, 0, 0);
         m.text(uapi::IFLA_IFNAME as u16, name).u32_ne(uapi::IFLA_EXT_MASK as u16, uapi::RTEXT_FILTER_SKIP_STATS);
     });
     batch.or(Errno::NODEV);
@@ -134,41 +67,82 @@ pub fn find_link(socket: &Socket, name: &str) -> Result<Option<Link>> {
     Ok(link)
 }
 
+/// The ports of the bridge with this index; `None` where they cannot be listed.
+pub fn ports(host: &Socket, bridge: u32) -> Option<Vec<Link>> {
+    let (mut batch, mut ports) = (Batch::new(), Vec::new());
+    batch.request(format_args!(""), uapi::RTM_GETLINK as u16, uapi::NLM_F_DUMP, |m| {
+        link_header(m, 0, 0, 0);
+        m.u32_ne(uapi::IFLA_MASTER as u16, bridge).u32_ne(uapi::IFLA_EXT_MASK as u16, uapi::RTEXT_FILTER_SKIP_STATS);
+    });
+    let are_all = host.dump(batch, &mut |message| {
+        let link = Link(message.to_vec());
+        if number(link.attribute(&[uapi::IFLA_MASTER as u16]), 0) == Some(bridge) {
+            ports.push(link);
+        }
+    });
+    are_all.then_some(ports)
+}
+
+/// struct rtmsg: family, destination's and source's prefix, tos, table, protocol, scope, type, flags.
+const ROUTE_HEADER: usize = 12;
+const RT_TABLE_MAIN: u8 = 254;
+
 /// Calls `each` with the subnets that the host knows the way to, but for the default routes.
 pub fn for_each_route(host: &Socket, is_ipv4: bool, mut each: impl FnMut(Subnet)) {
-    // struct rtmsg, of which family, destination's prefix and type count here.
-    const HEADER: usize = 12;
-    const PREFIX: usize = 1;
-    const TYPE: usize = 7;
-    let mut batch = Batch::new();
-    batch.request(format_args!("list the routes"), uapi::RTM_GETROUTE as u16, uapi::NLM_F_DUMP, |m| {
-        m.raw(&[if is_ipv4 { AF_INET } else { AF_INET6 }]).raw(&[0; HEADER - 1]);
-    });
-    host.dump(batch, &mut |route| {
-        let (Some(prefix), Some(kind)) = (route.get(PREFIX), route.get(TYPE)) else { return };
-        let attributes = route.get(HEADER..).unwrap_or_default();
+    dump_routes(host, is_ipv4, &mut |_, prefix, attributes| {
         let destination = attribute(attributes, uapi::rtattr_type_t::RTA_DST as u16).and_then(address);
         if let Some(address) = destination
-            && *kind == uapi::RTN_UNICAST as u8
-            && *prefix > 0
+            && prefix > 0
         {
-            each(Subnet { address, prefix: *prefix });
+            each(Subnet { address, prefix });
         }
     });
 }
 
-/// Gives the bridge its IPv4 address, and sets it up. EEXIST is no error.
-pub fn set_bridge_up(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
+/// The host's link to everywhere else: that of its first default route, which is the one that it uses.
+pub fn find_uplink(host: &Socket) -> Option<Link> {
+    let mut uplink = None;
+    for is_ipv4 in [true, false] {
+        dump_routes(host, is_ipv4, &mut |table, prefix, attributes| {
+            if table == RT_TABLE_MAIN && prefix == 0 && uplink.is_none() {
+                uplink = attribute(attributes, uapi::rtattr_type_t::RTA_OIF as u16).and_then(|oif| number(oif, 0));
+            }
+        });
+    }
+    find_link_by(host, uplink?, "").ok()?
+}
+
+/// Calls `each` with table, prefix and attributes of the host's routes.
+fn dump_routes(host: &Socket, is_ipv4: bool, each: &mut dyn FnMut(u8, u8, &[u8])) {
+    let mut batch = Batch::new();
+    batch.request(format_args!("list the routes"), uapi::RTM_GETROUTE as u16, uapi::NLM_F_DUMP, |m| {
+        m.raw(&[if is_ipv4 { AF_INET } else { AF_INET6 }]).raw(&[0; ROUTE_HEADER - 1]);
+    });
+    host.dump(batch, &mut |route| {
+        if let Some((&[_, prefix, _, _, table, _, _, kind, ..], attributes)) = route.split_first_chunk::<ROUTE_HEADER>()
+            && kind == uapi::RTN_UNICAST as u8
+        {
+            each(table, prefix, attributes);
+        }
+    });
+}
+
+/// Gives the bridge its IPv4 address and its MTU, and sets it up. EEXIST is no error. Set here and not as it is made,
+/// the MTU stays when the last port goes.
+pub fn set_bridge_up(host: &Socket, bridge: u32, gateway: Subnet, mtu: u32) -> Result<()> {
     let mut batch = Batch::new();
     add_address(&mut batch, bridge, gateway, "the bridge").or(Errno::EXIST);
-    set_up(&mut batch, bridge, "the bridge");
+    batch.request(format_args!("bring up the bridge"), uapi::RTM_NEWLINK as u16, 0, |m| {
+        link_header(m, bridge, UP, UP);
+        m.u32_ne(uapi::IFLA_MTU as u16, mtu);
+    });
     host.send(batch)
 }
 
 /// Whether a link has this IPv6 address.
 pub fn has_address6(host: &Socket, link: u32, address: IpAddr) -> Result<bool> {
     let (mut batch, mut is_there) = (Batch::new(), false);
-    batch.request(format_args!("look for address {address}"), uapi::RTM_GETADDR as u16, 0, |m| {
+    batch.request(format_args!("query the address {address}"), uapi::RTM_GETADDR as u16, 0, |m| {
         address_header(m, link, Subnet { address, prefix: 128 }, 0);
         m.bytes(uapi::IFA_ADDRESS as u16, &octets(address));
     });
@@ -177,8 +151,8 @@ pub fn has_address6(host: &Socket, link: u32, address: IpAddr) -> Result<bool> {
     Ok(is_there)
 }
 
-/// Gives the bridge its IPv6 address, after a link-local one, from which it solicits its neighbours for packets of others: the
-/// kernel's own would be of no use for the second that it takes to detect no duplicate.
+/// Gives the bridge its IPv6 address, after a link-local one, from which it solicits its neighbours for packets of
+/// others: the kernel's own would be of no use for the second that it takes to detect no duplicate.
 pub fn add_bridge_addresses6(host: &Socket, bridge: u32, gateway: Subnet) -> Result<()> {
     const LINK_LOCAL: Subnet = Subnet { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), prefix: 64 };
     let mut batch = Batch::new();
@@ -191,13 +165,12 @@ pub fn add_bridge_addresses6(host: &Socket, bridge: u32, gateway: Subnet) -> Res
     host.send(batch)
 }
 
-/// Deletes a link; none of that name is no error.
-pub fn delete_link(host: &Socket, name: &str) -> Result<()> {
+/// Deletes a link; one that is gone is no error.
+pub fn delete_link(host: &Socket, link: &Link) -> Result<()> {
     let mut batch = Batch::new();
     batch
-        .request(format_args!("delete link {name}"), uapi::RTM_DELLINK as u16, 0, |m| {
-            link_header(m, 0, 0, 0);
-            m.text(uapi::IFLA_IFNAME as u16, name);
+        .request(format_args!("delete link {}", link.name()), uapi::RTM_DELLINK as u16, 0, |m| {
+            link_header(m, link.index(), 0, 0);
         })
         .or(Errno::NODEV);
     host.send(batch)
@@ -209,6 +182,10 @@ pub struct Veth<'a> {
     pub host_end: &'a str,
     /// The bridge's index.
     pub bridge: u32,
+    /// The MTU of both ends.
+    pub mtu: u32,
+    /// The group of the host end.
+    pub group: u32,
     /// A process of the container's network namespace, where the peer goes.
     pub init: Pid,
     /// The peer's name there.
@@ -222,24 +199,29 @@ pub struct Veth<'a> {
 /// Makes a veth pair: the host end up and a port of the bridge, the peer in the container. EEXIST: another link has the
 /// host end's name.
 pub fn add_veth(host: &Socket, veth: &Veth<'_>) -> Result<()> {
+    host.send(veth_batch(veth)).map_err(|error| advise(error, NO_VETH))
+}
+
+fn veth_batch(veth: &Veth<'_>) -> Batch {
     let mut batch = Batch::new();
     batch.request(format_args!("add veth {}", veth.host_end), uapi::RTM_NEWLINK as u16, MAKE, |m| {
         link_header(m, 0, UP, UP);
         one_queue(m);
-        m.text(uapi::IFLA_IFNAME as u16, veth.host_end).u32_ne(uapi::IFLA_MASTER as u16, veth.bridge).nest(
-            uapi::IFLA_LINKINFO as u16,
-            |m| {
-                m.text(uapi::IFLA_INFO_KIND as u16, "veth").nest(uapi::IFLA_INFO_DATA as u16, |m| {
-                    m.nest(VETH_INFO_PEER, |m| {
-                        link_header(m, 0, 0, 0);
-                        one_queue(m);
-                        m.text(uapi::IFLA_IFNAME as u16, veth.peer)
-                            .bytes(uapi::IFLA_ADDRESS as u16, &veth.hardware)
-                            .u32_ne(uapi::IFLA_NET_NS_PID as u16, veth.init.as_raw_nonzero().get() as u32);
-                    });
+        m.text(uapi::IFLA_IFNAME as u16, veth.host_end).u32_ne(uapi::IFLA_MTU as u16, veth.mtu);
+        m.u32_ne(uapi::IFLA_MASTER as u16, veth.bridge);
+        // From the first: a port of this group passes nothing that nft.rs has not been told of.
+        m.u32_ne(uapi::IFLA_GROUP as u16, veth.group).nest(uapi::IFLA_LINKINFO as u16, |m| {
+            m.text(uapi::IFLA_INFO_KIND as u16, "veth").nest(uapi::IFLA_INFO_DATA as u16, |m| {
+                m.nest(VETH_INFO_PEER, |m| {
+                    link_header(m, 0, 0, 0);
+                    one_queue(m);
+                    m.text(uapi::IFLA_IFNAME as u16, veth.peer)
+                        .u32_ne(uapi::IFLA_MTU as u16, veth.mtu)
+                        .bytes(uapi::IFLA_ADDRESS as u16, &veth.hardware)
+                        .u32_ne(uapi::IFLA_NET_NS_PID as u16, veth.init.as_raw_nonzero().get() as u32);
                 });
-            },
-        );
+            });
+        });
     });
     // A container may come by the published port to itself, and then its frame goes back to where it came from. The
     // kernel takes what concerns a port only when the link is one.
@@ -255,7 +237,7 @@ pub fn add_veth(host: &Socket, veth: &Veth<'_>) -> Result<()> {
             no_generated_address(m);
         }
     });
-    host.send(batch).map_err(|error| advise(error, NO_VETH))
+    batch
 }
 
 /// Makes a link on the LAN of the link `parent`, in the container of `init`; the host itself does not see it there.
@@ -277,22 +259,26 @@ pub fn add_macvlan(host: &Socket, parent: u32, init: Pid, name: &str, hardware: 
 }
 
 fn set_up(batch: &mut Batch, index: u32, name: &str) {
-    batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
+    batch.request(format_args!("bring up {name}"), uapi::RTM_NEWLINK as u16, 0, |m| link_header(m, index, UP, UP));
 }
 
 /// Sets a link up, from now on `name`; it was down, or could not be renamed (before Linux 6.2).
 pub fn set_up_as(container: &Socket, index: u32, name: &str) -> Result<()> {
     let mut batch = Batch::new();
-    batch.request(format_args!("set {name} up"), uapi::RTM_NEWLINK as u16, 0, |m| {
+    batch.request(format_args!("bring up {name}"), uapi::RTM_NEWLINK as u16, 0, |m| {
         link_header(m, index, UP, UP);
         m.text(uapi::IFLA_IFNAME as u16, name);
     });
     container.send(batch)
 }
 
-/// Sets up the container's links: loopback, and `eth0`, its `index`th, with its addresses and, by each gateway, a default
-/// route.
+/// Sets up the container's links: loopback, and `eth0`, its `index`th, with its addresses and, by each gateway, a
+/// default route.
 pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways: &[IpAddr]) -> Result<()> {
+    container.send(configure_batch(index, addresses, gateways))
+}
+
+fn configure_batch(index: u32, addresses: &[Subnet], gateways: &[IpAddr]) -> Batch {
     let mut batch = Batch::new();
     for (index, name) in [(LOOPBACK_INDEX, "lo"), (index, "eth0")] {
         set_up(&mut batch, index, name);
@@ -304,9 +290,7 @@ pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways:
     for gateway in gateways {
         let request = format_args!("add the default route by {gateway}");
         let write = |m: &mut Message<'_>| {
-            const RT_TABLE_MAIN: u8 = 254;
             let (protocol, kind) = (uapi::RTPROT_BOOT as u8, uapi::RTN_UNICAST as u8);
-            // struct rtmsg: family, destination's and source's prefix, tos, table, protocol, scope, type, flags
             m.raw(&[family(*gateway), 0, 0, 0, RT_TABLE_MAIN, protocol, 0, kind])
                 .raw(&uapi::RTNH_F_ONLINK.to_ne_bytes())
                 .u32_ne(uapi::rtattr_type_t::RTA_OIF as u16, index)
@@ -314,7 +298,7 @@ pub fn configure(container: &Socket, index: u32, addresses: &[Subnet], gateways:
         };
         batch.request(request, uapi::RTM_NEWROUTE as u16, MAKE, write).or(Errno::ACCESS);
     }
-    container.send(batch)
+    batch
 }
 
 /// As many queues as a veth uses. The kernel would make one for each processor, and take them back.
@@ -356,4 +340,85 @@ fn address_header(m: &mut Message<'_>, index: u32, subnet: Subnet, flags: u8) {
 /// struct ifinfomsg: family, type, index, flags, which flags are meant
 fn link_header(m: &mut Message<'_>, index: u32, flags: u32, change: u32) {
     m.raw(&[0; 4]).raw(&index.to_ne_bytes()).raw(&flags.to_ne_bytes()).raw(&change.to_ne_bytes());
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The attributes of the batch's first message, behind a fixed header of this length.
+    fn attributes(batch: &Batch, header: usize) -> Vec<u8> {
+        batch.body()[header..].to_vec()
+    }
+
+    fn find<'a>(attributes: &'a [u8], path: &[u16]) -> Option<&'a [u8]> {
+        path.iter().try_fold(attributes, |attributes, kind| attribute(attributes, *kind))
+    }
+
+    #[test]
+    fn veth_says_where_each_end_goes() {
+        let (hardware, init) = ([2, 0x6b, 10, 77, 0, 5], Pid::from_raw(4242).unwrap());
+        for has_ipv6 in [false, true] {
+            let veth = Veth {
+                host_end: "kt0a4d0005",
+                bridge: 7,
+                mtu: 1400,
+                group: 0x6b6f_6e74,
+                init,
+                peer: "eth0",
+                hardware,
+                has_ipv6,
+            };
+            let host = attributes(&veth_batch(&veth), 16);
+            assert_eq!(find(&host, &[uapi::IFLA_IFNAME as u16]), Some(&b"kt0a4d0005\0"[..]));
+            assert_eq!(find(&host, &[uapi::IFLA_MASTER as u16]), Some(&7u32.to_ne_bytes()[..]));
+            assert_eq!(find(&host, &[uapi::IFLA_GROUP as u16]), Some(&0x6b6f_6e74u32.to_ne_bytes()[..]));
+            assert_eq!(find(&host, &[uapi::IFLA_LINKINFO as u16, uapi::IFLA_INFO_KIND as u16]), Some(&b"veth\0"[..]));
+            let path = [uapi::IFLA_LINKINFO as u16, uapi::IFLA_INFO_DATA as u16, VETH_INFO_PEER];
+            let peer = &find(&host, &path).unwrap()[16..];
+            for end in [&host, peer] {
+                assert_eq!(find(end, &[uapi::IFLA_MTU as u16]), Some(&1400u32.to_ne_bytes()[..]));
+            }
+            assert_eq!(find(peer, &[uapi::IFLA_IFNAME as u16]), Some(&b"eth0\0"[..]));
+            assert_eq!(find(peer, &[uapi::IFLA_ADDRESS as u16]), Some(&hardware[..]));
+            assert_eq!(find(peer, &[uapi::IFLA_NET_NS_PID as u16]), Some(&4242u32.to_ne_bytes()[..]));
+        }
+    }
+
+    #[test]
+    fn addresses_have_a_broadcast_in_ipv4_alone() {
+        for (text, octets, broadcast) in [
+            ("10.77.0.5/16", &[10, 77, 0, 5][..], Some(&[10, 77, 255, 255][..])),
+            ("fd00::5/64", &[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5], None),
+        ] {
+            let (mut batch, subnet) = (Batch::new(), Subnet::parse(text).unwrap());
+            add_address(&mut batch, 7, subnet, "eth0");
+            let header =
+                [&[family(subnet.address), subnet.prefix, uapi::IFA_F_NODAD as u8, 0][..], &7u32.to_ne_bytes()];
+            assert_eq!(batch.body()[..8], header.concat());
+            let attributes = attributes(&batch, 8);
+            assert_eq!(find(&attributes, &[uapi::IFA_LOCAL as u16]), Some(octets));
+            assert_eq!(find(&attributes, &[uapi::IFA_ADDRESS as u16]), Some(octets));
+            assert_eq!(find(&attributes, &[uapi::IFA_BROADCAST as u16]), broadcast);
+        }
+    }
+
+    #[test]
+    fn container_gets_its_links_addresses_and_routes_in_this_order() {
+        let subnets = ["10.77.0.5/16", "fd00::5/64"].map(|text| Subnet::parse(text).unwrap());
+        let gateways = ["10.77.0.1", "fd00::1"].map(|text| text.parse().unwrap());
+        let batch = configure_batch(7, &subnets, &gateways);
+        assert_eq!(
+            batch.tasks(),
+            [
+                "bring up lo",
+                "bring up eth0",
+                "add 10.77.0.5/16 to eth0",
+                "add fd00::5/64 to eth0",
+                "add the default route by 10.77.0.1",
+                "add the default route by fd00::1",
+            ]
+        );
+    }
 }

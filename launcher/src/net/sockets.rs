@@ -1,16 +1,18 @@
-//! Sockets of a container's own network, for one that has no link to the host's: made there by a process of the init's, and
-//! handed over.
+//! Sockets of a container's own network, for one that has no link to the host's: made there by a process of the init's,
+//! and handed over.
 //!
-//! A user namespace lets nobody back who has entered it, so the launcher cannot go and make them itself. Must not use them.
+//! A process cannot return from a user namespace that it has entered, so the launcher cannot make them itself. Must not
+//! use them.
 
 use crate::error::Result;
-use crate::join::Container;
-use crate::start::Started;
-use rustix::fd::OwnedFd;
+use crate::spawn::clone::Started;
+use crate::spawn::join::Container;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType, recvmsg, send,
 };
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::mem::MaybeUninit;
 
 /// The process that makes them; dropped, it ends.
@@ -19,13 +21,13 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Starts it in the network of a container.
-    pub fn start(container: &Container<'_>, init_program: &OwnedFd, plan: &[u8]) -> Result<Self> {
+    /// Starts the process in the network of a container.
+    pub fn open(container: &Container<'_>, init_program: &OwnedFd, plan: &[u8]) -> Result<Self> {
         container.start_socket_maker(init_program, plan).map(|maker| Self { maker })
     }
 
     /// Makes a socket of a family and a type, which does not block.
-    pub fn open(&mut self, family: AddressFamily, kind: SocketType) -> rustix::io::Result<OwnedFd> {
+    pub fn make(&mut self, family: AddressFamily, kind: SocketType) -> rustix::io::Result<OwnedFd> {
         let request = [family.as_raw() as u8, kind.as_raw() as u8];
         send(&self.maker.status, &request, SendFlags::NOSIGNAL)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -51,6 +53,7 @@ impl Sockets {
 impl Drop for Sockets {
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(&self.maker.status, rustix::net::Shutdown::Both);
-        let _ = crate::supervise::reap(&self.maker.pidfd);
+        let pidfd = WaitId::PidFd(self.maker.pidfd.as_fd());
+        let _ = rustix::io::retry_on_intr(|| waitid(pidfd.clone(), WaitIdOptions::EXITED));
     }
 }

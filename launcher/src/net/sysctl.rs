@@ -4,7 +4,7 @@
 
 use crate::error::{Context, Result};
 use crate::file::{self, CWD};
-use crate::state::Root;
+use crate::state::StateDirectory;
 use rustix::fs::OFlags;
 
 const SYS_NET: &str = "/proc/sys/net";
@@ -23,32 +23,37 @@ pub fn write(key: &str, value: &str) -> Result<()> {
     file::write(CWD, &path, value).context(format_args!("write {value} to {path}"), HINT)
 }
 
+/// What makes the host forward IPv4, and IPv6.
+pub const FORWARD4: &str = "ipv4/ip_forward";
+pub const FORWARD6: &str = "ipv6/conf/all/forwarding";
+
+/// Whether the host forwards because of kontena alone.
+pub fn has_switched_on(root: &StateDirectory, key: &str) -> bool {
+    !root.shared(&format!("net sysctl {key} 0 ")).is_empty()
+}
+
 /// Makes the host forward IPv4.
-pub fn forward_ipv4(root: &Root) -> Result<()> {
-    change(root, "ipv4/ip_forward", "0", "1")
+pub fn forward_ipv4(root: &StateDirectory) -> Result<()> {
+    change(root, FORWARD4, "0", "1")
 }
 
 /// Makes the host forward IPv6.
 ///
 /// A host that forwards takes no notice of router advertisements, and forgets what it has from them, its default route
 /// for one, unless accept_ra is 2: networking/ip-sysctl.rst. It goes on as it did.
-pub fn forward_ipv6(root: &Root) -> Result<()> {
-    const FORWARDING: &str = "ipv6/conf/all/forwarding";
-    if !is(FORWARDING, "0") {
-        return Ok(());
-    }
+pub fn forward_ipv6(root: &StateDirectory) -> Result<()> {
     let links = file::open(CWD, &path("ipv6/conf"), OFlags::DIRECTORY).and_then(file::names);
-    for link in links.context(format_args!("read {SYS_NET}/ipv6/conf"), "")? {
+    for link in links.at(format_args!("read {SYS_NET}/ipv6/conf"))? {
         // A link may go at any time.
         if link != "all" && link != "lo" {
             change(root, &format!("ipv6/conf/{link}/accept_ra"), "1", "2")?;
         }
     }
-    change(root, FORWARDING, "0", "1")
+    change(root, FORWARD6, "0", "1")
 }
 
 /// Changes `from` to `to`, until [`undo`].
-fn change(root: &Root, key: &str, from: &str, to: &str) -> Result<()> {
+fn change(root: &StateDirectory, key: &str, from: &str, to: &str) -> Result<()> {
     if !is(key, from) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
-//! `suite DIRECTORY [FILTER…]`: runs the test programs of a directory, one after the other, and says when each begins and
-//! how it ended; `cargo xtask test` makes its report of that. It is the same program on the machine and in the virtual
-//! machine, where it is the one command of PID 1 and first mounts the disk that has the instruments.
+//! `suite DIRECTORY [FILTER…]`: runs the test programs of a directory, one after the other, and prints when each begins
+//! and how it ended; `cargo xtask test` makes its report from that output. It is the same program on the machine and in
+//! the virtual machine, where it is PID 1's only command and first mounts the disk with the instruments.
 //!
 //! Must not judge: that is xtask's, which also knows when this program itself did not come to its end.
 #![allow(
@@ -23,7 +23,7 @@ const DISK: &str = "/dev/vda";
 const REPORT: &str = "/dev/hvc0";
 
 fn main() {
-    // A shell that was told to run this in the background has them ignored, and every program would inherit that.
+    // A shell ignores them when it runs this in the background, and every program would inherit that.
     tests::sys::restore_signals();
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let (directory, filters) = arguments.split_first().expect("usage: suite DIRECTORY [FILTER...]");
@@ -55,10 +55,10 @@ fn main() {
     say("suite: done\n".into());
 }
 
-/// Starts a container that has a bit of everything, and does nothing. With the first limit of CPU time or memory, packet filter
-/// or device filter, and without the last one, the kernel changes its own code, which its processors run meanwhile; each
-/// container would have it do so, and QEMU 7.2 loses such a change now and then: a processor is left at a breakpoint that is
-/// not there any more.
+/// Starts a container that has a bit of everything, and does nothing. With the first limit of CPU time or memory,
+/// packet filter or device filter, and without the last one, the kernel changes its own code, which its processors run
+/// meanwhile. Each container would have it do so, which is slow in an emulator, and QEMU 7.2 lost such a change now and
+/// then: a processor was left at a breakpoint that is not there any more.
 /// It has a network namespace of its own, for new ones have the settings of the machine's.
 fn start_nothing() -> std::io::Result<()> {
     let options = "run -d --name nothing --cgroup-parent nothing --cpus 1 --cpuset-cpus 0 -m 64m --pids-limit 8 \

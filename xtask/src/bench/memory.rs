@@ -1,5 +1,5 @@
-//! What the processes that stay with a container hold in memory while it waits: proportional set size and private dirty pages,
-//! as the kernel counts them (proc_pid_smaps(5)). The payload, which is the same nginx for all, is left out.
+//! The memory of the runtime's processes while a container is idle: proportional set size and private dirty pages, as
+//! the kernel counts them (proc_pid_smaps(5)). The payload, the same nginx for all, is not counted.
 
 use super::{Scratch, oci_config, path};
 use crate::arch::Arch;
@@ -23,7 +23,7 @@ pub struct Held {
 
 /// The program that is in every container, and is not counted.
 const PAYLOAD: &str = "nginx";
-/// How long a container is left alone before it is looked at.
+/// How long a container is idle before it is measured.
 const QUIET: Duration = Duration::from_millis(500);
 /// How long it may take to come up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -99,11 +99,12 @@ pub fn held(scratch: &Scratch, of_kontena_alone: bool) -> Result<Vec<Held>> {
     Ok(rows)
 }
 
-/// nginx's, for where there is no container that has one.
+/// nginx's, for programs that run no container.
 fn own_config(scratch: &Scratch) -> Result<std::path::PathBuf> {
     let (file, dir) = (scratch.dir.join("nginx.conf"), scratch.dir.display().to_string());
     let text = format!(
-        "daemon off; pid {dir}/pid; error_log stderr; events {{}} http {{ access_log off; client_body_temp_path {dir}/body; \
+        "daemon off; pid {dir}/pid; error_log stderr; events {{}} http {{ access_log off; \
+         client_body_temp_path {dir}/body; \
          server {{ listen unix:{dir}/socket; }} }}"
     );
     fs::write(&file, text)?;

@@ -1,4 +1,5 @@
-//! Relayed datagrams of one port: each client has a socket of its own to the container, as long as something comes or goes.
+//! Relayed datagrams of one port: each client has a socket of its own to the container, as long as something comes or
+//! goes.
 //!
 //! The answer has the address that the question went to: IP_PKTINFO, ip(7). Must not wait.
 
@@ -8,7 +9,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::net::SocketAddr;
 
-/// How long a client is remembered that says nothing and is told nothing: what nf_conntrack has; microseconds.
+/// How long a client without datagrams is remembered, as by nf_conntrack; microseconds.
 const IDLE: u64 = 30_000_000;
 /// How many clients a port has at once. The one that was silent for the longest makes room for the next.
 const CLIENTS: usize = 1024;
@@ -65,7 +66,7 @@ impl Datagrams {
         (0..CLIENTS).min_by_key(last).unwrap_or(0)
     }
 
-    /// Gives who asks a socket, which is connected to the container.
+    /// Adds a client, with its socket to the container.
     pub fn add(&mut self, place: usize, question: Question, socket: OwnedFd) {
         self.clients[place] = Some(Client { question, socket, last: 0 });
     }
@@ -89,15 +90,20 @@ impl Datagrams {
         }
     }
 
-    /// When the next client is to be forgotten.
+    /// When the next client expires.
     pub fn expiry(&self) -> Option<u64> {
         self.clients.iter().flatten().map(|client| client.last + IDLE).min()
     }
 
-    /// Forgets those who were silent for too long.
+    /// Forgets the clients that were silent for too long.
     pub fn forget_idle(&mut self, now: u64) {
+        self.forget_silent(now.saturating_sub(IDLE));
+    }
+
+    /// Forgets the clients with no datagram in either direction since then.
+    pub fn forget_silent(&mut self, since: u64) {
         for client in &mut self.clients {
-            client.take_if(|client| client.last + IDLE <= now);
+            client.take_if(|client| client.last <= since);
         }
     }
 }

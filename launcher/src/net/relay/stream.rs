@@ -2,7 +2,7 @@
 //!
 //! Must not copy a byte.
 
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_nodelay};
 use rustix::net::{Shutdown, shutdown};
@@ -17,11 +17,14 @@ const TURNS: usize = 16;
 const KEPT: usize = 4;
 
 /// Both ends of a pipe.
-type Pipe = (OwnedFd, OwnedFd);
+pub type Pipe = (OwnedFd, OwnedFd);
 
 /// Pipes that are empty.
-#[derive(Default)]
-pub struct Pipes(Vec<Pipe>);
+pub struct Pipes {
+    pub empty: Vec<Pipe>,
+    /// The first number of the fds that are not for them.
+    pub limit: RawFd,
+}
 
 impl Pipes {
     /// Sees to it that there is one: fds that new connections take are none for those that there are already.
@@ -32,15 +35,16 @@ impl Pipes {
     }
 
     fn take(&mut self) -> rustix::io::Result<Pipe> {
-        match self.0.pop() {
-            Some(pipe) => Ok(pipe),
-            None => pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK),
+        if let Some(pipe) = self.empty.pop() {
+            return Ok(pipe);
         }
+        let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        if pipe.1.as_raw_fd() < self.limit { Ok(pipe) } else { Err(Errno::MFILE) }
     }
 
     fn give_back(&mut self, pipe: Pipe) {
-        if self.0.len() < KEPT {
-            self.0.push(pipe);
+        if self.empty.len() < KEPT {
+            self.empty.push(pipe);
         }
     }
 }
@@ -51,6 +55,8 @@ pub struct Stream {
     server: OwnedFd,
     to_server: Half,
     to_client: Half,
+    /// When something was last passed on; CLOCK_MONOTONIC, microseconds.
+    pub last: u64,
 }
 
 /// One direction.
@@ -78,13 +84,13 @@ pub enum State {
 
 impl Stream {
     /// Between these two, neither of which blocks.
-    pub fn new(client: OwnedFd, server: OwnedFd) -> Self {
+    pub fn new(client: OwnedFd, server: OwnedFd, now: u64) -> Self {
         for socket in [&client, &server] {
-            // What comes in parts goes on in the same; and a client that has vanished is noticed.
+            // Parts are passed on as they come; and a vanished client is noticed.
             let _ = set_tcp_nodelay(socket, true);
             let _ = set_socket_keepalive(socket, true);
         }
-        Self { client, server, to_server: Half::default(), to_client: Half::default() }
+        Self { client, server, to_server: Half::default(), to_client: Half::default(), last: now }
     }
 
     /// Passes on, in one or both directions, what there is and fits.
@@ -102,7 +108,7 @@ impl Stream {
         }
     }
 
-    /// It is over: where it did not come to its end, both sides are told so.
+    /// Ends the connection; with a reset to both sides if it was not closed by both.
     pub fn end(self, pipes: &mut Pipes) {
         let is_whole = self.to_server.is_closed && self.to_client.is_closed;
         if !is_whole {

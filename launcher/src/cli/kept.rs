@@ -1,0 +1,75 @@
+//! The command line of a container as it is kept, for `start`, which reads it with the parser of `run`. Must not act on
+//! anything.
+//!
+//! NUL-terminated: the working directory; the directory of the volumes, or nothing; the names that the volumes without
+//! a name have got, with spaces; the environment, complete, since that of the caller and its `--env-file` are gone
+//! later; an empty string; and the arguments of `run`.
+
+use crate::cli::config;
+use crate::cli::options::{Kind, Line};
+use crate::cli::table::VERBS;
+use crate::commands::start::Kept;
+use crate::config::Config;
+use crate::config::lifecycle::Again;
+use crate::error::Result;
+use crate::file::{self, CWD};
+use crate::gather::Gather;
+use crate::text::{self, c_static};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// Options that are written in another way, or are for the first start alone.
+const OTHERS: &[&str] = &["detach", "env", "env-file", "name", "replace"];
+
+/// Writes the command line that was read into `config`.
+pub fn write(line: &Line<'_>, config: &Config, volumepath: Option<&str>) -> Vec<u8> {
+    // Of a directory that has been removed, or has a name that is no text, nothing leads on later.
+    let directory = file::read_link(CWD, "/proc/self/cwd").unwrap_or_default();
+    let mut text = [directory.as_bytes(), b"\0", volumepath.unwrap_or_default().as_bytes(), b"\0"].concat();
+    for named in config.volumes.iter().filter_map(|volume| volume.named).filter(|named| named.is_anonymous) {
+        text.extend_from_slice(named.name.as_bytes());
+        text.push(b' ');
+    }
+    text.push(0);
+    config.env.iter().for_each(|variable| text.extend_from_slice(variable.to_bytes_with_nul()));
+    text.extend_from_slice(b"\0--detach\0--name=");
+    text.extend_from_slice(config.name.as_bytes());
+    for (_, option, value) in &line.options {
+        let name = option.name();
+        if OTHERS.contains(&name) {
+            continue;
+        }
+        let has_value = option.kind != Kind::Switch && (option.kind != Kind::Optional || !value.is_empty());
+        let (equals, value) = if has_value { ("=", *value) } else { ("", "") };
+        ["\0--", name, equals, value].iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
+    }
+    text.extend_from_slice(b"\0--\0");
+    for argument in line.command {
+        text.extend_from_slice(argument.as_bytes());
+        text.push(0);
+    }
+    text
+}
+
+/// Reads it.
+pub fn read(text: &[u8], again: Again) -> Result<Kept> {
+    let mut strings = text.split(|byte| *byte == 0);
+    let directory = c_static(strings.next().unwrap_or_default())?;
+    let volumepath = text::from_bytes(strings.next().unwrap_or_default());
+    let anonymous = text::from_bytes(strings.next().unwrap_or_default()).leak().split_ascii_whitespace();
+    let mut env = Vec::new();
+    for variable in strings.by_ref().take_while(|variable| !variable.is_empty()) {
+        env.push(c_static(variable)?);
+    }
+    let mut arguments: Vec<OsString> = strings.map(|argument| OsStr::from_bytes(argument).into()).collect();
+    // Behind the last NUL there is nothing.
+    arguments.pop();
+    let run = &VERBS[0];
+    let line = Box::leak(Box::new(run.read(arguments.leak())?));
+    let given = line.parse()?;
+    given.volumepath = Some(volumepath).filter(|path| !path.is_empty());
+    given.anonymous = anonymous.list();
+    given.config.env = env;
+    given.config.life.again = Some(again);
+    config(given, line).map(|config| Kept { directory, config })
+}

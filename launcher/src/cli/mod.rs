@@ -1,0 +1,307 @@
+//! The command line: argv in, one [`Command`] out.
+//!
+//! argh reads the arguments before the verb, and lists the verbs. Those behind it are read by the table of options
+//! (`table.rs`, `options.rs`), which `help.rs` prints. This file checks options against each other once all are set.
+//! Must not act on anything.
+
+#[macro_use]
+mod options;
+#[cfg(feature = "background")]
+mod existing;
+#[cfg(not(feature = "background"))]
+#[path = "existing/without.rs"]
+mod existing;
+mod given;
+mod help;
+#[cfg(feature = "background")]
+mod kept;
+mod refused;
+mod table;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
+
+use crate::commands;
+use crate::config::capabilities::Capabilities;
+use crate::config::environment::{self, DEFAULT_COMMAND, DEFAULT_PATH};
+use crate::config::lifecycle::{Health, Ready};
+use crate::config::process;
+use crate::config::publish::{self, Protocol};
+use crate::config::systemd;
+use crate::config::volumes;
+use crate::config::{Config, Format, wrong};
+use crate::error::{Error, Parsed, Result};
+use crate::resources;
+use crate::text::{c_static, random_name};
+use argh::{CommandInfo, DynamicSubCommand, EarlyExit, FromArgs};
+use given::Given;
+use options::{Entry, Line};
+use std::ffi::{CStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use table::{COMMANDS, VERBS, Verb};
+
+/// A small container runtime.
+#[derive(FromArgs)]
+#[argh(note = "kontena COMMAND --help shows the options of a command.\nExample: kontena run -p 8080:80 ./rootfs")]
+struct Kontena {
+    /// directory of the state (default: /run/kontena, or one of the user)
+    #[argh(option, arg_name = "dir")]
+    root: Option<String>,
+    /// directory of named volumes (default: /var/lib/kontena/volumes, or one of the user)
+    #[argh(option, arg_name = "dir")]
+    volumepath: Option<String>,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+    #[argh(subcommand)]
+    verb: Option<Chosen>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Chosen {
+    #[argh(dynamic)]
+    Verb(&'static Entry),
+}
+
+impl DynamicSubCommand for &'static Entry {
+    fn commands() -> &'static [&'static CommandInfo] {
+        COMMANDS
+    }
+
+    fn try_redact_arg_values(_: &[&str], _: &[&str]) -> Option<std::result::Result<Vec<String>, EarlyExit>> {
+        None
+    }
+
+    /// argh never sees the arguments behind the verb. It passes on a `help` that stands before it.
+    fn try_from_args(names: &[&str], args: &[&str]) -> Option<std::result::Result<Self, EarlyExit>> {
+        let verb = VERBS.iter().find(|verb| names.last() == Some(&verb.info.name))?;
+        Some(if args.is_empty() { Ok(verb) } else { Err(EarlyExit { output: help::of(verb), status: Ok(()) }) })
+    }
+}
+
+/// A parsed command line. It lives as long as the process, and so do its parts.
+pub enum Command {
+    /// Print this and exit with 0.
+    Print(String),
+    /// `kontena run`.
+    Run(&'static Config),
+    /// `kontena create`.
+    Create(&'static Config),
+    /// `kontena prune`.
+    Prune,
+    /// A command about containers that exist.
+    Existing(commands::Command),
+}
+
+/// Reads the command line; `args` begins with the program's name.
+///
+/// Returns the directory of the state, too.
+pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
+    let mut texts = Vec::new();
+    let mut rest = args.get(1..).unwrap_or_default();
+    while let Some((arg, behind)) = rest.split_first() {
+        rest = behind;
+        let text = options::utf8(arg)?;
+        if let Some(verb) = options::verb(text) {
+            texts.push(verb.info.name);
+            break;
+        }
+        options::check_before_verb(text)?;
+        match text.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => texts.extend([name, value]),
+            _ => texts.push(if text == "-h" { "--help" } else { text }),
+        }
+        if let ("--root" | "--volumepath", Some((value, behind))) = (text, rest.split_first()) {
+            texts.push(options::utf8(value)?);
+            rest = behind;
+        }
+    }
+    let kontena = match Kontena::from_args(&["kontena"], &texts) {
+        Ok(kontena) => kontena,
+        Err(exit) if exit.status.is_ok() => return Ok((String::new(), Command::Print(exit.output))),
+        // "No value provided for option '--root'.\n\nRun kontena --help for more information."
+        Err(exit) => {
+            let line = exit.output.lines().next().unwrap_or_default().trim_end_matches('.');
+            return Err(Error::usage(format_args!("{line}"), "see kontena --help"));
+        }
+    };
+    let root = kontena.root.unwrap_or_else(crate::state::state_root);
+    if kontena.version {
+        return Ok((root, Command::Print(concat!("kontena ", env!("CARGO_PKG_VERSION"), "\n").into())));
+    }
+    if root.is_empty() {
+        return Err(Error::usage(format_args!("--root \"\""), "use a directory"));
+    }
+    let Some(Chosen::Verb(verb)) = kontena.verb else {
+        let hint = "start with kontena run ROOTFS; see kontena --help";
+        return Err(Error::usage(format_args!("no command given"), hint));
+    };
+    let line = Box::leak(Box::new(verb.read(rest)?));
+    if line.wants_help {
+        return Ok((root, Command::Print(help::of(verb))));
+    }
+    let given = line.parse()?;
+    given.volumepath = kontena.volumepath;
+    command(verb, given, line).map(|command| (root, command))
+}
+
+fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>) -> Result<Command> {
+    match verb.verb {
+        Verb::Run => config(given, line).map(Command::Run),
+        Verb::Create => {
+            given.config.life.detach = true;
+            config(given, line).map(Command::Create)
+        }
+        Verb::Prune => Ok(Command::Prune),
+        Verb::Volume => existing::volume(given, &line.names).map(Command::Existing),
+        verb => existing::command(verb, given, line).map(Command::Existing),
+    }
+}
+
+/// Finds out where the named volumes are, if there are any.
+fn locate_volumes(given: &mut Given) -> Result<()> {
+    let (volumes, volumepath) = (&mut given.config.volumes, given.volumepath.as_deref());
+    if volumepath.is_none() && volumes.iter().all(|volume| volume.named.is_none()) {
+        return Ok(());
+    }
+    let directory = resources::volumes::directory(volumepath)?;
+    let mut names = given.anonymous.iter();
+    for volume in volumes {
+        let name = || names.next().copied().unwrap_or_else(random_name::<64>);
+        volume.locate(&directory, name).map_err(|hint| wrong("--volumepath", &directory, hint))?;
+    }
+    Ok(())
+}
+
+/// Checks the options of `run` against each other, and completes the Config.
+fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Config> {
+    let Some((rootfs, command)) = line.command.split_first() else {
+        return Err(Error::usage(format_args!("no rootfs given"), "see kontena run --help"));
+    };
+    check_together(given, line)?;
+    locate_volumes(given)?;
+    let wait_ready = if given.wait_ready { Some(ready(&given.config)?) } else { None };
+    let config = &mut given.config;
+    config.rootfs = c_static(rootfs.as_bytes())?;
+    config.command = std::mem::take(&mut given.entrypoint);
+    config.command.append(&mut arguments(command)?);
+    if config.command.is_empty() {
+        config.command.push(DEFAULT_COMMAND);
+    }
+    if config.name.is_empty() {
+        config.name = random_name::<12>();
+    }
+    if config.hostname.is_empty() {
+        let host = rustix::system::uname();
+        // A name has letters of one byte.
+        let own = config.name.get(..64).unwrap_or(config.name).as_bytes();
+        config.hostname = c_static(if config.uts_is_host { host.nodename().to_bytes() } else { own })?;
+    }
+    if config.workdir.is_empty() {
+        config.workdir = c"/";
+    }
+    let is_systemd = config.command.first().is_some_and(|command| given.systemd.applies_to(command.to_bytes()));
+    if is_systemd {
+        let hint = |hint| Error::usage(format_args!("--systemd"), hint);
+        prepare_for_systemd(config, line.first("stop-signal").is_some()).map_err(hint)?;
+    }
+    if let Some(volume) = volumes::covered(&config.volumes) {
+        let what = format_args!("two volumes on {}", volume.target.to_string_lossy());
+        return Err(Error::usage(what, "give each --volume, --mount and --tmpfs a target of its own"));
+    }
+    config.capabilities = Capabilities::new(given.capabilities);
+    config.limits = std::mem::take(&mut given.limits.found);
+    config.stats = given.stats.then(|| given.format.unwrap_or(Format::Table));
+    config.life.wait_ready = wait_ready;
+    config.life.log = given.keeps_log.then_some(given.log);
+    if !given.health.command.is_empty() {
+        config.life.health = Some(std::mem::replace(&mut given.health, Health::new()));
+    }
+    let variables = environment::read(&given.env_files, std::mem::take(&mut config.env))?;
+    config.env = vec![DEFAULT_PATH, c_static([b"HOSTNAME=", config.hostname.to_bytes()].concat())?];
+    if config.life.tty {
+        config.env.push(environment::term()?);
+    }
+    if is_systemd {
+        config.env.push(c"container=kontena");
+    }
+    environment::set(&mut config.env, variables);
+    #[cfg(feature = "background")]
+    if config.life.detach || config.life.tty {
+        config.line = kept::write(line, config, given.volumepath.as_deref());
+    }
+    Ok(config)
+}
+
+/// Changes the options of a container that `--systemd` applies to; its stop signal only if none `is_given`.
+fn prepare_for_systemd(config: &mut Config, is_stop_signal_given: bool) -> Parsed<()> {
+    (config.init, config.delegates_cgroup) = (false, true);
+    if !is_stop_signal_given {
+        config.life.stop_signal = systemd::HALT;
+    }
+    for text in systemd::EMPTY {
+        let volume = volumes::tmpfs(text)?;
+        if config.volumes.iter().all(|other| other.target != volume.target) {
+            given::add_volume(&mut config.volumes, Ok(volume))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses options of `run` that make no sense without others, or beside them.
+fn check_together(given: &Given, line: &Line<'static>) -> Result<()> {
+    let config = &given.config;
+    let is_shared = |sysctl: &&&str| match &*process::sysctl_path(sysctl) {
+        path if path.starts_with("net") => config.net.as_ref().is_some_and(|net| !net.is_own()),
+        path if path.starts_with("kernel/domainname") => config.uts_is_host,
+        _ => config.ipc_is_host,
+    };
+    if let Some(sysctl) = config.sysctls.iter().find(is_shared) {
+        let hint = "the container shares that namespace: remove it, or use another --net, --ipc or --uts";
+        return Err(wrong("--sysctl", sysctl, hint));
+    }
+    if config.uts_is_host && !config.hostname.is_empty() {
+        return Err(needs("hostname", "with --uts host the container has the host's: remove one of them"));
+    }
+    if let Some(port) = publish::twice(&config.publish) {
+        return Err(Error::usage(
+            format_args!("two --publish of {port}"),
+            "use another port of the host for one of them",
+        ));
+    }
+    if given.format.is_some() && !given.stats {
+        return Err(needs("format", "it needs --stats"));
+    }
+    match line.first("health-") {
+        Some(option) if given.health.command.is_empty() => Err(needs(option, "it needs --health-cmd")),
+        _ => Ok(()),
+    }
+}
+
+/// How a container says that it is ready.
+fn ready(config: &Config) -> Result<Ready> {
+    match &config.life {
+        life if !life.detach => Err(needs("wait-ready", "it needs -d")),
+        life if life.notify_fd.is_some() => Ok(Ready::Fd),
+        life if life.sdnotify => Ok(Ready::Notify),
+        _ if config.publish.iter().any(|port| port.protocol == Protocol::Tcp) => Ok(Ready::Port),
+        _ => {
+            let hint = "nothing to wait for: use --notify-fd N or --sdnotify, or publish a TCP port";
+            Err(needs("wait-ready", hint))
+        }
+    }
+}
+
+/// An option that is nothing by itself.
+fn needs(option: &str, hint: &str) -> Error {
+    Error::usage(format_args!("--{option}"), hint)
+}
+
+fn arguments(texts: &[OsString]) -> Result<Vec<&'static CStr>> {
+    let mut arguments = Vec::with_capacity(texts.len() + 1);
+    for text in texts {
+        arguments.push(c_static(text.as_bytes())?);
+    }
+    Ok(arguments)
+}

@@ -1,0 +1,221 @@
+//! `kontena exec`: a command in a running container, with the container's options unless others are given.
+//!
+//! The container's options are in its Plan. Must not do anything in the container: join.rs hands over to the init.
+
+use crate::commands::open_init;
+use crate::config::{capabilities, environment};
+use crate::container::exit::out_of_memory;
+use crate::error::{Context, Error, Result};
+use crate::file::{self, CWD};
+use crate::gather::Gather;
+use crate::print;
+use crate::resources::cgroup::{self, LeafEvents};
+use crate::spawn::clone::{Started, seal_init};
+use crate::spawn::explain::{explain_process, explain_status};
+use crate::spawn::join::Container;
+use crate::spawn::plan;
+use crate::state::{KILLED, StateDirectory, not_running};
+use crate::supervise::exit::reap_all;
+use crate::supervise::message::{Message, listen};
+use crate::supervise::poll::is_ready;
+use crate::supervise::signals::Signals;
+use crate::supervise::stdio::Stdio;
+use crate::supervise::stdio::without_stdio;
+use crate::supervise::terminal::{self, HUNG_UP, Options, Outcome, Peer, attend};
+use crate::supervise::{Life, Supervision};
+use crate::sys;
+use kontena_init::filter;
+use kontena_init::plan::{List, Plan, ProcessSpec, Report, decode};
+use linux_raw_sys::general::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::fs::{OFlags, fcntl_setfl};
+use std::ffi::CStr;
+
+/// How long a killed process may take to exit.
+const DEATH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// The command, and its differences from the container's payload.
+pub struct Request {
+    /// The container's name.
+    pub name: &'static str,
+    /// The command and its arguments.
+    pub command: Vec<&'static CStr>,
+    /// `-d`.
+    pub detach: bool,
+    /// `-t`.
+    pub tty: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `-e` and `--env-file`.
+    pub env: Vec<&'static CStr>,
+    /// `-w`.
+    pub workdir: Option<&'static CStr>,
+    /// `-u`.
+    pub user: Option<&'static CStr>,
+    /// `--cap-add` and `--cap-drop`.
+    pub capabilities: capabilities::Changes,
+}
+
+/// Runs it; returns its exit status.
+pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
+    sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
+    let name = &*root.resolve(request.name)?;
+    let record = root.find(name)?;
+    let init = open_init(root, &record)?;
+    if record.cgroup_path().is_some_and(cgroup::is_frozen) {
+        return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
+    }
+    let pid = record.init.map_or(0, |init| init.pid);
+    let container = Container { pid, init: &init, leaf: record.cgroup_path() };
+    if !container.wait_until_made() {
+        return Err(not_running(name));
+    }
+    let bytes = root.directory(name).and_then(|directory| {
+        plan::read(&directory).context(format_args!("read {}/plan", root.path(name)), "it has just exited")
+    })?;
+    let plan: Plan<'_> = decode(&bytes).ok_or_else(|| {
+        Error::usage(format_args!("{name} was started by another version of kontena"), "restart it first")
+    })?;
+    let signals = Signals::block(request.tty)?;
+    let env = environment_of(&plan, request)?;
+    let process =
+        ProcessSpec { argv: List::Items(&request.command), env: List::Items(&env), ..specify(&plan, request) };
+    take_oom_score(&plan);
+    let events = container.leaf.map(LeafEvents::from_now);
+    let mut joined = Joined { events, process, supervision: Supervision::new(signals, SIGTERM) };
+    let start = || container.start_process(&seal_init()?, process, request.detach);
+    if request.detach {
+        return joined.leave(&without_stdio(start)?);
+    }
+    if request.tty {
+        return joined.attach(without_stdio(start)?, request.interactive);
+    }
+    joined.supervision.stdio = Stdio::open(request.interactive)?;
+    joined.wait(&start()?)
+}
+
+/// The container's own environment, with what was asked for.
+fn environment_of<'a>(plan: &Plan<'a>, request: &Request) -> Result<Vec<&'a CStr>> {
+    let mut env: Vec<_> = plan.process.env.iter().list();
+    if request.tty {
+        environment::set(&mut env, vec![environment::term()?]);
+    }
+    environment::set(&mut env, request.env.clone());
+    Ok(env)
+}
+
+/// The process, but for its command and its environment.
+fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
+    let (capabilities, ambient) = request.capabilities.apply((plan.process.capabilities, plan.process.ambient));
+    let size = if request.tty { terminal::size() } else { None };
+    ProcessSpec {
+        terminal: request.tty.into(),
+        rows: size.map_or(0, |size| size.ws_row.into()),
+        columns: size.map_or(0, |size| size.ws_col.into()),
+        notify: 0,
+        notify_as: 0,
+        capabilities,
+        ambient,
+        user: request.user.unwrap_or(plan.process.user),
+        cwd: request.workdir.unwrap_or(plan.process.cwd),
+        ..plan.process
+    }
+}
+
+/// A command that joins a container.
+struct Joined<'a> {
+    process: ProcessSpec<'a>,
+    /// The events of the container's leaf cgroup.
+    events: Option<LeafEvents<'a>>,
+    supervision: Supervision,
+}
+
+impl Joined<'_> {
+    /// Waits for its end; returns its exit status.
+    fn wait(&mut self, started: &Started) -> Result<u8> {
+        let exit = self.supervision.wait_for_exit(&mut Life::new(started))?;
+        self.supervision.finish_stdio();
+        reap_all();
+        match exit.report {
+            Some(report) => Err(explain_process(report, &self.process)),
+            None if exit.status == KILLED => out_of_memory(self.events.as_ref()).map_or(Ok(KILLED), Err),
+            None => {
+                print::print(2, explain_status(exit.status, self.process.seccomp == filter::DEFAULT));
+                Ok(exit.status)
+            }
+        }
+    }
+
+    /// Leaves it behind as soon as it runs.
+    fn leave(&self, started: &Started) -> Result<u8> {
+        match begin(started, &self.supervision.signals) {
+            Begun::Failed(report) => Err(explain_process(report, &self.process)),
+            Begun::Interrupted(signal) => Ok(128 + signal as u8),
+            Begun::Runs => {
+                // Or it was killed before its exec, which looks the same.
+                let is_killed = || poll(&mut [PollFd::new(&started.pidfd, PollFlags::IN)], Some(&DEATH)) == Ok(1);
+                out_of_memory(self.events.as_ref()).filter(|_| is_killed()).map_or(Ok(0), Err)
+            }
+        }
+    }
+
+    /// Lends it the caller's terminal until it ends.
+    fn attach(&mut self, mut started: Started, takes_input: bool) -> Result<u8> {
+        let master = match started.terminal.take().map(|socket| listen(&socket)) {
+            Some(Message::Fd(master)) => Some(master),
+            // It has failed: its status says why.
+            _ => None,
+        };
+        // Open until the command has ended: it may have closed its own end, and keep running.
+        let peer = master.map(|master| lend(master, &started)).transpose()?;
+        if let Some(peer) = &peer {
+            let options = Options { detach_keys: &[], takes_input, is_terminal: true, until_it_runs: false };
+            if let Outcome::HungUp = attend(peer, &self.supervision.signals, &options)? {
+                return Ok(HUNG_UP);
+            }
+        }
+        self.wait(&started)
+    }
+}
+
+/// The state of a detached command after its start.
+enum Begun {
+    Runs,
+    Failed(Report),
+    Interrupted(u32),
+}
+
+/// Waits for its exec. That may take long, so a signal ends the wait.
+fn begin(started: &Started, signals: &Signals) -> Begun {
+    loop {
+        let mut fds = [PollFd::new(&started.status, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        let _ = poll(&mut fds, None);
+        if let Some(signal) = signals.next().filter(|signal| [SIGHUP, SIGINT, SIGQUIT, SIGTERM].contains(signal)) {
+            return Begun::Interrupted(signal);
+        }
+        if is_ready(&started.status) {
+            match listen(&started.status) {
+                Message::Failure(report) => return Begun::Failed(report),
+                Message::End => return Begun::Runs,
+                Message::Fd(_) | Message::Nothing => {}
+            }
+        }
+    }
+}
+
+/// The other end of the command's terminal.
+fn lend(master: OwnedFd, started: &Started) -> Result<Peer> {
+    fcntl_setfl(&master, OFlags::NONBLOCK).at(format_args!("fcntl"))?;
+    rustix::io::fcntl_dupfd_cloexec(&started.pidfd, 3)
+        .at(format_args!("fcntl"))
+        .map(|process| Peer::Terminal { master, process })
+}
+
+/// Takes over the payload's oom_score_adj: a joining process inherits this launcher's.
+fn take_oom_score(plan: &Plan<'_>) {
+    let score = plan.settings.iter().find_map(|setting| setting.to_bytes().strip_prefix(b"self/oom_score_adj="));
+    if let Some(score) = score {
+        let _ = file::write(CWD, "/proc/self/oom_score_adj", &String::from_utf8_lossy(score));
+    }
+}

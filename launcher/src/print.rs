@@ -1,0 +1,40 @@
+//! What this process says to whoever called it.
+//!
+//! Must not know the meaning of a text, nor its readers.
+
+use crate::error::{Error, Result};
+use crate::sys;
+use rustix::io::Errno;
+
+/// Tells a person what went wrong.
+pub fn complain(error: &Error) {
+    print(2, &format!("kontena: {error}\n"));
+}
+
+/// To stdout or stderr, in one write(2), as long as the reader takes it. Nobody may be there to read it.
+pub fn print(to: i32, text: &str) {
+    let _ = print_bytes(to, text.as_bytes());
+}
+
+/// What was asked for, to stdout.
+pub fn answer(text: &str) -> Result<()> {
+    print_bytes(1, text.as_bytes())
+}
+
+/// To stdout or stderr, for bytes that need not be text.
+#[inline(never)]
+pub fn print_bytes(to: i32, mut rest: &[u8]) -> Result<()> {
+    while !rest.is_empty() {
+        match sys::print(to, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::INTR) => {}
+            // Another process that shares the open file has set O_NONBLOCK.
+            Err(Errno::AGAIN) => sys::sleep(10_000),
+            Err(errno) => {
+                let stream = if to == 1 { "output" } else { "error" };
+                return Err(Error::new(format_args!("write to the standard {stream}"), errno, ""));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The host's files in a container: its root, the sources of its volumes, its writable layer, its devices.
+//!
+//! Each is opened once. A restarted container gets the same inodes, whatever their paths lead to by then: the container
+//! itself, or another one, may have put a link there. Must not read or change their contents.
+
+use crate::config::lifecycle::{OnFailure, Restart};
+use crate::config::userns::Userns;
+use crate::config::{Config, Overlay};
+use crate::error::{Context, Error, Result};
+use crate::file;
+use crate::gather::Gather;
+use crate::resources::devices;
+use crate::resources::image::{self, ROOT};
+use crate::resources::userns::Maps;
+use crate::sys;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, flock, fstat, mkdirat, open,
+    openat, statat,
+};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use std::ffi::CStr;
+use std::fmt;
+
+/// Which of the container's mounts the init inherits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Its root.
+    Root,
+    /// The directory of `--overlay`.
+    Layer,
+    /// A volume, by its index.
+    Volume(usize),
+    /// /sys.
+    Sys,
+    /// The host's /dev/shm.
+    Shm,
+    /// The socket of `--sdnotify`.
+    Notify,
+}
+
+/// A file or directory of the host that is mounted in each of a container's lives.
+struct Source {
+    place: Place,
+    /// Where it was found.
+    path: &'static CStr,
+    /// Whether `idmap` was asked for.
+    idmap: bool,
+    /// Opened with O_PATH, but for an image.
+    fd: OwnedFd,
+    image: Option<image::FileSystem>,
+    found: Stat,
+}
+
+/// The same for one life. Init inherits the fd.
+pub struct Inherited {
+    /// Which of the container's mounts it becomes.
+    pub place: Place,
+    /// Where it was found.
+    pub path: &'static CStr,
+    /// Whether `idmap` was asked for.
+    pub idmap: bool,
+    /// A copy of the mounts or, where this launcher may not make one, what the init must find at the path.
+    pub fd: OwnedFd,
+    /// Whether it is a copy.
+    pub is_tree: bool,
+    /// Its root, as the host has it.
+    pub found: Stat,
+}
+
+/// All of them.
+pub struct Sources {
+    all: Vec<Source>,
+    /// The devices of `--device`, or all of the host's.
+    pub devices: Vec<devices::Found>,
+    /// Keeps other containers from the layer.
+    lock: Option<OwnedFd>,
+    /// Whether the container may be restarted.
+    are_kept: bool,
+}
+
+impl Sources {
+    /// Opens the root and the volumes, or says which is not there.
+    pub fn open(config: &'static Config) -> Result<Self> {
+        let restarts = config.life.health.as_ref().is_some_and(|health| health.on_failure == OnFailure::Restart);
+        let are_kept = restarts || config.life.restart.policy != Restart::No;
+        let mut sources = Self { all: Vec::new(), devices: Vec::new(), lock: None, are_kept };
+        sources.open_root(config)?;
+        for (index, volume) in config.volumes.iter().enumerate() {
+            if let (Some(source), None) = (&volume.source, volume.named) {
+                let what = format_args!("--volume {}:{}", source.to_string_lossy(), volume.target.to_string_lossy());
+                let hint = "the source must be a file or directory of the host: create it first";
+                sources.add(Place::Volume(index), source, what, hint)?.idmap = volume.idmap;
+            }
+        }
+        if config.ipc_is_host {
+            let what = format_args!("--ipc host");
+            if !sys::is_privileged() || !matches!(config.userns, None | Some(Userns::Host)) {
+                return Err(Error::usage(what, "it needs root, and --userns host"));
+            }
+            sources.add(Place::Shm, c"/dev/shm", what, "mount a tmpfs on the host's /dev/shm")?;
+        }
+        sources.devices = devices::find(config)?;
+        Ok(sources)
+    }
+
+    /// Opens the layer, which one container alone may have.
+    pub fn take_layer(&mut self, config: &'static Config) -> Result<()> {
+        if let Overlay::Directory(directory) = &config.overlay {
+            self.open_layer(directory)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, place: Place, path: &'static CStr, what: fmt::Arguments<'_>, hint: &str) -> Result<&mut Source> {
+        // A FIFO or a device is only looked at: opening it would block, or do something.
+        let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what, hint)?;
+        let found = fstat(&fd).context(what, hint)?;
+        Ok(self.all.push_mut(Source { place, path, idmap: false, fd, image: None, found }))
+    }
+
+    fn open_root(&mut self, config: &'static Config) -> Result<()> {
+        let what = format_args!("rootfs {}", config.rootfs.to_string_lossy());
+        let root = self.add(Place::Root, config.rootfs, what, ROOT)?;
+        let kind = FileType::from_raw_mode(root.found.st_mode);
+        if kind == FileType::RegularFile {
+            // The file that was looked at.
+            root.fd = file::reopen(&root.fd).context(what, ROOT)?;
+            root.image = image::file_system(&root.fd);
+        }
+        if kind == FileType::Directory || root.image.is_some() {
+            return Ok(());
+        }
+        Err(Error::new(what, Errno::NOTDIR, ROOT))
+    }
+
+    /// Two overlays that write to one layer destroy it, and the kernel only logs that. So each launcher locks `work` in
+    /// it, which nobody but the owner can open.
+    fn open_layer(&mut self, directory: &'static CStr) -> Result<()> {
+        let what = format_args!("--overlay {}", directory.to_string_lossy());
+        let hint = "the layer must be a directory of the host: create it first";
+        let root = self.all.first().map(|root| root.found);
+        let layer = self.add(Place::Layer, directory, what, hint)?;
+        if FileType::from_raw_mode(layer.found.st_mode) != FileType::Directory {
+            return Err(Error::new(what, Errno::NOTDIR, hint));
+        }
+        if root.is_some_and(|root| is_in(layer, &root)) {
+            // What the container wrote would change what it is laid over.
+            return Err(Error::usage(what, "the layer is in the rootfs itself: give a directory elsewhere"));
+        }
+        let lock = || {
+            let mode = Mode::from_raw_mode(0o700);
+            match mkdirat(&layer.fd, c"work", mode) {
+                Err(Errno::EXIST) => {}
+                made => made?,
+            }
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let work = openat(&layer.fd, c"work", flags, Mode::empty())?;
+            // What an ordinary user can open it could lock, too.
+            fchmod(&work, mode)?;
+            fchown(&work, Some(Uid::from_raw(layer.found.st_uid)), Some(Gid::from_raw(layer.found.st_gid)))?;
+            flock(&work, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(work)
+        };
+        let hint = |errno| match errno {
+            Errno::AGAIN => "another container is using this layer: use one for each",
+            Errno::LOOP | Errno::NOTDIR => "its work is not a directory: a link is not followed",
+            _ => "kontena must be able to write to it",
+        };
+        self.lock = Some(lock().map_err(|errno| Error::new(what, errno, hint(errno)))?);
+        Ok(())
+    }
+
+    /// Adds a named volume, which has been made by now; its copy for the first life. As with the root, its files are
+    /// shown to the container's users as theirs, if they are not.
+    pub fn add_named(&mut self, index: usize, path: &'static CStr, maps: Option<&Maps>) -> Result<Inherited> {
+        let source = self.add(Place::Volume(index), path, format_args!("open {}", path.to_string_lossy()), "")?;
+        source.idmap = maps.is_some_and(|maps| !maps.has_owner(source.found.st_uid));
+        let copy = source.copy();
+        if !self.are_kept {
+            self.all = Vec::new();
+        }
+        copy
+    }
+
+    /// Copies them for one life. After the last one they are closed: as long as they are open, the host cannot unmount
+    /// them.
+    pub fn copy(&mut self) -> Result<Vec<Inherited>> {
+        let copies = self.all.iter().map(Source::copy).try_list();
+        if !self.are_kept {
+            self.all = Vec::new();
+        }
+        copies
+    }
+}
+
+impl Source {
+    fn copy(&self) -> Result<Inherited> {
+        let &Self { place, path, idmap, mut found, .. } = self;
+        if let Some(kind) = self.image {
+            let what = format_args!("mount image {}", path.to_string_lossy());
+            let fd = image::mount(&self.fd, path, kind).context(what, kind.hint())?;
+            found = fstat(&fd).at(what)?;
+            return Ok(Inherited { place, path, idmap, fd, is_tree: true, found });
+        }
+        if place == Place::Layer
+            && let Ok(upper) = statat(&self.fd, c"upper", AtFlags::SYMLINK_NOFOLLOW)
+        {
+            found = upper;
+        }
+        let what = format_args!("open_tree {}", path.to_string_lossy());
+        let (fd, is_tree) = match copy_tree(&self.fd) {
+            // An ordinary user's launcher: only init, which is root of its user namespace, may.
+            Err(Errno::PERM) => (fcntl_dupfd_cloexec(&self.fd, 3).at(what)?, false),
+            tree => (tree.at(what)?, true),
+        };
+        Ok(Inherited { place, path, idmap, fd, is_tree, found })
+    }
+}
+
+/// Whether a directory is `root`, or below it in the same file system.
+fn is_in(directory: &Source, root: &Stat) -> bool {
+    let number = |stat: &Stat| (stat.st_dev, stat.st_ino);
+    let above = |below: &OwnedFd| openat(below, c"..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+    let (mut at, mut found) = (above(&directory.fd), directory.found);
+    while number(&found) != number(root) {
+        let Some(next) = at.as_ref().and_then(|fd| fstat(fd).ok()) else { return false };
+        // Only the root of all is above itself.
+        if next.st_dev != root.st_dev || number(&next) == number(&found) {
+            return false;
+        }
+        (at, found) = (at.as_ref().and_then(above), next);
+    }
+    true
+}
+
+/// A copy of the host's mounts from a directory or file on, not attached anywhere.
+pub fn copy_tree(at: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(at, c"", flags | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH)
+}
