@@ -7,6 +7,9 @@
 
 mod datagram;
 mod stream;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test this is how a failure is told")]
+mod tests;
 
 use crate::config::publish::Protocol;
 use crate::error::{Context, Result};
