@@ -43,7 +43,11 @@ pub struct Arch {
 
 /// A function with a large stack frame is not inlined: instructions that reach far into a frame are longer (6.1 kB less
 /// on x86_64 and riscv64; 0.7 kB more on aarch64).
-const SMALL_FRAMES: &[&str] = &["-Cllvm-args=-inline-max-stacksize=256"];
+const SMALL_FRAMES: &str = "-Cllvm-args=-inline-max-stacksize=256";
+
+/// A caller knows which registers its callee changes, and saves no others (2.2 kB). Only on x86_64: elsewhere the
+/// outliner returns by a register, which it may change in a callee after the caller was told of the others.
+const KNOWN_REGISTERS: &str = "-Cllvm-args=-enable-ipra";
 
 /// All of them.
 pub static ALL: [Arch; 3] = [
@@ -52,7 +56,7 @@ pub static ALL: [Arch; 3] = [
         target: "x86_64-unknown-linux-musl",
         std: Some(&[Target { name: "x86_64-unknown-linux-musl" }]),
         has_small_pages: true,
-        launcher: SMALL_FRAMES,
+        launcher: &[SMALL_FRAMES, KNOWN_REGISTERS],
         debian: "amd64",
         suites: &["bookworm"],
         gnu: "x86_64-linux-gnu",
@@ -86,7 +90,7 @@ pub static ALL: [Arch; 3] = [
         target: "riscv64gc-unknown-linux-musl",
         std: None,
         has_small_pages: true,
-        launcher: SMALL_FRAMES,
+        launcher: &[SMALL_FRAMES],
         debian: "riscv64",
         suites: &["trixie", "forky"],
         gnu: "riscv64-linux-gnu",

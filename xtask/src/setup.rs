@@ -19,10 +19,7 @@ pub enum Need {
 use Need::{Component, Crate, Package, Target};
 
 /// To build the pair with a std of its own.
-pub const DIST: &[Need] = &[
-    Component { name: "rust-src", proof: "lib/rustlib/src/rust/library/std/Cargo.toml" },
-    Package { name: "binutils", proof: "strip" },
-];
+pub const DIST: &[Need] = &[Component { name: "rust-src", proof: "lib/rustlib/src/rust/library/std/Cargo.toml" }];
 
 /// To build the demo rootfs.
 pub const ROOTFS: &[Need] = &[
