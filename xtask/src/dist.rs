@@ -79,8 +79,8 @@ pub const FULL: Profile = Profile {
 /// All profiles. A board that runs one service needs no `exec` and no `logs`.
 pub const PROFILES: [Profile; 3] = [
     FULL,
-    Profile { name: "lean", features: "kontena/net", budget: 311_500 },
-    Profile { name: "bare", features: "", budget: 222_500 },
+    Profile { name: "lean", features: "kontena/net", budget: 295_500 },
+    Profile { name: "bare", features: "", budget: 205_000 },
 ];
 
 impl Profile {

@@ -19,10 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PORT: u16 = 8080;
 
 /// What a profile must refuse: the command line behind `kontena`, and the Cargo feature that it needs.
-const REFUSED: [(&[&str], &str); 5] = [
+const REFUSED: [(&[&str], &str); 7] = [
     (&["run", "-p", "80", "/"], "net"),
     (&["run", "/"], "net"),
     (&["exec", "web", "true"], "background"),
+    (&["run", "--net", "none", "-v", "data:/data", "/"], "background"),
+    (&["run", "--net", "bridge=lan", "/"], "net"),
     (&["run", "--health-cmd", "true", "/"], "background"),
     (&["run", "--userns", "auto", "/"], "rootless"),
 ];

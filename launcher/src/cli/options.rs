@@ -9,6 +9,7 @@ use crate::cli::table::{MISSING, TOPICS, VERBS, Verb};
 use crate::config::wrong;
 use crate::error::{Error, Parsed, Result};
 use crate::gather::Gather;
+use crate::text::place_of;
 use argh::CommandInfo;
 use std::ffi::OsString;
 
@@ -22,7 +23,7 @@ macro_rules! table {
             $help:literal => $set:expr;)* })*
     ) => {
         use crate::cli::given::*;
-        use crate::cli::options::{Entry, Kind, Missing, Opt, Takes, Topic};
+        use crate::cli::options::{Entry, Kind, Opt, Takes, Topic};
         use crate::config::names;
         use crate::config::network;
         use crate::config::publish;
@@ -74,31 +75,21 @@ macro_rules! table {
             }),*],
         }),*];
 
-        /// The verbs and options of another kontena.
-        pub const MISSING: &[Missing] = &[
+        /// The verbs and options of another kontena: the Cargo feature, the name, and the alias or the letter.
+        pub const MISSING: &[&str] = &[
             $(#[cfg(not(all($(feature = $verb_of)?)))]
-            Missing { names: [$name, $alias], feature: concat!($($verb_of)?) },)*
+            concat!($($verb_of,)? " ", $name, " ", $alias),)*
             $($(#[cfg(not(all($(feature = $option_of)?)))]
-            Missing {
-                names: [concat!("--", $long), concat!($("-", stringify!($short))?)],
-                feature: concat!($($option_of)?),
-            },)*)*
+            concat!($($option_of,)? " --", $long, " " $(, "-", stringify!($short))?),)*)*
         ];
     };
 }
 
-/// A verb or an option that this kontena was built without.
-pub struct Missing {
-    /// Its name, and its alias or its letter, or nothing.
-    pub names: [&'static str; 2],
-    /// The Cargo feature.
-    pub feature: &'static str,
-}
-
 /// Why this kontena lacks a verb or an option that others have.
 fn missing(name: &str) -> Option<Error> {
-    let missing = MISSING.iter().find(|missing| !name.is_empty() && missing.names.contains(&name))?;
-    Some(Error::without(format_args!("{name}"), missing.feature))
+    let features = MISSING.iter().filter_map(|row| row.split_once(' '));
+    let (feature, _) = features.into_iter().find(|(_, names)| !name.is_empty() && place_of(name, names).is_some())?;
+    Some(Error::without(format_args!("{name}"), feature))
 }
 
 /// An option.

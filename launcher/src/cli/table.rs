@@ -143,7 +143,7 @@ verbs {
     [Run] "entrypoint" Value("COMMAND")
         "First words of the command, before COMMAND: one word, or a JSON array; an empty one for none"
         => |to, text| set(&mut to.entrypoint, config::entrypoint(text));
-    [Run] "label" -l Values("LABEL") "Label the container, for list --filter: KEY=VALUE or KEY"
+    [Run; "background"] "label" -l Values("LABEL") "Label the container, for list --filter: KEY=VALUE or KEY"
         => |to, text| add(&mut to.config.labels, labels::label(text));
     [Run] "pidfile" Value("FILE") "Write the pid of the container's PID 1 to a file"
         => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));

@@ -6,7 +6,7 @@
 
 use crate::config::Config;
 use crate::config::lifecycle::{Restart, STOP_TIMEOUT};
-use crate::config::volumes::Named;
+use crate::container::background;
 use crate::container::exit::out_of_memory;
 use crate::container::pidfile::Pidfile;
 use crate::container::prune::prune;
@@ -18,14 +18,13 @@ use crate::resources::cgroup::{Leaf, LeafEvents};
 use crate::resources::devices;
 use crate::resources::stats::{self, Stats};
 use crate::resources::userns::Maps;
-use crate::resources::volumes::{self, Wanted};
 use crate::spawn::clone::{self, Started, decode_plan, seal_init};
 use crate::spawn::explain::{explain, explain_status};
 use crate::spawn::join;
 use crate::spawn::plan;
 use crate::spawn::sources::{Inherited, Place, Sources};
 use crate::spawn::trees::Tree;
-use crate::state::{self, Entry, Init, Journal, KILLED, StateDirectory, Stop, VolumeRecord, stop};
+use crate::state::{self, Entry, Init, Journal, KILLED, StateDirectory, Stop, stop};
 use crate::supervise::exit::Exit;
 use crate::supervise::health::Checks;
 use crate::supervise::log::Stream;
@@ -60,11 +59,11 @@ pub struct Container {
     helper: Option<Helper>,
     pub(super) sources: Sources,
     /// The mounts of the first life: whether there are all was found out before anything was taken.
-    mounts: Option<Vec<Inherited>>,
+    pub(super) mounts: Option<Vec<Inherited>>,
     pidfile: Option<Pidfile>,
-    maps: Option<Maps>,
+    pub(super) maps: Option<Maps>,
     /// Its named volumes, locked.
-    volumes: Vec<OwnedFd>,
+    pub(super) volumes: Vec<OwnedFd>,
     pub(super) leaf: Option<&'static Leaf>,
     cgroup: Option<OwnedFd>,
     /// The events of the leaf cgroup in this life.
@@ -131,7 +130,7 @@ impl Container {
         root.starting()?;
         let root = keep(root);
         let network = Network::resolve(net, config, root)?;
-        let journal = if life.again.is_some() { root.reopen(config.name)? } else { root.create(config.name)? };
+        let journal = background::take_name(root, config)?;
         let directory = match journal.directory() {
             Ok(directory) => directory,
             Err(error) => return release(journal, None, forwards).and(Err(error)),
@@ -198,25 +197,6 @@ impl Container {
             self.journal.append(Entry::Restart(life.restart.text.into()))?;
         }
         self.config.labels.iter().try_for_each(|label| self.journal.append(Entry::Label((*label).into())))
-    }
-
-    /// Makes and fills the named volumes, which needs the root and the maps; in the journal first.
-    fn open_volumes(&mut self) -> Result<()> {
-        let Some(mounts) = &mut self.mounts else { return Ok(()) };
-        for (index, volume) in self.config.volumes.iter().enumerate() {
-            let (Some(Named { is_anonymous, copies, .. }), Some(source)) = (volume.named, volume.source) else {
-                continue;
-            };
-            let data = source.to_string_lossy();
-            let (path, _) = data.rsplit_once('/').unwrap_or_default();
-            self.journal.append(Entry::Volume(VolumeRecord { is_own: is_anonymous, path: path.into() }))?;
-            if let Some(root) = mounts.iter().find(|mount| mount.place == Place::Root) {
-                let wanted = Wanted { path, target: volume.target, root: &root.fd, copies };
-                self.volumes.push(volumes::hold(&wanted)?);
-            }
-            mounts.push(self.sources.add_named(index, source, self.maps.as_ref())?);
-        }
-        Ok(())
     }
 
     fn make_cgroup(&mut self) -> Result<()> {

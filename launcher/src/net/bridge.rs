@@ -3,7 +3,7 @@
 //! Runs while the init makes the mounts. Must not touch a link that is not kontena's.
 
 use crate::config::bridge::{Bridge, hardware_address};
-use crate::config::network::MTUS;
+use crate::config::network::linked::MTUS;
 use crate::config::subnet::Subnet;
 use crate::error::{Error, Result};
 use crate::net::netlink::{Protocol, Socket};

@@ -25,6 +25,10 @@ mod names;
 mod namespace;
 mod netlink;
 mod nft;
+#[cfg(feature = "rootless")]
+mod outbound;
+#[cfg(not(feature = "rootless"))]
+#[path = "outbound/without.rs"]
 mod outbound;
 mod pktinfo;
 mod protection;

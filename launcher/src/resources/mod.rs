@@ -16,4 +16,8 @@ pub mod userns;
 #[cfg(not(feature = "rootless"))]
 #[path = "userns/without.rs"]
 pub mod userns;
+#[cfg(feature = "background")]
+pub mod volumes;
+#[cfg(not(feature = "background"))]
+#[path = "volumes/without.rs"]
 pub mod volumes;
