@@ -1,17 +1,12 @@
-//! A container in the background: forks the launcher into one process for the container and one for the caller. Or none
-//! of both yet: `create`.
+//! A container in the background: forks the launcher into one process for the container and one for the caller.
 //!
 //! The one for the container has a session of its own and nothing of the caller's, and reports the result of the start
 //! to the other. Must not know how a container is made.
 
 use crate::config::Config;
 use crate::container::lifecycle::Container;
-use crate::container::release::{release, release_abandoned};
 use crate::error::{Context, Error, Result};
-use crate::net;
 use crate::print;
-use crate::spawn::sources::Sources;
-use crate::state::{Journal, StateDirectory};
 use crate::supervise::attach::failure;
 use crate::supervise::output::Output;
 use crate::supervise::signals::Signals;
@@ -29,25 +24,6 @@ struct Given {
     state: &'static str,
     config: &'static Config,
     size: Option<Winsize>,
-}
-
-/// Makes a container that is not running: its record, and the command line that starts it.
-pub fn create(state: &str, config: &'static Config) -> Result<()> {
-    net::choose(config, sys::is_privileged())?;
-    drop(Sources::open(config)?);
-    config.replace.map_or(Ok(()), |replace| replace(state, config.name))?;
-    let mut root = StateDirectory::open(state, release_abandoned)?;
-    root.starting()?;
-    let mut journal = root.create(config.name)?;
-    match journal.keep(&config.line) {
-        Ok(()) => print::answer(&format!("{}\n", config.name)),
-        Err(error) => release(journal, None, Vec::new()).and(Err(error)),
-    }
-}
-
-/// Takes the name of a new container, or that of one that starts again.
-pub fn take_name(root: &'static StateDirectory, config: &Config) -> Result<Journal<'static>> {
-    if config.life.again.is_some() { root.reopen(config.name) } else { root.create(config.name) }
 }
 
 /// Starts the container, and waits until it runs, or with a terminal until it ends.

@@ -6,7 +6,7 @@
 
 use crate::config::Config;
 use crate::config::lifecycle::{Restart, STOP_TIMEOUT};
-use crate::container::background;
+use crate::container::create::take_name;
 use crate::container::exit::out_of_memory;
 use crate::container::pidfile::Pidfile;
 use crate::container::prune::prune;
@@ -130,7 +130,7 @@ impl Container {
         root.starting()?;
         let root = keep(root);
         let network = Network::resolve(net, config, root)?;
-        let journal = background::take_name(root, config)?;
+        let journal = take_name(root, config)?;
         let directory = match journal.directory() {
             Ok(directory) => directory,
             Err(error) => return release(journal, None, forwards).and(Err(error)),

@@ -7,6 +7,11 @@ mod background;
 #[cfg(not(feature = "background"))]
 #[path = "background/without.rs"]
 mod background;
+#[cfg(feature = "background")]
+mod create;
+#[cfg(not(feature = "background"))]
+#[path = "create/without.rs"]
+mod create;
 pub mod exit;
 mod lifecycle;
 #[cfg(feature = "background")]
@@ -28,7 +33,7 @@ use crate::config::Config;
 use crate::error::Result;
 use lifecycle::Container;
 
-pub use background::create;
+pub use create::create;
 
 /// Runs a container; returns the payload's exit status or, in the background, that of its start.
 pub fn run(state: &'static str, config: &'static Config) -> Result<u8> {
