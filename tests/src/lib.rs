@@ -24,7 +24,7 @@ pub use background::Background;
 pub use container::{Container, leaf_processes};
 pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6, REGISTRY};
 pub use place::Place;
-pub use process::{Outcome, Program, Running, patience, wait_for, wait_until, winner_of};
+pub use process::{Outcome, Program, Running, SHARED_ROOT, patience, wait_for, wait_until, winner_of};
 pub use snapshot::Snapshot;
 pub use terminal::{Modes, Terminal};
 pub use trace::Traced;

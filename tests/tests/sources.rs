@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use tests::{Container, Host, Outcome, Program, images, sys};
+use tests::{Background, Container, Host, Outcome, Program, SHARED_ROOT, images, sys};
 
 /// A directory of the host's that no container is given, with a file in it.
 fn canary(host: &Host) -> PathBuf {
@@ -504,4 +504,79 @@ fn layer_in_the_root_itself_is_refused() {
     let beside = host.directory().join("rootfs-layer");
     fs::create_dir(&beside).unwrap();
     let _ = run(&beside).ok();
+}
+
+/// Runs a script in a root, and asserts that there is a warning about the root or none.
+#[track_caller]
+fn assert_warns(host: &Host, options: &[&str], rootfs: &Path, warns: bool) {
+    let state = host.directory().join("other-state");
+    let program = host.kontena_in(&state).args(["run", "--net", "none", "--cgroup-parent"]);
+    let outcome = program.arg(host.cgroup_parent_option()).args(options).arg(rootfs).args(["sh", "-c", "true"]).run();
+    let expected = format!("{SHARED_ROOT}{}: ", rootfs.display());
+    assert_eq!(
+        (outcome.stderr.starts_with(&expected), outcome.stderr.lines().count()),
+        (warns, warns.into()),
+        "{outcome}"
+    );
+    let _ = outcome.ok();
+}
+
+#[test]
+fn container_that_writes_to_anothers_root_is_warned() {
+    let host = Host::new();
+    let (debian, again) = (host.debian(), host.directory().join("again"));
+    assert_warns(&host, &[], &debian, false);
+    let first = host.background("first", &[], "sleep 1000");
+    assert_warns(&host, &[], &debian, true);
+    // By another path; and neither of those that do not write.
+    fs::create_dir(&again).unwrap();
+    let _ = host.program("mount").arg("--bind").arg(&debian).arg(&again).run().ok();
+    assert_warns(&host, &[], &again, true);
+    let _ = host.program("mount").args(["-o", "remount,bind,ro"]).arg(&again).run().ok();
+    assert_warns(&host, &[], &again, false);
+    assert_warns(&host, &["--read-only"], &debian, false);
+    assert_warns(&host, &["--overlay"], &debian, false);
+    let _ = host.sh(&["-d", "--read-only", "--name", "reader"], "sleep 1000").run().ok();
+
+    // The second one is known as well, when the first one has ended.
+    let second = host.sh(&["-d", "--name", "second"], "sleep 1000").run();
+    assert!(second.stderr.starts_with(SHARED_ROOT), "{second}");
+    let _ = first.does("stop");
+    assert_warns(&host, &[], &debian, true);
+    // Whatever has ended it.
+    Background::new(&host, "second").kill_launcher();
+    assert_warns(&host, &[], &debian, false);
+}
+
+#[test]
+fn one_container_after_another_is_not_warned() {
+    let host = Host::new();
+    let outcome = host.sh(&["--restart", "on-failure:2"], "exit 3").run().code(3);
+    assert_eq!(outcome.stderr, "");
+    let _ = host.background("job", &["--restart", "on-failure:1"], "exit 3");
+    let wait = || assert_eq!(host.kontena().args(["wait", "job"]).run().code(3).stdout, "3\n");
+    for _ in 0..5 {
+        wait();
+        assert_eq!(host.kontena().args(["start", "job"]).run().code(0).stderr, "");
+    }
+    wait();
+    let _ = host.background("web", &[], "sleep 1000");
+    let again = host.sh(&["-d", "--replace", "--name", "web"], "sleep 1000").run().code(0);
+    assert_eq!(again.stderr, "");
+    assert_eq!(host.kontena().args(["restart", "-t", "0", "web"]).run().code(0).stderr, "");
+}
+
+#[test]
+fn lock_of_a_root_keeps_nobody_out() {
+    let host = Host::new();
+    let rootfs = host.directory().join("mounted");
+    fs::create_dir(&rootfs).unwrap();
+    let _ = host.program("mount").arg("--bind").arg(host.debian()).arg(&rootfs).run().ok();
+    let script = "flock -n / sh -c 'echo locked; sleep 1000' || flock -n -s / sh -c 'echo shared; sleep 1000'";
+    let options = ["-d", "--net", "none", "--name", "locker"];
+    let _ = host.run(&options, &rootfs, &["sh", "-c", script]).run().ok();
+    Background::new(&host, "locker").wait_for_log("shared");
+    // Nor does it keep the host from unmounting the root.
+    let _ = host.program("umount").arg(&rootfs).run().ok();
+    assert_warns(&host, &[], &host.debian(), true);
 }

@@ -22,7 +22,7 @@ use crate::spawn::clone::{self, Started, decode_plan, seal_init};
 use crate::spawn::explain::{explain, explain_status};
 use crate::spawn::join;
 use crate::spawn::plan;
-use crate::spawn::sources::{Inherited, Place, Sources};
+use crate::spawn::sources::{Inherited, Place, Sources, lock_root};
 use crate::spawn::trees::Tree;
 use crate::state::{self, Entry, Init, Journal, KILLED, StateDirectory, Stop, stop};
 use crate::supervise::exit::Exit;
@@ -62,8 +62,8 @@ pub struct Container {
     pub(super) mounts: Option<Vec<Inherited>>,
     pidfile: Option<Pidfile>,
     pub(super) maps: Option<Maps>,
-    /// Its named volumes, locked.
-    pub(super) volumes: Vec<OwnedFd>,
+    /// The locks on its root and its named volumes.
+    pub(super) locks: Vec<OwnedFd>,
     pub(super) leaf: Option<&'static Leaf>,
     cgroup: Option<OwnedFd>,
     /// The events of the leaf cgroup in this life.
@@ -150,7 +150,7 @@ impl Container {
             mounts,
             pidfile,
             maps: None,
-            volumes: Vec::new(),
+            locks: Vec::new(),
             leaf,
             cgroup: None,
             events: None,
@@ -177,6 +177,8 @@ impl Container {
         self.maps = Maps::allocate(self.config.userns.as_ref(), self.is_root, &mut self.journal)?;
         self.open_volumes()?;
         self.make_cgroup()?;
+        let root = self.mounts.iter().flatten().find(|mount| mount.place == Place::Root);
+        self.locks.extend(root.and_then(|root| lock_root(self.config, &root.fd)));
         print::print(2, &net::picked(&self.forwards, &self.config.publish));
         Ok(())
     }
@@ -442,8 +444,9 @@ impl Container {
         if ended.is_err() && self.supervision.starter.is_some() {
             self.show_failure(&ended);
         }
-        // Otherwise this process itself would keep those of the container alone from being removed.
-        drop(self.volumes);
+        // Otherwise this process itself would keep the volumes of the container alone from being removed, and the next
+        // container of its root or layer would meet this one.
+        drop((self.locks, self.sources));
         let released = release(self.journal, self.tables, self.forwards);
         if let Some(leaf) = self.leaf {
             leaf.return_launcher();

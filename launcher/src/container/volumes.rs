@@ -22,7 +22,7 @@ impl Container {
             self.journal.append(Entry::Volume(VolumeRecord { is_own: is_anonymous, path: path.into() }))?;
             if let Some(root) = mounts.iter().find(|mount| mount.place == Place::Root) {
                 let wanted = Wanted { path, target: volume.target, root: &root.fd, copies };
-                self.volumes.push(volumes::hold(&wanted)?);
+                self.locks.push(volumes::hold(&wanted)?);
             }
             mounts.push(self.sources.add_named(index, source, self.maps.as_ref())?);
         }

@@ -9,14 +9,15 @@ use crate::config::{Config, Overlay};
 use crate::error::{Context, Error, Result};
 use crate::file;
 use crate::gather::Gather;
+use crate::print;
 use crate::resources::devices;
 use crate::resources::image::{self, ROOT};
 use crate::resources::userns::Maps;
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, flock, fstat, mkdirat, open,
-    openat, statat,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, StatVfsMountFlags, Uid, fchmod, fchown, flock, fstat,
+    fstatvfs, mkdirat, open, openat, statat,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -217,6 +218,30 @@ impl Source {
         };
         Ok(Inherited { place, path, idmap, fd, is_tree, found })
     }
+}
+
+/// Locks a root that the container writes to, and prints a warning if another container has it.
+///
+/// The lock lives as long as the fd, however the launcher ends. Any process that can open the root can lock it, for
+/// example one of a container, so a lock of somebody else's refuses nothing. `root` is the copy of the mounts, since an
+/// open directory of the host's mount would keep the host from unmounting it.
+pub fn lock_root(config: &Config, root: &OwnedFd) -> Option<OwnedFd> {
+    if config.read_only || config.overlay != Overlay::None {
+        return None;
+    }
+    let root = openat(root, c".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let is_alone = flock(&root, FlockOperation::NonBlockingLockExclusive);
+    // The next one has to meet each of those that are there, so all of them share the lock.
+    let is_shared = flock(&root, FlockOperation::NonBlockingLockShared);
+    let is_writable = || fstatvfs(&root).is_ok_and(|found| !found.f_flag.contains(StatVfsMountFlags::RDONLY));
+    if is_alone.and(is_shared) == Err(Errno::AGAIN) && is_writable() {
+        let rootfs = Error::usage(
+            format_args!("warning: another container writes to rootfs {}", config.rootfs.to_string_lossy()),
+            "each sees the changes of the other: use --read-only or --overlay",
+        );
+        print::complain(&rootfs);
+    }
+    Some(root)
 }
 
 /// Whether a directory is `root`, or below it in the same file system.
