@@ -51,8 +51,9 @@ pub fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Child, Report> {
         return Err(become_payload(process, &root.tree, Some(handshake), None, status));
     };
     drop((theirs, early_proc));
-    // The payload's alone: its reader must see when the payload has closed it.
+    // The payload's alone: their readers must see when the payload has closed them.
     drop(sys::inherited_fd(plan.process.notify));
+    sys::drop_preserved(plan.process.preserved).map_err(fail(Step::Notify, 0))?;
 
     furnish(plan, &root.tree, &dev, &empty, status)?;
     if !wait_for_byte(&ours).map_err(fail(Step::Handshake, 0))? {

@@ -77,8 +77,8 @@ fn try_to_become(
     }
 
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
-    let notify = PassedOn { inherited: process.notify, wanted: process.notify_as };
-    sys::go_on_without_fds(status, notify, execute, (*process, prepared))
+    let ProcessSpec { notify: inherited, notify_as: wanted, preserved, .. } = *process;
+    sys::go_on_without_fds(status, PassedOn { inherited, wanted, preserved }, execute, (*process, prepared))
 }
 
 /// Waits until PID 1 has made the rest of the container; returns the payload's terminal, where it gets one.

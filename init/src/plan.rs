@@ -91,6 +91,8 @@ wire::wire_structs! {
         pub notify: u32,
         /// See `notify`.
         pub notify_as: u32,
+        /// So many fds, from 3 on, that it gets as they are inherited.
+        pub preserved: u32,
         /// Bit n is capability n; the bounding set, and what a payload of uid 0 is permitted. capabilities(7).
         pub capabilities: u64,
         /// What a payload of another uid is permitted: its ambient set.
@@ -264,6 +266,7 @@ mod tests {
                 columns: 80,
                 notify: 9,
                 notify_as: 3,
+                preserved: 0,
                 capabilities: 0xa800_25fb,
                 ambient: 1 << 10,
                 no_new_privs: 1,

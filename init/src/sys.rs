@@ -18,7 +18,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 use sc::syscall;
 
-pub use fds::{PassedOn, become_stdio, go_on_without_fds, inherited_fd, stdio};
+pub use fds::{PassedOn, become_stdio, drop_preserved, go_on_without_fds, inherited_fd, stdio};
 pub use memory::{Block, PATH_MAX, concatenate, groups, read_whole, room, strings, terminate};
 pub use message::{Received, receive, send_fd};
 

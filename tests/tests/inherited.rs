@@ -1,9 +1,12 @@
-//! Attributes of the caller that execve(2) passes on implicitly.
+//! Attributes of the caller that execve(2) passes on implicitly, and fds that it passes on by request.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::sys::signal::Signal;
 use std::fs;
-use tests::{Host, Program, images, intruder, wait_until};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use tests::{Background, Host, Program, images, intruder, wait_until};
 
 /// Everything that `intruder odd` knows, except keyrings.
 const ALL: &str = "signals,fifo,io,personality,securebits";
@@ -204,4 +207,116 @@ fn caller_with_low_limits_gets_a_container_or_one_line() {
         assert_eq!(host.kontena().args(["logs", "job"]).run().ok(), "0022\n644\n755\n1777\n");
         let _ = host.kontena().args(["rm", "job"]).run().ok();
     }
+}
+
+/// Runs a program with a listening socket as fd 3 and the variables of a socket activation, as systemd does.
+fn activated<'a>(program: Program<'a>, listener: &TcpListener, before: &str) -> Program<'a> {
+    let script = format!("exec 3<&0 </dev/null; {before} LISTEN_FDNAMES=web:log LISTEN_PID=$$ exec \"$@\"");
+    let socket = OwnedFd::from(listener.try_clone().unwrap());
+    program.through("bash", &["-c", &script, "bash"]).with(|command| _ = command.stdin(socket))
+}
+
+/// Accepts connections on fd 3, if it is the activated process, and writes its environment and fds.
+const ACCEPT: &str = r#"
+    $ENV{LISTEN_PID} == $$ or die "LISTEN_PID is $ENV{LISTEN_PID} in $$";
+    open(my $socket, "+<&=", 3) or die "fd 3: $!";
+    accept(my $client, $socket) or die "accept: $!";
+    opendir(my $fds, "/proc/self/fd");
+    my @fds = sort grep { /\d/ && $_ != fileno($fds) && $_ != fileno($client) } readdir($fds);
+    print $client "$ENV{LISTEN_FDS} $ENV{LISTEN_FDNAMES} fds @fds\n";
+    exit($ENV{STATUS} // 0);
+"#;
+
+#[test]
+fn socket_activated_command_gets_the_sockets() {
+    let host = Host::new();
+    let listener = host.inside(|| TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let ask = || {
+        let mut text = String::new();
+        let mut stream = host.inside(|| TcpStream::connect(address)).unwrap();
+        stream.set_read_timeout(Some(tests::patience())).unwrap();
+        let _ = stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let run = |options: &[&str], before: &str| {
+        let options = [&["--net", "none"], options].concat();
+        let program = host.run(&options, host.debian(), &["perl", "-MSocket", "-e", ACCEPT]);
+        activated(program, &listener, before)
+    };
+    // Two sockets, of which the second is no socket; and none of the fds beyond.
+    let before = "exec 4</dev/null 5</etc/passwd 9</; LISTEN_FDS=2";
+    for options in [&[][..], &["--init=false"], &["-u", "33"], &["--notify-fd", "9"], &["--userns", "map=0:0:65536"]] {
+        let running = run(options, before).start();
+        let fds = if options.contains(&"--notify-fd") { "0 1 2 3 4 9" } else { "0 1 2 3 4" };
+        assert_eq!(ask(), format!("2 web:log fds {fds}\n"), "{options:?}");
+        let _ = running.finish().ok();
+    }
+    // In the background, and after a restart.
+    let options = ["-d", "--name", "job", "--restart", "on-failure:1", "-e", "STATUS=3"];
+    let _ = run(&options, before).run().ok();
+    assert_eq!([ask(), ask()], ["2 web:log fds 0 1 2 3 4\n"; 2]);
+    assert_eq!(host.kontena().args(["wait", "job"]).run().code(3).stdout, "3\n");
+
+    // Without the caller's word that they are for kontena, they are not.
+    for before in ["LISTEN_FDS=x", "LISTEN_FDS=2"] {
+        let line = run(&[], &format!("exec 4<&-; {before}")).run().refused(125);
+        assert!(line.contains("LISTEN_FDS") || line.contains("fd 4: EBADF"), "{line}");
+    }
+    let script = "echo $LISTEN_FDS$LISTEN_PID; ls /proc/self/fd";
+    let program = host.sh(&[], script).env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
+    assert_eq!(program.through("bash", &["-c", "exec 3</; exec \"$@\"", "bash"]).run().ok(), "\n0\n1\n2\n3\n");
+}
+
+#[test]
+fn systemds_proxy_is_activated_in_a_container() {
+    let host = Host::new();
+    let listener = host.inside(|| TcpListener::bind("127.0.0.1:8090")).unwrap();
+    let _service = host.service("127.0.0.1:8091");
+    let command = ["/lib/systemd/systemd-socket-proxyd", "127.0.0.1:8091"];
+    let program = host.run(&["--net", "host", "--name", "proxy"], host.debian(), &command);
+    let _proxy = activated(program, &listener, "LISTEN_FDS=1").start();
+    assert!(host.get("127.0.0.1:8090").unwrap().contains("Active connections"));
+}
+
+#[test]
+fn preserved_fds_are_exactly_those() {
+    let host = Host::new();
+    let run = |options: &[&str], open: &str, script: &str| {
+        host.sh(options, script).through("bash", &["-c", &format!("{open}; exec \"$@\""), "bash"])
+    };
+    let file = host.directory().join("file");
+    let open = format!("exec 3</etc/passwd 4>{} 5</ 6<&-", file.display());
+    for options in [&[][..], &["-d", "--rm"], &["--init=false"], &["--userns", "map=0:0:65536"]] {
+        fs::write(&file, "").unwrap();
+        let options = [&["--preserve-fds", "2"], options].concat();
+        // One more is that of ls itself.
+        let _ = run(&options, &open, "ls /proc/self/fd >&4; read -r name <&3; echo \"$name\" end >&4").run().ok();
+        wait_until("the end", || fs::read_to_string(&file).unwrap().ends_with(" end\n"));
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("0\n1\n2\n3\n4\n5\n") && !text.contains("\n6\n"), "{options:?}: {text}");
+    }
+    // Others that kontena starts have none of them: a command that joins, and PID 1.
+    let options = ["-d", "--name", "job", "--preserve-fds", "2", "--health-cmd", "ls /proc/self/fd > /dev/shm/fds"];
+    let script = "until [ -s /dev/shm/fds ]; do sleep 0.01; done; cat /dev/shm/fds; sleep 1000";
+    let _ = run(&[&options[..], &["--health-interval", "50ms"]].concat(), &open, script).run().ok();
+    let job = Background::new(&host, "job");
+    job.wait_for_log(" 3\n");
+    assert_eq!(job.logged(), "0\n1\n2\n3\n");
+    assert_eq!(job.exec(&["ls", "/proc/self/fd"]).run().ok(), "0\n1\n2\n3\n");
+    let fds = fs::read_dir(format!("/proc/{}/fd", job.init())).unwrap();
+    let targets = fds.map(|fd| fs::read_link(fd.unwrap().path()).unwrap_or_default());
+    assert!(targets.into_iter().all(|target| target != file), "PID 1 has the file");
+
+    // One that is not open is not one of kontena's own.
+    for options in [&["--preserve-fds", "4"][..], &["-d", "--preserve-fds", "4"]] {
+        let line = run(options, &open, "ls -l /proc/self/fd").run().refused(125);
+        assert!(line.contains("--preserve-fds: fd 6: EBADF"), "{line}");
+    }
+    let line = run(&["--preserve-fds", "2", "--notify-fd", "4"], &open, "true").run().refused(125);
+    assert!(line.contains("--notify-fd"), "{line}");
+    let create = host.kontena().args(["create", "--preserve-fds", "1"]).arg(host.debian());
+    assert!(create.run().refused(125).contains("use kontena run"));
+    let _ = job.does("stop");
+    assert!(host.kontena().args(["start", "job"]).run().refused(125).contains("use kontena run"));
 }

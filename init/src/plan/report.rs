@@ -69,7 +69,7 @@ steps! {
     /// ptmx(4), TIOCSCTTY.
     Terminal = "create the terminal",
     /// dup2(2) of the fd that it inherits.
-    Notify = "pass on the fd of --notify-fd",
+    Notify = "pass on the fds of --notify-fd and --preserve-fds",
     /// The user is not in the container's /etc/passwd.
     UserUnknown = "find the user",
     /// The user's group is not in the container's /etc/group.

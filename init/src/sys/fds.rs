@@ -23,17 +23,24 @@ pub fn inherited_fd(number: u32) -> Option<OwnedFd> {
     Some(unsafe { rustix::fd::FromRawFd::from_raw_fd(number) })
 }
 
-/// An fd that this process has inherited and passes on to its command.
+/// The fds that this process has inherited and passes on to its command.
 #[derive(Clone, Copy)]
 pub struct PassedOn {
-    /// Its number here; none where it is 0.
+    /// The number of one of them here; none where it is 0.
     pub inherited: u32,
     /// Its number in the command.
     pub wanted: u32,
+    /// So many others, from 3 on, keep their numbers.
+    pub preserved: u32,
+}
+
+/// Closes the first fds behind stdio, which nothing in this process has taken: they are for another one.
+pub fn drop_preserved(preserved: u32) -> Result<()> {
+    close_range(3, 2 + preserved as usize)
 }
 
 /// `int close_range(unsigned int first, unsigned int last, unsigned int flags)`: closes all but stdio, `keep`
-/// and the fd that is passed on, whose wanted number is below `keep`; and goes on with `then`, which gets the result,
+/// and the fds that are passed on, whose numbers are below `keep`; and goes on with `then`, which gets the result,
 /// and whose status is the process's.
 pub fn go_on_without_fds<T: Copy + 'static>(
     keep: &OwnedFd,
@@ -47,12 +54,12 @@ pub fn go_on_without_fds<T: Copy + 'static>(
     exit(then(keep, closed, with))
 }
 
-fn close_all_but(keep: &OwnedFd, PassedOn { inherited, wanted }: PassedOn) -> Result<()> {
+fn close_all_but(keep: &OwnedFd, PassedOn { inherited, wanted, preserved }: PassedOn) -> Result<()> {
     let keep = keep.as_raw_fd() as usize;
-    let mut first = 3;
+    let mut first = 3 + preserved as usize;
     if let Some(given) = inherited_fd(inherited) {
         let wanted = wanted as usize;
-        if wanted < 3 || wanted >= keep {
+        if wanted < first || wanted >= keep {
             return Err(Errno::BADF);
         }
         if given.as_raw_fd() as usize == wanted {
@@ -74,7 +81,7 @@ fn close_range(first: usize, last: usize) -> Result<()> {
     if first > last {
         return Ok(());
     }
-    // SAFETY: their owners are never returned to: see `go_on_without_fds`.
+    // SAFETY: their owners are never returned to: see `go_on_without_fds`; or they have none: see `drop_preserved`.
     check(unsafe { sc::syscall3(uapi::__NR_close_range as usize, first, last, 0) }).map(drop)
 }
 

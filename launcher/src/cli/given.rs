@@ -149,6 +149,8 @@ fn config(changes: Changes) -> Config {
         limits: Vec::new(),
         cgroup_mount: None,
         labels: Vec::new(),
+        preserve_fds: 0,
+        activation: Vec::new(),
         pidfile: None,
         stats: None,
         cgroup_parent: None,

@@ -29,14 +29,15 @@ use crate::config::process;
 use crate::config::publish::{self, Protocol};
 use crate::config::systemd;
 use crate::config::volumes;
-use crate::config::{Config, Format, wrong};
+use crate::config::{self, Config, Format, wrong};
 use crate::error::{Error, Parsed, Result};
 use crate::resources;
+use crate::sys;
 use crate::text::{c_static, random_name};
 use argh::{CommandInfo, DynamicSubCommand, EarlyExit, FromArgs};
 use given::Given;
 use options::{Entry, Line};
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use table::{COMMANDS, VERBS, Verb};
 
@@ -150,6 +151,9 @@ fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>
     match verb.verb {
         Verb::Run => config(given, line).map(Command::Run),
         Verb::Create => {
+            if given.config.preserve_fds > 0 {
+                return Err(needs("preserve-fds", RUN_AGAIN));
+            }
             given.config.life.detach = true;
             config(given, line).map(Command::Create)
         }
@@ -210,6 +214,7 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
         let what = format_args!("two volumes on {}", volume.target.to_string_lossy());
         return Err(Error::usage(what, "give each --volume, --mount and --tmpfs a target of its own"));
     }
+    pass_on_fds(config)?;
     config.capabilities = Capabilities::new(given.capabilities);
     config.limits = std::mem::take(&mut given.limits.found);
     config.stats = given.stats.then(|| given.format.unwrap_or(Format::Table));
@@ -232,6 +237,37 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
         config.line = kept::write(line, config, given.volumepath.as_deref());
     }
     Ok(config)
+}
+
+/// Why a container with fds of its caller's is not started by `start`.
+const RUN_AGAIN: &str = "the command gets fds of kontena run, and kontena start has others: use kontena run";
+
+/// Checks `--preserve-fds`, and adds the sockets of a socket activation if they are for this process; sd_listen_fds(3).
+fn pass_on_fds(config: &mut Config) -> Result<()> {
+    match config.preserve_fds {
+        0 if config.life.again.is_some() => return Ok(()),
+        1.. if config.life.again.is_some() => return Err(needs("preserve-fds", RUN_AGAIN)),
+        _ => activate(config)?,
+    }
+    if config.life.notify_fd.is_some_and(|fd| fd < 3 + config.preserve_fds) {
+        return Err(needs("notify-fd", "the command gets another fd of this number: use a higher one"));
+    }
+    Ok(())
+}
+
+fn activate(config: &mut Config) -> Result<()> {
+    let own = rustix::process::getpid().as_raw_pid().to_string();
+    let variable = |name| sys::variable(name).and_then(OsStr::to_str);
+    let Some(fds) = variable("LISTEN_FDS").filter(|_| variable("LISTEN_PID") == Some(&*own)) else { return Ok(()) };
+    let number = config::preserve_fds(fds).map_err(|hint| wrong("LISTEN_FDS", fds, hint))?;
+    config.preserve_fds = config.preserve_fds.max(number);
+    // The command is the first child of PID 1, unless it is that itself.
+    let pid = if config.init { "2" } else { "1" };
+    let names = variable("LISTEN_FDNAMES").map(|names| ("LISTEN_FDNAMES=", names));
+    for (name, value) in [("LISTEN_PID=", pid), ("LISTEN_FDS=", fds)].into_iter().chain(names) {
+        config.activation.push(c_static([name, value].concat())?);
+    }
+    Ok(())
 }
 
 /// Changes the options of a container that `--systemd` applies to; its stop signal only if none `is_given`.

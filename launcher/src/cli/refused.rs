@@ -28,7 +28,7 @@ init-path: kontena-init is PID 1
 link link-local-ip network-alias: use --net bridge=NAME, where containers find each other by name
 pid: with the end of PID 1 all processes of a container end, so it has a pid namespace of its own
 personality: use setarch(8) in the container
-preserve-fd preserve-fds: use --notify-fd for one fd
+preserve-fd: use --preserve-fds
 read-only-tmpfs shm-size-systemd: use --tmpfs
 secret: use -v FILE:/run/secrets/NAME:ro
 timeout: use timeout(1) before kontena

@@ -147,6 +147,8 @@ verbs {
         => |to, text| add(&mut to.config.labels, labels::label(text));
     [Run] "pidfile" Value("FILE") "Write the pid of the container's PID 1 to a file"
         => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));
+    [Run] "preserve-fds" Value("N") "Pass file descriptors of the caller to the command: N, from 3 on"
+        => |to, text| set(&mut to.config.preserve_fds, config::preserve_fds(text));
     [Run] "volume" -v Values("VOLUME")
         "Mount a file, directory or named volume: [SOURCE:]TARGET[:ro,nosuid,dev,noexec,rslave,idmap,nocopy]"
         => |to, text| add_volume(&mut to.config.volumes, volumes::volume(text));

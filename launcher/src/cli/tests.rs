@@ -56,6 +56,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("entrypoint", &["", "/bin/a", r#"["a", "b"]"#], &[]),
     ("label", &["a", "a=b", "a=b=c"], &["", "=b"]),
     ("filter", &["label=a=b", "name=^web$", "status=exited"], &["", "web", "id=1", "status=dead"]),
+    ("preserve-fds", &["0", "2"], &["", "-1", "65536"]),
     ("pidfile", &["a", "/run/a.pid"], &["", "/run/", ".."]),
     ("env", &["A=b", "A=", "A=b=c", "A"], &["", "=b"]),
     ("env-file", &["/nosuch"], &[]),

@@ -115,6 +115,7 @@ fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
         columns: size.map_or(0, |size| size.ws_col.into()),
         notify: 0,
         notify_as: 0,
+        preserved: 0,
         capabilities,
         ambient,
         user: request.user.unwrap_or(plan.process.user),

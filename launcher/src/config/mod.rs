@@ -34,7 +34,7 @@ use crate::config::userns::Userns;
 use crate::config::volumes::Volume;
 use crate::error::{Error, Parsed};
 use crate::sys;
-use crate::text::{c_static, c_text, is_name};
+use crate::text::{c_static, c_text, is_name, number};
 use kontena_init::plan::Rlimit;
 use std::ffi::CStr;
 
@@ -110,6 +110,10 @@ pub struct Config {
     pub cgroup_mount: Option<&'static str>,
     /// `--label`: `KEY=VALUE`.
     pub labels: Vec<&'static str>,
+    /// So many fds of the caller's, from 3 on, go to the payload: `--preserve-fds`, or those of a socket activation.
+    pub preserve_fds: u32,
+    /// The variables of a socket activation; sd_listen_fds(3).
+    pub activation: Vec<&'static CStr>,
     /// `--pidfile`.
     pub pidfile: Option<&'static str>,
     /// `--stats`.
@@ -187,6 +191,11 @@ pub fn entrypoint(text: &str) -> Parsed<Vec<&'static CStr>> {
         None if text.is_empty() => Ok(Vec::new()),
         None => Ok(vec![c_text(text)?]),
     }
+}
+
+/// `--preserve-fds`.
+pub fn preserve_fds(text: &str) -> Parsed<u32> {
+    number(text).and_then(|fds| u16::try_from(fds).ok()).map(u32::from).ok_or("not a number of fds: use 1, for example")
 }
 
 /// `--pidfile`.

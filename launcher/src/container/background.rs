@@ -41,7 +41,10 @@ pub fn run(state: &'static str, config: &'static Config) -> Result<u8> {
 fn fork(given: Given) -> Result<(OwnedFd, Pid)> {
     let (front, back) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .at(format_args!("socketpair"))?;
-    let child = sys::fork_apart([back], stay, given).context(format_args!("fork"), "no processes or memory left")?;
+    // Those that the command gets have the first numbers.
+    let first = 3 + given.config.preserve_fds as usize;
+    let child = sys::fork_apart(first, [back], stay, given);
+    let child = child.context(format_args!("fork"), "no processes or memory left")?;
     Ok((front, child))
 }
 

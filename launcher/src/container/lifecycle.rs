@@ -267,12 +267,19 @@ impl Container {
         let shared = [(self.network.is_own(), CLONE_NEWNET), (!config.ipc_is_host, CLONE_NEWIPC)];
         let shared = shared.into_iter().chain([(!config.uts_is_host, CLONE_NEWUTS)]);
         let shared = shared.filter(|(is_own, _)| !is_own).fold(0, |flags, (_, flag)| flags | flag);
+        for number in 3..3 + config.preserve_fds {
+            sys::inherit(number).at(format_args!("--preserve-fds: fd {number}"))?;
+        }
         let start = || clone::clone_container(self.init_program, &plan, shared, self.cgroup.as_ref(), maps);
         let init = self.network.inside(start);
         if self.supervision.output.is_some() {
             stdio::leave_stdio()?;
         }
         let init = init.and_then(|init| init)?;
+        if config.preserve_fds > 0 {
+            // They are for no other program that this process starts.
+            sys::close_inherited_fds_on_exec().at(format_args!("close_range"))?;
+        }
         if let Some(maps) = maps {
             maps.write(init.pid)?;
             trees.iter().try_for_each(|tree| tree.show_to(init.pid))?;

@@ -30,13 +30,18 @@ mod volumes;
 mod volumes;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Context, Result};
+use crate::sys;
 use lifecycle::Container;
 
 pub use create::create;
 
 /// Runs a container; returns the payload's exit status or, in the background, that of its start.
 pub fn run(state: &'static str, config: &'static Config) -> Result<u8> {
+    for number in 3..3 + config.preserve_fds {
+        // Before this process has opened anything that the number could be of.
+        sys::look_at_fd(number).context(format_args!("--preserve-fds: fd {number}"), "the caller has to open it")?;
+    }
     if config.life.detach || config.life.tty {
         return background::run(state, config);
     }

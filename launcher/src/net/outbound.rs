@@ -64,7 +64,7 @@ impl Program {
         let open = || {
             let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
             let null = file::open(CWD, "/dev/null", OFlags::RDWR)?;
-            let pid = sys::fork_apart([null, theirs], execute, start)?;
+            let pid = sys::fork_apart(3, [null, theirs], execute, start)?;
             let process = sys::pidfd(pid.as_raw_pid() as u32).ok_or(Errno::SRCH)?;
             Ok(Helper { process, errors: ours })
         };

@@ -185,6 +185,7 @@ mod tests {
         columns: 0,
         notify: 0,
         notify_as: 0,
+        preserved: 0,
         capabilities: 0,
         ambient: 0,
         no_new_privs: 1,

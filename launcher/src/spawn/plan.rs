@@ -121,6 +121,7 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
     let settings = settings(inputs)?;
     let mut env = config.env.clone();
     env.extend(extras.notify_socket.as_ref().map(|_| NOTIFY_VARIABLE));
+    env.extend(&config.activation);
     Ok(clone::encode(&Plan {
         root: or_tree(trees, bind(config.rootfs, c"/", root_attributes(inputs)), Place::Root),
         layer: layer(inputs),
@@ -160,6 +161,7 @@ fn process<'a>(inputs: &Inputs<'a>) -> ProcessSpec<'a> {
         columns: extras.size.map_or(0, |size| size.ws_col.into()),
         notify: extras.notify.map_or(0, |notify| notify.inherited),
         notify_as: extras.notify.map_or(0, |notify| notify.wanted),
+        preserved: config.preserve_fds,
         capabilities: config.capabilities.bounding & permitted,
         ambient: config.capabilities.ambient & permitted,
         no_new_privs: config.security.no_new_privileges.into(),

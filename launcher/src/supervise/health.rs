@@ -186,6 +186,7 @@ impl<'a> Checks<'a> {
             terminal: 0,
             notify: 0,
             notify_as: 0,
+            preserved: 0,
             ..plan.process
         };
         let pid = container.pid.as_raw_pid() as u32;

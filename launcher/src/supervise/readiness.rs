@@ -64,7 +64,7 @@ impl Receiver {
         let (datagrams, launcher) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .at(format_args!("socketpair"))?;
         let hint = "no processes or memory left";
-        let process = sys::fork_apart([socket, launcher], receive, ()).context(format_args!("fork"), hint)?;
+        let process = sys::fork_apart(3, [socket, launcher], receive, ()).context(format_args!("fork"), hint)?;
         Ok(Self { datagrams, process })
     }
 }

@@ -63,7 +63,7 @@ fn keep(original: &Termios, raw: &Termios) -> rustix::io::Result<(Pid, OwnedFd)>
     let (end, ours) = pipe_with(PipeFlags::CLOEXEC)?;
     // They stay in the memory of the keeper; here there is one terminal.
     let modes: &[_] = Box::leak(Box::new([original.clone(), raw.clone()]));
-    sys::fork_apart([end], restore_at_the_end, modes).map(|keeper| (keeper, ours))
+    sys::fork_apart(3, [end], restore_at_the_end, modes).map(|keeper| (keeper, ours))
 }
 
 fn restore_at_the_end([end]: [OwnedFd; 1], modes: &'static [Termios]) -> u8 {

@@ -216,9 +216,10 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: u32) -> Result<()> {
     check(unsafe { syscall!(PIDFD_SEND_SIGNAL, pidfd.as_fd().as_raw_fd(), signal, 0, 0) }).map(drop)
 }
 
-/// `pid_t fork(void)` of a process that leads a session, has no fd but stdio and `keep`, and is over when `live` is;
-/// `int close_range(unsigned int first, unsigned int last, unsigned int flags)`.
+/// `pid_t fork(void)` of a process that leads a session, has no fd but those below `first` and `keep`, and is over when
+/// `live` is; `int close_range(unsigned int first, unsigned int last, unsigned int flags)`.
 pub fn fork_apart<const N: usize, T: Copy + 'static>(
+    mut first: usize,
     keep: [OwnedFd; N],
     live: fn([OwnedFd; N], T) -> u8,
     with: T,
@@ -228,7 +229,6 @@ pub fn fork_apart<const N: usize, T: Copy + 'static>(
     }
     let mut kept = keep.each_ref().map(|fd| fd.as_raw_fd() as usize);
     kept.sort_unstable();
-    let mut first = 3;
     for number in kept.into_iter().chain([u32::MAX as usize + 1]) {
         if first < number {
             // SAFETY: the owners of what is closed are in functions that this process never returns to, and `live` has
