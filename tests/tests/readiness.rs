@@ -346,6 +346,45 @@ fn foreground_passes_on_notifications() {
 }
 
 #[test]
+fn watchdog_of_the_service_watches_the_command() {
+    let host = Host::new();
+    let path = host.directory().join("systemd");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(tests::patience())).unwrap();
+    let next = || {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    // The last words come in any case.
+    let script = format!(
+        "echo $WATCHDOG_USEC,$WATCHDOG_PID; systemd-notify WATCHDOG=1; {}; {}",
+        notify("WATCHDOG=trigger\nWATCHDOG_USEC=1"),
+        notify("STOPPING=1")
+    );
+    let run = |options: &[&str], before: &str| {
+        let volume = intruder();
+        let options = [&["--sdnotify", "-v", &volume], options].concat();
+        let by = format!("{before} exec \"$@\"");
+        let program = host.sh(&options, &script).through("bash", &["-c", &by, "bash"]);
+        program.env("NOTIFY_SOCKET", &path).run().ok()
+    };
+    for (before, options) in [
+        ("WATCHDOG_USEC=2000000 WATCHDOG_PID=$$", &[][..]),
+        ("WATCHDOG_USEC=2000000", &[]),
+        ("WATCHDOG_USEC=2000000", &["--userns", "map=0:0:65536"]),
+    ] {
+        assert_eq!(run(options, before), "2000000,\n");
+        assert_eq!([next(), next()], ["WATCHDOG=1\n", "STOPPING=1\n"], "{before}");
+    }
+    // One for another process, or none.
+    for before in ["WATCHDOG_USEC=2000000 WATCHDOG_PID=1", "WATCHDOG_PID=$$"] {
+        assert_eq!(run(&[], before), ",\n");
+        assert_eq!(next(), "STOPPING=1\n", "{before}");
+    }
+}
+
+#[test]
 fn container_cannot_speak_for_the_launcher_to_systemd() {
     let host = Host::new();
     let path = host.directory().join("systemd");

@@ -18,6 +18,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::CStr;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 
 /// The init's part of it.
 pub struct Notify {
@@ -57,6 +58,8 @@ impl Container {
                 notify.tree = Some(socket_tree(&socket)?);
             }
             notify.extras.notify_socket = Some(socket);
+            let variable = readiness::watchdog().map(|time| [b"WATCHDOG_USEC=", time.as_bytes()].concat());
+            notify.extras.watchdog = variable.map(c_string).transpose()?;
         }
         Ok(notify)
     }

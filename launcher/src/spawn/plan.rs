@@ -63,6 +63,8 @@ pub struct Extras {
     pub notify: Option<NotifyFd>,
     /// A socket of the host's for `--sdnotify`.
     pub notify_socket: Option<CString>,
+    /// The variable of a watchdog that the payload answers by it.
+    pub watchdog: Option<CString>,
 }
 
 /// The container's network, as far as its init has to do with it.
@@ -121,6 +123,7 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
     let settings = settings(inputs)?;
     let mut env = config.env.clone();
     env.extend(extras.notify_socket.as_ref().map(|_| NOTIFY_VARIABLE));
+    env.extend(extras.watchdog.as_deref());
     env.extend(&config.activation);
     Ok(clone::encode(&Plan {
         root: or_tree(trees, bind(config.rootfs, c"/", root_attributes(inputs)), Place::Root),

@@ -17,7 +17,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, bind, recv, send, sendto,
     shutdown, socket_with, socketpair,
 };
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getpid, kill_process, set_parent_process_death_signal};
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -100,8 +100,9 @@ fn receive(fds: [OwnedFd; 2], (): ()) -> u8 {
 /// What of a datagram is passed on, and whether it says that the container is ready.
 ///
 /// systemd ends a line at `\r` as well, and takes pids, fds, watchdogs and more from it, all of which would be the
-/// container's word for the launcher's. So nothing is passed on but what is known to be harmless.
-fn clean(datagram: &[u8]) -> (bool, String) {
+/// container's word for the launcher's. So nothing is passed on but what is known to be harmless; that the container is
+/// alive, only where the service has a watchdog, which then is one of the container.
+fn clean(datagram: &[u8], has_watchdog: bool) -> (bool, String) {
     let (mut is_ready, mut text) = (false, String::new());
     for line in datagram.split(|byte| b"\n\r\0".contains(byte)) {
         let _ = match line {
@@ -110,6 +111,7 @@ fn clean(datagram: &[u8]) -> (bool, String) {
                 text.write_str("READY=1\n")
             }
             b"STOPPING=1" => text.write_str("STOPPING=1\n"),
+            b"WATCHDOG=1" if has_watchdog => text.write_str("WATCHDOG=1\n"),
             // The time must be later than that of the request, on the clock of the process that has made it.
             b"RELOADING=1" => writeln!(text, "RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_microseconds()),
             [b'S', b'T', b'A', b'T', b'U', b'S', b'=', status @ ..] => {
@@ -121,6 +123,13 @@ fn clean(datagram: &[u8]) -> (bool, String) {
         };
     }
     (is_ready, text)
+}
+
+/// The time after which systemd ends this launcher's service unless `WATCHDOG=1` comes, in microseconds;
+/// sd_watchdog_enabled(3).
+pub fn watchdog() -> Option<&'static OsStr> {
+    let is_ours = sys::variable("WATCHDOG_PID").is_none_or(|pid| pid == &*getpid().as_raw_pid().to_string());
+    sys::variable("WATCHDOG_USEC").filter(|_| is_ours)
 }
 
 /// Whether it only changes how others are shown.
@@ -251,7 +260,7 @@ impl Readiness {
                         return false;
                     }
                 };
-                let (is_ready, text) = clean(&bytes[..length]);
+                let (is_ready, text) = clean(&bytes[..length], watchdog().is_some());
                 if let (Some((socket, address)), false) = (own, text.is_empty()) {
                     let _ = sendto(&*socket, text.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL, address);
                 }
@@ -299,11 +308,13 @@ mod tests {
             ("MAINPID=1\nMAINPIDFDID=1\nNOTIFYACCESS=all\nERRNO=2\nX_Y=1\nBARRIER=1\nMONOTONIC_USEC=1", false, ""),
             ("", false, ""),
         ] {
-            assert_eq!(clean(datagram.as_bytes()), (is_ready, text.into()), "{datagram:?}");
+            assert_eq!(clean(datagram.as_bytes(), false), (is_ready, text.into()), "{datagram:?}");
         }
-        assert_eq!(clean(b"STATUS=\xff\xfe").1, "STATUS=\u{fffd}\u{fffd}\n");
+        let watchdog = b"WATCHDOG=1\nWATCHDOG=trigger\nWATCHDOG_USEC=1\rWATCHDOG=1";
+        assert_eq!(clean(watchdog, true), (false, "WATCHDOG=1\nWATCHDOG=1\n".into()));
+        assert_eq!(clean(b"STATUS=\xff\xfe", false).1, "STATUS=\u{fffd}\u{fffd}\n");
         let before = sys::monotonic_microseconds();
-        let (_, text) = clean(b"MONOTONIC_USEC=0\nRELOADING=1");
+        let (_, text) = clean(b"MONOTONIC_USEC=0\nRELOADING=1", false);
         let time = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|time| time.trim_end().parse().ok());
         assert!(time.is_some_and(|time: u64| time >= before), "{text}");
     }
