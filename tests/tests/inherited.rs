@@ -264,8 +264,8 @@ fn socket_activated_command_gets_the_sockets() {
         assert!(line.contains("LISTEN_FDS") || line.contains("fd 4: EBADF"), "{line}");
     }
     let script = "echo $LISTEN_FDS$LISTEN_PID; ls /proc/self/fd";
-    let program = host.sh(&[], script).env("LISTEN_FDS", "1").env("LISTEN_PID", "1");
-    assert_eq!(program.through("bash", &["-c", "exec 3</; exec \"$@\"", "bash"]).run().ok(), "\n0\n1\n2\n3\n");
+    let program = host.sh(&[], script).through("bash", &["-c", "exec 3</; exec \"$@\"", "bash"]);
+    assert_eq!(program.env("LISTEN_FDS", "1").env("LISTEN_PID", "1").run().ok(), "\n0\n1\n2\n3\n");
 }
 
 #[test]

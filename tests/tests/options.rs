@@ -50,6 +50,26 @@ fn labels_are_kept_and_found_by_filters() {
 }
 
 #[test]
+fn labels_are_read_from_files() {
+    let host = Host::new();
+    let file = host.directory().join("labels");
+    fs::write(&file, "# of the web\n\ntier=back\n  role=a b\nbare\n").unwrap();
+    let path = file.to_str().unwrap();
+    let web = host.background("web", &["--label", "tier=front", "--label-file", path], "exec sleep 600");
+    let labels = serde_json::json!({ "tier": "front", "role": "a b", "bare": "" });
+    assert_eq!(web.inspect()["labels"], labels);
+    // They are the container's from then on, whatever the file has.
+    fs::remove_file(&file).unwrap();
+    let _ = host.kontena().args(["restart", "-t", "0", "web"]).run().ok();
+    assert_eq!(web.inspect()["labels"], labels);
+    let line = host.sh(&["--label-file", path], "true").run().refused(125);
+    assert!(line.contains("--label-file") && line.contains("ENOENT"), "{line}");
+    fs::write(&file, "good=1\n=bad\n").unwrap();
+    let line = host.sh(&["--label-file", path], "true").run().refused(125);
+    assert!(line.contains("--label-file") && line.contains("not a label"), "{line}");
+}
+
+#[test]
 fn directory_of_devices_is_added_with_all_below_it() {
     let host = Host::new();
     let devices = host.directory().join("devices");

@@ -387,8 +387,8 @@ macro_rules! limits {
 }
 const LIMITS: &str = limits!();
 const RUN: &str = concat!(
-    "detach interactive tty name replace rm publish entrypoint label pidfile preserve-fds volume env env-file \
-     user workdir net hostname ip ip6 mac-address \
+    "detach interactive tty name replace rm publish entrypoint label label-file pidfile preserve-fds volume env \
+     env-file user workdir net hostname ip ip6 mac-address \
      publish-via dns dns-search add-host read-only overlay mount tmpfs shm-size device restart stop-signal \
      stop-timeout health-cmd health-interval health-timeout health-retries health-start-period \
      health-on-failure wait-ready notify-fd sdnotify log-driver log-opt detach-keys stats format userns \

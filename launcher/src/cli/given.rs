@@ -28,6 +28,8 @@ pub struct Given {
     pub entrypoint: Vec<&'static CStr>,
     /// `--env-file`.
     pub env_files: Vec<&'static str>,
+    /// `--label-file`.
+    pub label_files: Vec<&'static str>,
     /// `--cap-add`, `--cap-drop`.
     pub capabilities: Changes,
     /// `-m` and the other limits.
@@ -89,6 +91,7 @@ impl Given {
             anonymous: Vec::new(),
             entrypoint: Vec::new(),
             env_files: Vec::new(),
+            label_files: Vec::new(),
             capabilities: changes,
             limits: Limits::default(),
             health: Health::new(),

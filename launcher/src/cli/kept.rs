@@ -18,8 +18,8 @@ use crate::text::{self, c_static};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// Options that are written in another way, or are for the first start alone.
-const OTHERS: &[&str] = &["detach", "env", "env-file", "name", "replace"];
+/// Options that are written in another way, since files may be gone later, or are for the first start alone.
+const OTHERS: &[&str] = &["detach", "env", "env-file", "label", "label-file", "name", "replace"];
 
 /// Writes the command line that was read into `config`.
 pub fn write(line: &Line<'_>, config: &Config, volumepath: Option<&str>) -> Vec<u8> {
@@ -43,6 +43,7 @@ pub fn write(line: &Line<'_>, config: &Config, volumepath: Option<&str>) -> Vec<
         let (equals, value) = if has_value { ("=", *value) } else { ("", "") };
         ["\0--", name, equals, value].iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
     }
+    config.labels.iter().for_each(|label| text.extend_from_slice(&[b"\0--label=", label.as_bytes()].concat()));
     text.extend_from_slice(b"\0--\0");
     for argument in line.command {
         text.extend_from_slice(argument.as_bytes());

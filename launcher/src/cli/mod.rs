@@ -24,6 +24,7 @@ mod tests;
 use crate::commands;
 use crate::config::capabilities::Capabilities;
 use crate::config::environment::{self, DEFAULT_COMMAND, DEFAULT_PATH};
+use crate::config::labels;
 use crate::config::lifecycle::{Health, Ready};
 use crate::config::process;
 use crate::config::publish::{self, Protocol};
@@ -223,6 +224,7 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     if !given.health.command.is_empty() {
         config.life.health = Some(std::mem::replace(&mut given.health, Health::new()));
     }
+    config.labels = labels::read(&given.label_files, std::mem::take(&mut config.labels))?;
     let variables = environment::read(&given.env_files, std::mem::take(&mut config.env))?;
     config.env = vec![DEFAULT_PATH, c_static([b"HOSTNAME=", config.hostname.to_bytes()].concat())?];
     if config.life.tty {

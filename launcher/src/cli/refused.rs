@@ -4,7 +4,7 @@
 
 /// Names of options, and the reason why they are refused, on each line.
 pub const REFUSED: &str = "\
-annotation label-file: use --label KEY=VALUE
+annotation: use --label KEY=VALUE
 arch authfile decryption-key disable-content-trust image-volume os platform pull q quiet retry retry-delay rmi rootfs \
 tls-verify variant: ROOTFS is a directory or the file of an image, and nothing is pulled
 a attach sig-proxy: in the foreground kontena has all output and signals; use -i for stdin

@@ -145,6 +145,8 @@ verbs {
         => |to, text| set(&mut to.entrypoint, config::entrypoint(text));
     [Run; "background"] "label" -l Values("LABEL") "Label the container, for list --filter: KEY=VALUE or KEY"
         => |to, text| add(&mut to.config.labels, labels::label(text));
+    [Run] "label-file" Values("FILE") "Read labels from a file, one on each line"
+        => |to, text| add(&mut to.label_files, Ok(text));
     [Run] "pidfile" Value("FILE") "Write the pid of the container's PID 1 to a file"
         => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));
     [Run] "preserve-fds" Value("N") "Pass file descriptors of the caller to the command: N, from 3 on"

@@ -55,6 +55,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("volumes", &[""], &["x"]),
     ("entrypoint", &["", "/bin/a", r#"["a", "b"]"#], &[]),
     ("label", &["a", "a=b", "a=b=c"], &["", "=b"]),
+    ("label-file", &["/nosuch"], &[]),
     ("filter", &["label=a=b", "name=^web$", "status=exited"], &["", "web", "id=1", "status=dead"]),
     ("preserve-fds", &["0", "2"], &["", "-1", "65536"]),
     ("pidfile", &["a", "/run/a.pid"], &["", "/run/", ".."]),

@@ -1,8 +1,10 @@
-//! `--label`, and `list --filter`, which finds containers by their labels, names and status, in docker's words.
+//! `--label`, `--label-file`, and `list --filter`, which finds containers by their labels, names and status, in
+//! docker's words.
 //!
-//! Pure. Must not look at a container.
+//! Must not look at a container, nor touch the system, but for the files that `--label-file` names.
 
-use crate::error::{Hint, Parsed};
+use crate::config::process::read_lines;
+use crate::error::{Hint, Parsed, Result};
 use crate::text::place_of;
 
 /// The status of a container, in the words of `list`.
@@ -28,6 +30,16 @@ pub fn label(text: &str) -> Parsed<&str> {
         return Err("not a label: use KEY or KEY=VALUE, on one line");
     }
     Ok(if text.contains('=') { text } else { format!("{text}=").leak() })
+}
+
+/// The labels of files, and then those that are given one by one. Of two with the same key the last one counts.
+pub fn read(files: &[&str], given: Vec<&'static str>) -> Result<Vec<&'static str>> {
+    let mut labels = Vec::new();
+    for path in files {
+        read_lines("--label-file", path, &mut |line| label(line).map(|label| labels.push(label)))?;
+    }
+    labels.extend(given);
+    Ok(labels)
 }
 
 /// The key of a label.

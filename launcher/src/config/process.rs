@@ -1,7 +1,7 @@
 //! What the payload's process is given beside its user: ulimits, sysctls, an environment from files.
 //!
 //! Each function parses the text of one option, and returns its value or a hint of one line. Must not touch the system,
-//! but for the files that `--env-file` names.
+//! but for the files that `--env-file` and `--label-file` name.
 
 use crate::config::{env, wrong};
 use crate::error::{Context, Parsed, Result};
@@ -74,18 +74,24 @@ pub fn sysctl_path(key: &str) -> String {
     key.chars().map(swap).collect()
 }
 
-/// The variables of a file: `KEY=VALUE` or `KEY` a line, as `-e` takes them; empty lines and those with # are left out.
+/// The variables of a file: `KEY=VALUE` or `KEY` a line, as `-e` takes them.
 pub fn env_file(path: &str) -> Result<Vec<&'static CStr>> {
-    let hint = "use a file with one variable on each line: KEY=VALUE, or KEY";
-    let bytes = file::read(CWD, path).context(format_args!("--env-file {path}"), hint)?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong("--env-file", path, "not UTF-8: variables are text"))?;
     let mut variables = Vec::new();
-    for line in text.lines().map(|line| line.trim_ascii_start()) {
+    read_lines("--env-file", path, &mut |line| env(line).map(|variable| variables.extend(variable)))?;
+    Ok(variables)
+}
+
+/// Adds each line of the file of an option; empty lines and those with # are left out.
+pub fn read_lines(option: &str, path: &str, add: &mut dyn FnMut(&'static str) -> Parsed<()>) -> Result<()> {
+    let hint = "use a file with KEY=VALUE or KEY on each line";
+    let bytes = file::read(CWD, path).context(format_args!("{option} {path}"), hint)?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong(option, path, "not UTF-8: use text"))?;
+    for line in text.leak().lines().map(|line| line.trim_ascii_start()) {
         if !line.is_empty() && !line.starts_with('#') {
-            variables.extend(env(line).map_err(|hint| wrong("--env-file", path, hint))?);
+            add(line).map_err(|hint| wrong(option, path, hint))?;
         }
     }
-    Ok(variables)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -192,14 +198,14 @@ mod tests {
         assert_eq!(read(b""), Ok(Vec::new()));
         for (content, hint) in [
             (&b"A=b\n=c\n"[..], "no name before the =: use KEY=VALUE or KEY"),
-            (b"A=\xff", "not UTF-8: variables are text"),
+            (b"A=\xff", "not UTF-8: use text"),
             (b"A=\0", "a NUL cannot be passed on: remove it"),
         ] {
             assert_eq!(read(content), Err(format!("--env-file \"{path}\": {hint}")));
         }
         assert!(std::fs::remove_file(path).is_ok());
         let error = env_file(path).map_err(|error| error.to_string());
-        let hint = "ENOENT (No such file or directory): use a file with one variable on each line: KEY=VALUE, or KEY";
+        let hint = "ENOENT (No such file or directory): use a file with KEY=VALUE or KEY on each line";
         assert_eq!(error, Err(format!("--env-file {path}: {hint}")));
     }
 }
