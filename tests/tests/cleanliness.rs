@@ -199,7 +199,7 @@ fn launcher_killed_at_any_system_call_is_repaired_by_the_next_command() {
                 "call {calls}"
             );
         }
-        calls += 1;
+        calls += tests::few();
     }
     assert!(calls > 50, "only {calls} system calls?");
     assert_nothing_of_containers(&host);
@@ -251,7 +251,7 @@ fn launcher_killed_after_any_message_to_the_kernel_is_repaired_by_the_next_comma
                         before.assert_restored(|| host.snapshot());
                     }
                 }
-                messages += 1;
+                messages += tests::few().min(3);
             }
             assert!(messages >= 2, "only {messages} messages with {options:?}?");
             host.prune();

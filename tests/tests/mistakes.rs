@@ -14,11 +14,17 @@ use tests::{HOST_ADDRESS, Host, Program, Snapshot, Traced, sys};
 #[track_caller]
 fn assert_refused(host: &Host, program: Program<'_>, code: i32, words: &[&str]) {
     let before = host.snapshot();
+    assert_error(program, code, words);
+    assert_nothing_left(host, &before);
+}
+
+/// Asserts that a command is refused with `code`, in one line that has all of `words`.
+#[track_caller]
+fn assert_error(program: Program<'_>, code: i32, words: &[&str]) {
     let line = program.run().refused(code);
     for word in words {
         assert!(line.contains(word), "{word:?} in {line}");
     }
-    assert_nothing_left(host, &before);
 }
 
 /// Asserts that nothing is left, before `kontena prune` and after. Of the state only its directory may be.
@@ -118,6 +124,7 @@ fn unknown_words_are_refused() {
 #[test]
 fn invalid_lifecycle_options_are_refused() {
     let host = Host::new();
+    let before = host.snapshot();
     for (options, words) in [
         (&["--restart", "sometimes"][..], &["--restart \"sometimes\"", "on-failure:N"][..]),
         (&["--stop-signal", "STOPIT"], &["--stop-signal \"STOPIT\"", "HUP"]),
@@ -143,9 +150,10 @@ fn invalid_lifecycle_options_are_refused() {
         // Whether it would be in the background or on a terminal.
         for more in [&[][..], &["-t"], &["-i"]] {
             let options = [options, more].concat();
-            assert_refused(&host, host.run(&options, host.demo(), &["/bin/true"]), 125, words);
+            assert_error(host.run(&options, host.demo(), &["/bin/true"]), 125, words);
         }
     }
+    assert_nothing_left(&host, &before);
     // Several letters in one, and options behind the names.
     let _ = host.run(&["-itd", "--net=none", "--name=a"], host.demo(), &["/bin/true"]).run().ok();
     let _ = host.kontena().args(["wait", "a"]).run().ok();

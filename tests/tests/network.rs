@@ -374,7 +374,7 @@ fn ten_thousand_requests_have_no_error() {
         let url = format!("http://{address}:8080/");
         let timeout = tests::patience().as_secs().to_string();
         // A thousand at a time: the deadline is for one wait, and an emulated machine takes minutes for all of them.
-        for _ in 0..10 {
+        for _ in 0..tests::rounds(10) {
             let report =
                 place.program("ab").args(["-q", "-l", "-s", &timeout, "-n", "1000", "-c", "16", &url]).run().ok();
             let count = |what: &str| {
