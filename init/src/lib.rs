@@ -1,9 +1,11 @@
-//! What the launcher and the init agree on, and nothing else: the [`plan`], their [`signals`], and how to [wait](idle).
+//! What the launcher and the init agree on, and nothing else: the [`plan`], their [`signals`], how to [wait](idle), and
+//! how [filters](bpf) of system calls are put together.
 //!
 //! The rest of the init is a binary (`main.rs`); the launcher must not be able to reach it.
 #![no_std]
 #![deny(unsafe_code)]
 
+pub mod bpf;
 pub mod idle;
 pub mod plan;
 pub mod signals;
@@ -18,6 +20,10 @@ mod seccomp;
 #[cfg(test)]
 #[allow(dead_code)]
 mod text;
+
+// The binary sees the library as a crate.
+#[cfg(test)]
+extern crate self as kontena_init;
 
 /// Which system calls a process may make; seccomp(2).
 pub mod filter {

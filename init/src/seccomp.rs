@@ -6,6 +6,7 @@
 //! of the same fate are one range, and the ranges are searched by halving: seven comparisons at most, where a list
 //! takes hundreds. Must not know anything of the payload but its capabilities.
 
+use kontena_init::bpf::{self, LOAD, Next, Program};
 use linux_raw_sys::errno::{EAFNOSUPPORT, EINVAL, ENOSYS, EPERM};
 use linux_raw_sys::general::*;
 use linux_raw_sys::ioctl::{TIOCLINUX, TIOCSTI};
@@ -251,140 +252,67 @@ const fn fates() -> [u32; NUMBERS] {
     fates
 }
 
-/// A filter in the making: first ranges of numbers, then code.
-struct Draft {
-    starts: [u32; 256],
-    fates: [u32; 256],
-    ranges: usize,
-    code: [sock_filter; 512],
-    /// Where the two jumps of an instruction lead that decide a call, [`UNDECIDED`] where one does not.
-    decide: [[u32; 2]; 512],
-    length: usize,
-}
-
-/// The fate of no call.
-const UNDECIDED: u32 = 0;
-
-impl Draft {
-    const fn begin(&mut self, start: u32, fate: u32) {
-        if self.ranges == 0 || self.fates[self.ranges - 1] != fate {
-            (self.starts[self.ranges], self.fates[self.ranges]) = (start, fate);
-            self.ranges += 1;
-        }
+/// The filter and its length; it stands at the end of the array.
+const fn draft() -> ([sock_filter; 512], usize) {
+    let mut code = [sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; 512];
+    let mut program = Program::new(&mut code);
+    // A check leads to one behind it.
+    let mut checks = [Next::Return(ALLOW); CHECKED.len()];
+    let mut index = CHECKED.len();
+    while index > 0 {
+        index -= 1;
+        checks[index] = make_check(&mut program, &CHECKED[index], &checks);
     }
-
-    const fn put(&mut self, code: u32, k: u32, then: u32, other: u32) {
-        self.code[self.length] = sock_filter { code: code as u16, jt: 0, jf: 0, k };
-        self.decide[self.length] = [then, other];
-        self.length += 1;
-    }
-
-    /// The tree over the ranges from `first` to `last`, which are several: in the middle one comparison, then the lower
-    /// half, then the upper, each where it is more than one range.
-    const fn search(&mut self, first: usize, last: usize) {
-        let middle = first + (last - first).div_ceil(2);
-        let node = self.length;
-        self.put(BPF_JMP | BPF_JGE | BPF_K, self.starts[middle], UNDECIDED, UNDECIDED);
-        if first == middle - 1 {
-            self.decide[node][1] = self.fates[first];
-        } else {
-            self.search(first, middle - 1);
-        }
-        if middle == last {
-            self.decide[node][0] = self.fates[last];
-        } else {
-            self.code[node].jt = distance(node, self.length);
-            self.search(middle, last);
-        }
-    }
-
-    const fn check(&mut self, Check { argument, is, then, other, .. }: &Check) {
-        // The lower half of args[argument], on a little-endian machine; struct seccomp_data.
-        self.put(LOAD, 16 + 8 * *argument, UNDECIDED, UNDECIDED);
-        match is {
-            Is::AnyOf(bits) => self.put(BPF_JMP | BPF_JSET | BPF_K, *bits, *then, *other),
-            Is::OneOf(values) => {
-                let mut index = 0;
-                while index < values.len() {
-                    let is_last = index + 1 == values.len();
-                    self.put(BPF_JMP | BPF_JEQ | BPF_K, values[index], *then, if is_last { *other } else { UNDECIDED });
-                    index += 1;
-                }
-            }
-        }
-    }
-
-    /// Leads the jumps that decide to the code of a check, or to a return, of which there is one for each fate.
-    const fn finish(&mut self, checks: &[usize; CHECKED.len()]) {
-        let (code, mut index) = (self.length, 0);
-        while index < code {
-            let [then, other] = self.decide[index];
-            if then != UNDECIDED {
-                self.code[index].jt = distance(index, self.end(then, code, checks));
-            }
-            if other != UNDECIDED {
-                self.code[index].jf = distance(index, self.end(other, code, checks));
-            }
-            index += 1;
-        }
-    }
-
-    /// Where a fate's code begins; a return is made where there is none from `returns` on.
-    const fn end(&mut self, fate: u32, returns: usize, checks: &[usize; CHECKED.len()]) -> usize {
-        if fate & KIND == CHECK {
-            return checks[(fate & !KIND) as usize];
-        }
-        let mut place = returns;
-        while place < self.length {
-            if self.code[place].k == fate {
-                return place;
-            }
-            place += 1;
-        }
-        self.put(BPF_RET | BPF_K, fate, UNDECIDED, UNDECIDED);
-        place
-    }
-}
-
-/// As an instruction has it; the kernel knows no way back.
-const fn distance(from: usize, to: usize) -> u8 {
-    assert!(to > from && to - from - 1 < 256, "a jump leads back, or is too long");
-    (to - from - 1) as u8
-}
-
-const LOAD: u32 = BPF_LD | BPF_W | BPF_ABS;
-
-const fn draft() -> Draft {
-    let nothing = sock_filter { code: 0, jt: 0, jf: 0, k: 0 };
-    let (code, decide) = ([nothing; 512], [[UNDECIDED; 2]; 512]);
-    let mut draft = Draft { starts: [0; 256], fates: [0; 256], ranges: 0, code, decide, length: 0 };
+    let (mut starts, mut ranges, mut count) = ([0; 256], [ALLOW; 256], 0);
     let fates = fates();
     let mut number = 0;
     while number < NUMBERS {
-        draft.begin(number as u32, fates[number]);
+        if number == 0 || ranges[count - 1] != fates[number] {
+            (starts[count], ranges[count]) = (number as u32, fates[number]);
+            count += 1;
+        }
         number += 1;
     }
     if cfg!(target_arch = "x86_64") {
-        draft.begin(X32, SECCOMP_RET_KILL_PROCESS);
-        draft.begin(2 * X32, errno(ENOSYS));
+        (starts[count], ranges[count]) = (X32, SECCOMP_RET_KILL_PROCESS);
+        (starts[count + 1], ranges[count + 1]) = (2 * X32, errno(ENOSYS));
+        count += 2;
     }
-    // struct seccomp_data { int nr; __u32 arch; … }
-    draft.put(LOAD, 4, UNDECIDED, UNDECIDED);
-    draft.put(BPF_JMP | BPF_JEQ | BPF_K, ARCH, UNDECIDED, SECCOMP_RET_KILL_PROCESS);
-    draft.put(LOAD, 0, UNDECIDED, UNDECIDED);
-    draft.search(0, draft.ranges - 1);
-    let mut checks = [0; CHECKED.len()];
-    let mut index = 0;
-    while index < CHECKED.len() {
-        checks[index] = draft.length;
-        draft.check(&CHECKED[index]);
+    let mut next = [Next::Return(ALLOW); 256];
+    index = 0;
+    while index < count {
+        next[index] = follow(ranges[index], &checks);
         index += 1;
     }
-    draft.finish(&checks);
-    draft
+    let tree = program.search(starts.split_at(count).0, next.split_at(count).0);
+    let ours = program.step(LOAD, bpf::NUMBER, tree);
+    let is_ours = program.branch(BPF_JEQ, ARCH, ours, Next::Return(SECCOMP_RET_KILL_PROCESS));
+    program.step(LOAD, bpf::ARCH, is_ours);
+    let length = program.length();
+    (code, length)
 }
 
-const DRAFT: Draft = draft();
+/// What the filter goes on with for a fate.
+const fn follow(fate: u32, checks: &[Next; CHECKED.len()]) -> Next {
+    if fate & KIND == CHECK { checks[(fate & !KIND) as usize] } else { Next::Return(fate) }
+}
+
+const fn make_check(program: &mut Program<'_>, check: &Check, checks: &[Next; CHECKED.len()]) -> Next {
+    let (then, mut next) = (follow(check.then, checks), follow(check.other, checks));
+    match check.is {
+        Is::AnyOf(bits) => next = program.branch(BPF_JSET, bits, then, next),
+        Is::OneOf(values) => {
+            let mut index = values.len();
+            while index > 0 {
+                index -= 1;
+                next = program.branch(BPF_JEQ, values[index], then, next);
+            }
+        }
+    }
+    program.step(LOAD, bpf::argument(check.argument), next)
+}
+
+const DRAFT: ([sock_filter; 512], usize) = draft();
 
 /// The architecture whose programs this one runs beside its own, and its number of add_key(2), which those of
 /// request_key(2) and keyctl(2) follow on every architecture.
@@ -417,18 +345,19 @@ pub static KEYS: [sock_filter; 11] = {
 };
 
 /// The filter, without the capabilities of its process.
-static FILTER: [sock_filter; DRAFT.length] = {
-    let mut filter = [DRAFT.code[0]; DRAFT.length];
+static FILTER: [sock_filter; DRAFT.1] = {
+    let (code, length) = DRAFT;
+    let mut filter = [code[0]; DRAFT.1];
     let mut index = 0;
-    while index < DRAFT.length {
-        filter[index] = DRAFT.code[index];
+    while index < length {
+        filter[index] = code[code.len() - length + index];
         index += 1;
     }
     filter
 };
 
 /// The filter for a process with these capabilities.
-pub fn filter(capabilities: u64) -> [sock_filter; DRAFT.length] {
+pub fn filter(capabilities: u64) -> [sock_filter; DRAFT.1] {
     let of = |capability: u32| 1 << capability;
     let implied = of(CAP_BPF) | of(CAP_PERFMON) | of(CAP_SYSLOG);
     let held = if capabilities & of(CAP_SYS_ADMIN) != 0 { capabilities | implied } else { capabilities };

@@ -2,41 +2,15 @@
 
 extern crate std;
 use super::*;
+use kontena_init::bpf::evaluate::{Call, evaluate};
 
 const KILL: u32 = SECCOMP_RET_KILL_PROCESS;
 const NO_CAPABILITIES: u64 = 0;
 const ALL_CAPABILITIES: u64 = u64::MAX;
 
-/// Runs a filter as the kernel does (Documentation/networking/filter.rst), on the struct seccomp_data of a call.
-fn run(filter: &[sock_filter], arch: u32, call: u32, arguments: [u64; 6]) -> u32 {
-    let load = |offset: u32| match offset {
-        0 => call,
-        4 => arch,
-        // Little-endian: the lower half of an argument comes first.
-        16..64 if offset.is_multiple_of(4) => {
-            let argument = arguments[(offset as usize - 16) / 8];
-            if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
-        }
-        _ => panic!("loads from offset {offset}"),
-    };
-    let (mut accumulator, mut next) = (0u32, 0);
-    loop {
-        let sock_filter { code, jt, jf, k } = *filter.get(next).expect("runs off its end");
-        next += 1;
-        let mut branch = |taken: bool| next += usize::from(if taken { jt } else { jf });
-        match u32::from(code) {
-            LOAD => accumulator = load(k),
-            code if code == BPF_RET | BPF_K => return k,
-            code if code == BPF_ALU | BPF_SUB | BPF_K => accumulator = accumulator.wrapping_sub(k),
-            code if code == BPF_ALU | BPF_AND | BPF_K => accumulator &= k,
-            code if code == BPF_JMP | BPF_JA => next += k as usize,
-            code if code == BPF_JMP | BPF_JEQ | BPF_K => branch(accumulator == k),
-            code if code == BPF_JMP | BPF_JGT | BPF_K => branch(accumulator > k),
-            code if code == BPF_JMP | BPF_JGE | BPF_K => branch(accumulator >= k),
-            code if code == BPF_JMP | BPF_JSET | BPF_K => branch(accumulator & k != 0),
-            code => panic!("no instruction of a seccomp filter: {code:#x}"),
-        }
-    }
+/// Runs a filter on a call.
+fn run(filter: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
+    evaluate(filter, Call { arch, number, arguments }).0
 }
 
 /// The verdict on a call of this architecture.
