@@ -1,6 +1,9 @@
-//! Writes JSON; RFC 8259.
+//! Writes JSON; RFC 8259. [`read`] reads it.
 //!
 //! One text grows from its beginning to its end, commas and brackets included. Must not know what is written.
+
+#[cfg(feature = "seccomp")]
+pub mod read;
 
 use crate::error::drives_terminal;
 use std::fmt::Write;
