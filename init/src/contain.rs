@@ -75,7 +75,7 @@ fn become_pid1(block: Block, terminal: Option<OwnedFd>, status: &OwnedFd) -> Rep
     let execute = || -> Result<Infallible, Report> {
         let process = decode::<Plan<'_>>(block.keep())?.process;
         let root = root::open().map_err(fail(Step::PivotRoot, 0))?;
-        confine(&process)?;
+        confine(&process, false)?;
         Err(become_payload(&process, &root, None, terminal, status))
     };
     let Err(report) = execute();

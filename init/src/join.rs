@@ -2,7 +2,8 @@
 //!
 //! Must not leave anything of the host's within reach of the container's processes.
 
-use kontena_init::plan::{Joining, READY, Report, Step};
+use kontena_init::filter;
+use kontena_init::plan::{Joining, ProcessSpec, READY, Report, Step};
 use kontena_init::signals::END;
 use linux_raw_sys::general::CLONE_VFORK;
 use rustix::fd::{AsFd, OwnedFd};
@@ -24,7 +25,7 @@ pub fn join(plan_fd: OwnedFd, status: &OwnedFd) -> core::result::Result<Child, R
     let root = root::open().map_err(fail(Step::Join, 0))?;
     leave_hosts_null(&root).map_err(fail(Step::Join, 0))?;
     // Before those of the container can see a process of this program: one that may trace others takes what it has.
-    payload::confine(&joining.process)?;
+    payload::confine(&joining.process, true)?;
     let needed = joining.process.capabilities | caps::BECOME | caps::KILL;
     caps::limit_further(needed).map_err(fail(Step::Capabilities, 0))?;
     let open = |socket| terminal::open(&root, &joining.process, &socket);
@@ -34,7 +35,8 @@ pub fn join(plan_fd: OwnedFd, status: &OwnedFd) -> core::result::Result<Child, R
     let Some(process) = sys::fork(if is_detached { CLONE_VFORK } else { 0 }).map_err(fail(Step::Fork, 0))? else {
         // That is the first one. It has no fd of the host's but the status pipe, and they can look into it no more than
         // into PID 1.
-        return Err(payload::become_payload(&joining.process, &root, None, terminal, status));
+        let process = ProcessSpec { seccomp: filter::NONE, ..joining.process };
+        return Err(payload::become_payload(&process, &root, None, terminal, status));
     };
     if is_detached {
         let _ = write(status, &[READY]);

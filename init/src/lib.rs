@@ -25,7 +25,7 @@ mod text;
 #[cfg(test)]
 extern crate self as kontena_init;
 
-/// Which system calls a process may make; seccomp(2).
+/// Which system calls a process may make; seccomp(2). The bits are independent of each other.
 pub mod filter {
     /// All.
     pub const NONE: u8 = 0;
@@ -33,4 +33,6 @@ pub mod filter {
     pub const DEFAULT: u8 = 1;
     /// All but those of keyrings(7): a uid has one user keyring for the host and all containers of its user namespace.
     pub const KEYS: u8 = 2;
+    /// Those of the Plan's own filter.
+    pub const OWN: u8 = 4;
 }

@@ -6,7 +6,7 @@
 use core::convert::Infallible;
 use core::ffi::{CStr, c_int};
 use kontena_init::filter;
-use kontena_init::plan::{ProcessSpec, Report, Rlimit, Step};
+use kontena_init::plan::{List, ProcessSpec, Report, Rlimit, Step};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, getxattr};
 use rustix::io::Errno;
@@ -61,7 +61,7 @@ fn try_to_become(
     }
     sys::reset_signals(sys::SIGNALS);
     if handshake.is_some() {
-        confine(process)?;
+        confine(process, false)?;
     }
     let root_is_whole = handshake.as_ref().is_none_or(|handshake| handshake.root_is_whole);
     let prepared = if root_is_whole { Some(prepare(process, root)?) } else { None };
@@ -137,21 +137,37 @@ fn try_to_execute(
         return Err(fail(Step::WorkingDirectory, 0)(Errno::PERM));
     }
     sys::set_signal_mask(0);
+    if process.no_new_privs == 1 {
+        install_own_filter(process)?;
+    }
     let mut lacks = 0;
     let errno = exec(arguments, environment, &mut |path| lacks = lacking(path, process.capabilities));
     Err(fail(Step::Exec, lacks)(errno))
 }
 
-/// Gives up for good what the process must not have, as long as CAP_SYS_ADMIN is still there, which the filter takes
-/// where no_new_privs is not wanted. All that is done from here on, the process may do, too.
-pub fn confine(process: &ProcessSpec<'static>) -> Result<(), Report> {
+/// Gives up for good what the process must not have, as long as CAP_SYS_ADMIN is still there, which a filter takes if
+/// no_new_privs is not wanted. All that is done from here on, the process may do, too.
+///
+/// A filter of the Plan's may refuse even that: it comes last, unless it is needed `at_once`, because there are others
+/// who can look into this process.
+pub fn confine(process: &ProcessSpec<'static>, at_once: bool) -> Result<(), Report> {
     caps::bound(process.capabilities).map_err(fail(Step::Capabilities, 0))?;
-    match process.seccomp {
-        filter::NONE => Ok(()),
-        filter::KEYS => sys::install_filter(&seccomp::KEYS),
-        _ => sys::install_filter(&seccomp::filter(process.capabilities)),
+    let install = |bit, filter: &[_]| match process.seccomp & bit {
+        0 => Ok(()),
+        _ => sys::install_filter(sys::bytes(filter), 0).map_err(fail(Step::Seccomp, 0)),
+    };
+    install(filter::KEYS, &seccomp::KEYS)?;
+    install(filter::DEFAULT, &seccomp::filter(process.capabilities))?;
+    if at_once || process.no_new_privs == 0 { install_own_filter(process) } else { Ok(()) }
+}
+
+fn install_own_filter(process: &ProcessSpec<'static>) -> Result<(), Report> {
+    match process.filter {
+        List::Block(_, code) if process.seccomp & filter::OWN != 0 => {
+            sys::install_filter(code, process.filter_flags).map_err(fail(Step::Seccomp, 0))
+        }
+        _ => Ok(()),
     }
-    .map_err(fail(Step::Seccomp, 0))
 }
 
 /// What is looked up, and put together, before the process gives up its fds.

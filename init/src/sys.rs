@@ -262,11 +262,20 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     check(unsafe { syscall!(PRLIMIT64, 0, resource, limit.as_ptr(), 0) }).map(drop)
 }
 
-/// `int seccomp(SECCOMP_SET_MODE_FILTER, 0, struct sock_fprog *args)`.
-pub fn install_filter(filter: &[sock_filter]) -> Result<()> {
-    let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the kernel reads the program and its instructions, which are alive across the call, and writes neither.
-    check(unsafe { syscall!(SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &raw const program) }).map(drop)
+/// `int seccomp(SECCOMP_SET_MODE_FILTER, unsigned int flags, struct sock_fprog *args)`, with a filter that is as many
+/// instructions as it has bytes for.
+pub fn install_filter(filter: &[u8], flags: u32) -> Result<()> {
+    let length = (filter.len() / size_of::<sock_filter>()) as u16;
+    let program = sock_fprog { len: length, filter: filter.as_ptr().cast_mut().cast() };
+    // SAFETY: the kernel reads the program and its instructions, which are alive across the call, and writes neither. It
+    // copies them as bytes, from wherever they are.
+    check(unsafe { syscall!(SECCOMP, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
+}
+
+/// Instructions as bytes.
+pub fn bytes(filter: &[sock_filter]) -> &[u8] {
+    // SAFETY: struct sock_filter is eight bytes without padding.
+    unsafe { core::slice::from_raw_parts(filter.as_ptr().cast(), size_of_val(filter)) }
 }
 
 /// `char *getcwd(char *buf, size_t size)`, as the system call: with its NUL.

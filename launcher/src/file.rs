@@ -25,6 +25,11 @@ pub fn read(at: impl AsFd, path: &str) -> Result<Vec<u8>> {
     read_open(&open(at, path, OFlags::RDONLY)?)
 }
 
+/// The whole of `path`, which has at most `most` bytes.
+pub fn read_at_most(path: &str, most: usize) -> Result<Vec<u8>> {
+    read_open_at_most(&open(CWD, path, OFlags::RDONLY)?, most)
+}
+
 /// The whole of `path` as text; empty where it cannot be read. One name in it that is no text does not hide the others.
 pub fn read_text(at: impl AsFd, path: &str) -> String {
     String::from_utf8_lossy(&read(at, path).unwrap_or_default()).into_owned()
@@ -184,10 +189,15 @@ pub fn reopen(file: &OwnedFd) -> Result<OwnedFd> {
 
 /// What is left to read of an open file.
 pub fn read_open(file: &OwnedFd) -> Result<Vec<u8>> {
+    read_open_at_most(file, usize::MAX)
+}
+
+fn read_open_at_most(file: &OwnedFd, most: usize) -> Result<Vec<u8>> {
     let (mut bytes, mut part) = (Vec::new(), [0; 1024]);
     loop {
         match retry_on_intr(|| rustix::io::read(file, &mut part))? {
             0 => return Ok(bytes),
+            length if bytes.len() + length > most => return Err(Errno::FBIG),
             length => bytes.extend_from_slice(&part[..length]),
         }
     }

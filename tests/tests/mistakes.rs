@@ -586,7 +586,7 @@ fn isolation_options_are_strict() {
         ("--cap-add", &["", "NOSUCH", "CAP_", "NET_RAW,", "NET_RAW,NOSUCH", "13", "CAP_CAP_KILL"]),
         ("--cap-drop", &["", "nosuch", " ALL"]),
         ("--security-opt", &["", "no-new-privileges=maybe", "apparmor=x", "nosuch=x"]),
-        ("--seccomp", &["", "Default", "/etc/profile.json"]),
+        ("--seccomp", &["", "Default", "/dev/null", "/", "/dev/zero"]),
         (
             "--ulimit",
             &["", "nofile", "nofile=", "nofile=-2", "nofile=2:1", "nofile=x", "nosuch=1", "nofile=1:2:3", "NOFILE=1"],

@@ -72,8 +72,8 @@ pub struct Profile {
 /// All that kontena does.
 pub const FULL: Profile = Profile {
     name: "full",
-    features: "kontena/net,kontena/background,kontena/rootless,kontena/images",
-    budget: 418_000,
+    features: "kontena/net,kontena/background,kontena/rootless,kontena/images,kontena/seccomp",
+    budget: 436_000,
 };
 
 /// All profiles. A board that runs one service needs no `exec` and no `logs`.

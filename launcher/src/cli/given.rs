@@ -6,7 +6,7 @@ use crate::config::lifecycle::{Health, Life, Log, duration};
 use crate::config::limits::Limits;
 use crate::config::names::Names;
 use crate::config::network::Addresses;
-use crate::config::security::Security;
+use crate::config::security::{OwnFilter, Security};
 use crate::config::systemd::Systemd;
 use crate::config::volumes::Volume;
 use crate::config::{Config, Format, Overlay};
@@ -30,6 +30,8 @@ pub struct Given {
     pub env_files: Vec<&'static str>,
     /// `--label-file`.
     pub label_files: Vec<&'static str>,
+    /// The text of the profile of `--security-opt seccomp=FILE`, once it is read.
+    pub profile: Option<Vec<u8>>,
     /// `--cap-add`, `--cap-drop`.
     pub capabilities: Changes,
     /// `-m` and the other limits.
@@ -92,6 +94,7 @@ impl Given {
             entrypoint: Vec::new(),
             env_files: Vec::new(),
             label_files: Vec::new(),
+            profile: None,
             capabilities: changes,
             limits: Limits::default(),
             health: Health::new(),
@@ -143,6 +146,7 @@ fn config(changes: Changes) -> Config {
         uts_is_host: false,
         capabilities: Capabilities::new(changes),
         security: Security::DEFAULT,
+        filter: OwnFilter::default(),
         groups: Vec::new(),
         names: Names::default(),
         rlimits: Vec::new(),

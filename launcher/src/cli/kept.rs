@@ -2,14 +2,14 @@
 //! anything.
 //!
 //! NUL-terminated: the working directory; the directory of the volumes, or nothing; the names that the volumes without
-//! a name have got, with spaces; the environment, complete, since that of the caller and its `--env-file` are gone
-//! later; an empty string; and the arguments of `run`.
+//! a name have got, with spaces; the profile of system calls, or nothing; the environment, complete, since that of the
+//! caller and its `--env-file` are gone later; an empty string; and the arguments of `run`.
 
 use crate::cli::config;
+use crate::cli::given::Given;
 use crate::cli::options::{Kind, Line};
 use crate::cli::table::VERBS;
 use crate::commands::start::Kept;
-use crate::config::Config;
 use crate::config::lifecycle::Again;
 use crate::error::Result;
 use crate::file::{self, CWD};
@@ -21,8 +21,9 @@ use std::os::unix::ffi::OsStrExt;
 /// Options that are written in another way, since files may be gone later, or are for the first start alone.
 const OTHERS: &[&str] = &["detach", "env", "env-file", "label", "label-file", "name", "replace"];
 
-/// Writes the command line that was read into `config`.
-pub fn write(line: &Line<'_>, config: &Config, volumepath: Option<&str>) -> Vec<u8> {
+/// Writes the command line that was read into `given`.
+pub fn write(line: &Line<'_>, given: &Given) -> Vec<u8> {
+    let (config, volumepath) = (&given.config, given.volumepath.as_deref());
     // Of a directory that has been removed, or has a name that is no text, nothing leads on later.
     let directory = file::read_link(CWD, "/proc/self/cwd").unwrap_or_default();
     let mut text = [directory.as_bytes(), b"\0", volumepath.unwrap_or_default().as_bytes(), b"\0"].concat();
@@ -30,6 +31,9 @@ pub fn write(line: &Line<'_>, config: &Config, volumepath: Option<&str>) -> Vec<
         text.extend_from_slice(named.name.as_bytes());
         text.push(b' ');
     }
+    text.push(0);
+    // No JSON has a NUL.
+    text.extend_from_slice(given.profile.as_deref().unwrap_or_default());
     text.push(0);
     config.env.iter().for_each(|variable| text.extend_from_slice(variable.to_bytes_with_nul()));
     text.extend_from_slice(b"\0--detach\0--name=");
@@ -58,6 +62,7 @@ pub fn read(text: &[u8], again: Again) -> Result<Kept> {
     let directory = c_static(strings.next().unwrap_or_default())?;
     let volumepath = text::from_bytes(strings.next().unwrap_or_default());
     let anonymous = text::from_bytes(strings.next().unwrap_or_default()).leak().split_ascii_whitespace();
+    let profile = strings.next().unwrap_or_default();
     let mut env = Vec::new();
     for variable in strings.by_ref().take_while(|variable| !variable.is_empty()) {
         env.push(c_static(variable)?);
@@ -70,6 +75,7 @@ pub fn read(text: &[u8], again: Again) -> Result<Kept> {
     let given = line.parse()?;
     given.volumepath = Some(volumepath).filter(|path| !path.is_empty());
     given.anonymous = anonymous.list();
+    given.profile = Some(profile.to_vec()).filter(|profile| !profile.is_empty());
     given.config.env = env;
     given.config.life.again = Some(again);
     config(given, line).map(|config| Kept { directory, config })

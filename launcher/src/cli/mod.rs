@@ -28,6 +28,8 @@ use crate::config::labels;
 use crate::config::lifecycle::{Health, Ready};
 use crate::config::process;
 use crate::config::publish::{self, Protocol};
+use crate::config::seccomp;
+use crate::config::security::Seccomp;
 use crate::config::systemd;
 use crate::config::volumes;
 use crate::config::{self, Config, Format, wrong};
@@ -217,6 +219,7 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     }
     pass_on_fds(config)?;
     config.capabilities = Capabilities::new(given.capabilities);
+    read_profile(config, &mut given.profile)?;
     config.limits = std::mem::take(&mut given.limits.found);
     config.stats = given.stats.then(|| given.format.unwrap_or(Format::Table));
     config.life.wait_ready = wait_ready;
@@ -236,9 +239,18 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     environment::set(&mut config.env, variables);
     #[cfg(feature = "background")]
     if config.life.detach || config.life.tty {
-        config.line = kept::write(line, config, given.volumepath.as_deref());
+        given.config.line = kept::write(line, given);
     }
-    Ok(config)
+    Ok(&given.config)
+}
+
+/// Reads the profile of system calls, if there is one, or the text that was kept of it.
+fn read_profile(config: &mut Config, text: &mut Option<Vec<u8>>) -> Result<()> {
+    if let Seccomp::Profile(path) = config.security.seccomp {
+        let (filter, read) = seccomp::filter(path, text.take(), config.capabilities.bounding)?;
+        (config.filter, *text) = (filter, Some(read));
+    }
+    Ok(())
 }
 
 /// Why a container with fds of its caller's is not started by `start`.

@@ -9,7 +9,7 @@ arch authfile decryption-key disable-content-trust image-volume os platform pull
 tls-verify variant: ROOTFS is a directory or the file of an image, and nothing is pulled
 a attach sig-proxy: in the foreground kontena has all output and signals; use -i for stdin
 cgroupns cgroups: every container has a cgroup and a cgroup namespace of its own
-chrootdirs rdt-class runtime seccomp-policy storage-opt volume-driver: kontena is the runtime, and has no drivers
+chrootdirs rdt-class runtime storage-opt volume-driver: kontena is the runtime, and has no drivers
 cidfile conmon-pidfile: use --name, and --pidfile
 cpu-count cpu-percent io-maxbandwidth io-maxiops isolation: it is for Windows
 cpu-rt-period cpu-rt-runtime kernel-memory memory-swappiness oom-kill-disable: cgroup2 has no such limit
@@ -30,6 +30,7 @@ pid: with the end of PID 1 all processes of a container end, so it has a pid nam
 personality: use setarch(8) in the container
 preserve-fd: use --preserve-fds
 read-only-tmpfs shm-size-systemd: use --tmpfs
+seccomp-policy: use --security-opt seccomp=FILE
 secret: use -v FILE:/run/secrets/NAME:ro
 timeout: use timeout(1) before kontena
 tz: use -e TZ=ZONE

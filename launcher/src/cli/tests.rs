@@ -151,9 +151,9 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     (
         "security-opt",
         &["no-new-privileges", "no-new-privileges=false", "no-new-privileges:true", "unmask=ALL", "label=disable"],
-        &["", "seccomp=profile.json", "unmask=/proc/keys"],
+        &["", "seccomp=", "unmask=/proc/keys"],
     ),
-    ("seccomp", &["default", "unconfined"], &["", "Default"]),
+    ("seccomp", &["default", "unconfined"], &[""]),
     ("group-add", &["audio", "29"], &[""]),
     ("ulimit", &["nofile=1024:4096", "core=-1", "core=unlimited"], &["", "nofile", "nofile=2:1", "NOFILE=1"]),
     ("umask", &["0", "0022", "777"], &["", "8", "1000", "+22"]),

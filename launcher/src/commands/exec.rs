@@ -24,7 +24,6 @@ use crate::supervise::stdio::without_stdio;
 use crate::supervise::terminal::{self, HUNG_UP, Options, Outcome, Peer, attend};
 use crate::supervise::{Life, Supervision};
 use crate::sys;
-use kontena_init::filter;
 use kontena_init::plan::{List, Plan, ProcessSpec, Report, decode};
 use linux_raw_sys::general::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -142,7 +141,7 @@ impl Joined<'_> {
             Some(report) => Err(explain_process(report, &self.process)),
             None if exit.status == KILLED => out_of_memory(self.events.as_ref()).map_or(Ok(KILLED), Err),
             None => {
-                print::print(2, explain_status(exit.status, self.process.seccomp == filter::DEFAULT));
+                print::print(2, explain_status(exit.status, self.process.seccomp));
                 Ok(exit.status)
             }
         }

@@ -70,7 +70,8 @@ fn write_plan(json: &mut Json, plan: &Plan<'_>) {
     json.text("user", if user.is_empty() { "root" } else { &user }).text("workdir", &text(process.cwd));
     json.texts("env", process.env.iter().map(text)).boolean("terminal", process.terminal == 1);
     json.texts("capabilities", capabilities::names(process.capabilities));
-    json.boolean("no_new_privileges", process.no_new_privs == 1).boolean("seccomp", process.seccomp == filter::DEFAULT);
+    json.boolean("no_new_privileges", process.no_new_privs == 1)
+        .boolean("seccomp", process.seccomp & !filter::KEYS != 0);
 }
 
 fn write_mount(json: &mut Json, mount: &Mount<'_>) {

@@ -14,6 +14,11 @@ pub mod names;
 pub mod network;
 pub mod process;
 pub mod publish;
+#[cfg(feature = "seccomp")]
+pub mod seccomp;
+#[cfg(not(feature = "seccomp"))]
+#[path = "seccomp/without.rs"]
+pub mod seccomp;
 pub mod security;
 pub mod subnet;
 pub mod systemd;
@@ -29,7 +34,7 @@ use crate::config::limits::Limit;
 use crate::config::names::Names;
 use crate::config::network::{Addresses, Net};
 use crate::config::publish::{Publish, PublishVia};
-use crate::config::security::Security;
+use crate::config::security::{OwnFilter, Security};
 use crate::config::userns::Userns;
 use crate::config::volumes::Volume;
 use crate::error::{Error, Parsed};
@@ -82,6 +87,8 @@ pub struct Config {
     pub capabilities: Capabilities,
     /// `--privileged`, `--security-opt` and `--seccomp`.
     pub security: Security,
+    /// The filter of a profile, if there is one.
+    pub filter: OwnFilter,
     /// `--group-add`, resolved inside.
     pub groups: Vec<&'static CStr>,
     /// `--ulimit`.

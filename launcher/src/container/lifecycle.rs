@@ -436,7 +436,7 @@ impl Container {
             return Err(Error::usage(format_args!("{name} was killed during its start"), "start it again"));
         }
         self.supervision.tell_started();
-        self.say(explain_status(exit.status, self.config.security.seccomp));
+        self.say(explain_status(exit.status, plan::filter_of(self.config.security, self.has_maps())));
         Ok(exit.status)
     }
 

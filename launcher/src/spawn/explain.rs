@@ -8,6 +8,7 @@ use crate::config::environment::DEFAULT_COMMAND;
 use crate::config::process;
 use crate::error::Error;
 use crate::resources::userns;
+use kontena_init::filter;
 use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step};
 use linux_raw_sys::general::SIGSYS;
 use rustix::io::Errno;
@@ -65,13 +66,17 @@ pub fn explain_process(report: Report, process: &ProcessSpec<'_>) -> Error {
     }
 }
 
-/// What the exit status of a command is due to, if its filter of system calls may be the reason; else nothing.
-pub fn explain_status(status: u8, is_filtered: bool) -> &'static str {
+/// What the exit status of a command is due to, if its [filter] of system calls may be the reason; else nothing.
+pub fn explain_status(status: u8, seccomp: u8) -> &'static str {
     const KILLED: u8 = 128 + SIGSYS as u8;
-    match (status, is_filtered) {
-        (KILLED, true) => {
+    match (status, seccomp & !filter::KEYS) {
+        (KILLED, filter::OWN) => {
+            "kontena: status 159 is SIGSYS: the seccomp profile kills a program that makes this system call, or calls \
+             of an architecture that it does not list\n"
+        }
+        (KILLED, filter::DEFAULT) => {
             "kontena: status 159 is SIGSYS: the filter kills a program that makes system calls of another \
-             architecture, for example a 32-bit one: it needs --seccomp unconfined\n"
+             architecture, for example a 32-bit one: it needs --seccomp unconfined, or a profile with SCMP_ARCH_X86\n"
         }
         _ => "",
     }
@@ -190,6 +195,8 @@ mod tests {
         ambient: 0,
         no_new_privs: 1,
         seccomp: 1,
+        filter_flags: 0,
+        filter: List::Items(&[]),
         user: c"www:web",
         groups: List::Items(&[c"audio", c"video"]),
         rlimits: List::Items(&[Rlimit { resource: 7, soft: 1, hard: 1 }, Rlimit { resource: 4, soft: 1, hard: 1 }]),

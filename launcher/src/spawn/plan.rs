@@ -3,7 +3,7 @@
 //! Runs before the clone. Must not open anything of the rootfs, which the init resolves.
 
 use crate::config::process::sysctl_path;
-use crate::config::security::Security;
+use crate::config::security::{Seccomp, Security};
 use crate::config::volumes::Volume;
 use crate::config::{Config, Overlay};
 use crate::error::Result;
@@ -169,6 +169,8 @@ fn process<'a>(inputs: &Inputs<'a>) -> ProcessSpec<'a> {
         ambient: config.capabilities.ambient & permitted,
         no_new_privs: config.security.no_new_privileges.into(),
         seccomp: filter_of(config.security, maps.is_some()),
+        filter_flags: config.filter.flags,
+        filter: List::Items(&config.filter.code),
         user: config.user,
         groups: none,
         rlimits: List::Items(&config.rlimits),
@@ -288,12 +290,14 @@ fn settings(inputs: &Inputs<'_>) -> Result<Vec<CString>> {
     Ok(settings)
 }
 
-fn filter_of(security: Security, has_userns: bool) -> u8 {
-    match security {
-        Security { seccomp: true, .. } => filter::DEFAULT,
-        // Root's user keyring is that of every uid 0 in the host's user namespace.
-        Security { privileged: false, .. } if !has_userns => filter::KEYS,
-        _ => filter::NONE,
+/// The filters of a container; [`filter`].
+pub fn filter_of(security: Security, has_userns: bool) -> u8 {
+    // Root's user keyring is that of every uid 0 in the host's user namespace.
+    let keys = if security.privileged || has_userns { filter::NONE } else { filter::KEYS };
+    match security.seccomp {
+        Seccomp::Default => filter::DEFAULT,
+        Seccomp::Unconfined => keys,
+        Seccomp::Profile(_) => filter::OWN | keys,
     }
 }
 

@@ -1,0 +1,220 @@
+//! `--security-opt seccomp=FILE`: a profile of system calls, in docker's or in the OCI's format.
+//!
+//! docker's is the OCI's `linux.seccomp`, with rules for some capabilities, architectures and kernels only, and a table
+//! of architectures. What a rule means is libseccomp's, and what an entry of a profile means is runc's. The file is read
+//! and compiled once, when the command line is. Must not know how a filter is installed.
+
+mod calls;
+mod compile;
+
+use crate::config::capabilities;
+use crate::config::security::OwnFilter;
+use crate::error::{Context, Error, Result};
+use crate::file;
+use crate::json::read::{self, Node};
+use compile::{Condition, NO_RULE, Rule, Rules, Test, compile};
+use linux_raw_sys::errno::EPERM;
+use linux_raw_sys::ptrace::*;
+
+/// The largest profile in bytes: docker's has 15 kB.
+const LARGEST: usize = 1 << 20;
+
+/// The result of reading a profile: an error has the path of the field.
+type Read<T> = std::result::Result<T, String>;
+
+/// What decides which entries of docker's format apply.
+pub struct Conditions<'a> {
+    /// The capabilities of the container; bit n is capability n.
+    pub capabilities: u64,
+    /// The release of the kernel, for example 6.1.0-9-amd64.
+    pub kernel: &'a str,
+}
+
+/// Reads a profile for a container with these capabilities: the file, or the text that was `kept` of it. Returns the
+/// text, too.
+pub fn filter(path: &str, kept: Option<Vec<u8>>, capabilities: u64) -> Result<(OwnFilter, Vec<u8>)> {
+    let text = match kept {
+        Some(text) => text,
+        None => {
+            let hint = "use default, unconfined, or the path of a profile in JSON";
+            file::read_at_most(path, LARGEST).context(format_args!("read seccomp profile {path}"), hint)?
+        }
+    };
+    let system = rustix::system::uname();
+    let kernel = system.release().to_str().unwrap_or_default();
+    let value = read::parse(&text);
+    let filter = value.and_then(|value| profile(Node::root(&value), &Conditions { capabilities, kernel }));
+    match filter {
+        Ok(filter) => Ok((filter, text)),
+        Err(hint) => Err(Error::usage(format_args!("seccomp profile {path}"), &hint)),
+    }
+}
+
+/// The filter of a profile.
+pub fn profile(profile: Node<'_>, conditions: &Conditions<'_>) -> Read<OwnFilter> {
+    let default = action(profile.get("defaultAction"), profile.get("defaultErrnoRet"))?;
+    let mut rules = Rules { default, i386: false, x32: false, rules: Vec::new(), names: Vec::new() };
+    architectures(&mut rules, profile)?;
+    for entry in profile.get("syscalls").items()? {
+        if applies(entry, conditions)? {
+            add(&mut rules, entry)?;
+        }
+    }
+    let flags = flags(profile.get("flags"))?;
+    let code = compile(&rules).ok_or("it needs more than 4096 instructions, the kernel's limit: shorten it")?;
+    Ok(OwnFilter { flags, code })
+}
+
+/// An action, and the errno that goes with it.
+fn action(action: Node<'_>, errno: Node<'_>) -> Read<u32> {
+    let errno = || errno.given().map_or(Ok(EPERM as u16), Node::number).map(u32::from);
+    Ok(match action.text()?.strip_prefix("SCMP_ACT_") {
+        Some("ALLOW") => SECCOMP_RET_ALLOW,
+        Some("ERRNO") => SECCOMP_RET_ERRNO | errno()?,
+        Some("KILL" | "KILL_THREAD") => SECCOMP_RET_KILL_THREAD,
+        Some("KILL_PROCESS") => SECCOMP_RET_KILL_PROCESS,
+        Some("LOG") => SECCOMP_RET_LOG,
+        Some("TRACE") => SECCOMP_RET_TRACE | errno()?,
+        Some("TRAP") => SECCOMP_RET_TRAP,
+        Some("NOTIFY") => return Err(action.wrong("SCMP_ACT_NOTIFY is not supported")),
+        _ => return Err(action.wrong("unknown action: use one of SCMP_ACT_*, for example SCMP_ACT_ERRNO")),
+    })
+}
+
+/// The flags of seccomp(2). Two are about other threads and about notifications, and mean nothing here.
+fn flags(flags: Node<'_>) -> Read<u32> {
+    let mut all = 0;
+    for flag in flags.items()? {
+        all |= match flag.text()?.strip_prefix("SECCOMP_FILTER_FLAG_") {
+            Some("LOG") => SECCOMP_FILTER_FLAG_LOG,
+            Some("SPEC_ALLOW") => SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            Some("TSYNC" | "WAIT_KILLABLE_RECV") => 0,
+            _ => return Err(flag.wrong("unknown flag: use one of SECCOMP_FILTER_FLAG_*")),
+        };
+    }
+    Ok(all)
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCH: (&str, &str) = ("SCMP_ARCH_X86_64", "amd64");
+#[cfg(target_arch = "aarch64")]
+const ARCH: (&str, &str) = ("SCMP_ARCH_AARCH64", "arm64");
+#[cfg(target_arch = "riscv64")]
+const ARCH: (&str, &str) = ("SCMP_ARCH_RISCV64", "riscv64");
+
+/// The architectures beside this one, which every profile is for.
+fn architectures(rules: &mut Rules<'_>, profile: Node<'_>) -> Read<()> {
+    let mut all = vec![profile.get("architectures")];
+    for entry in profile.get("archMap").items()? {
+        if entry.get("architecture").text()? == ARCH.0 {
+            all.push(entry.get("subArchitectures"));
+        }
+    }
+    for list in all {
+        for name in list.items()? {
+            match name.text()?.strip_prefix("SCMP_ARCH_") {
+                Some("X86") => rules.i386 = true,
+                Some("X32") => rules.x32 = true,
+                Some(_) => {}
+                None => return Err(name.wrong("unknown architecture: use one of SCMP_ARCH_*")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many of a list's texts are true of the container, and how many there are.
+fn count(list: Node<'_>, is_true: &dyn Fn(&str) -> bool) -> Read<(usize, usize)> {
+    let (mut good, mut all) = (0, 0);
+    for item in list.items()? {
+        good += usize::from(is_true(item.text()?));
+        all += 1;
+    }
+    Ok((good, all))
+}
+
+/// Whether an entry of docker's format is for this container.
+fn applies(entry: Node<'_>, conditions: &Conditions<'_>) -> Read<bool> {
+    let arches = |list: Node<'_>| count(list.get("arches"), &|arch| arch == ARCH.1);
+    let held = |name: &str| capabilities::set(name).is_ok_and(|set| set & conditions.capabilities == set);
+    let capabilities = |list: Node<'_>| count(list.get("caps"), &held);
+    let kernel = |list: Node<'_>| {
+        let Some(least) = list.get("minKernel").given() else { return Ok(None) };
+        let least = version(least.text()?).ok_or_else(|| least.expected("a version, for example 5.4"))?;
+        Ok::<_, String>(Some(version(conditions.kernel) >= Some(least)))
+    };
+    let (includes, excludes) = (entry.get("includes"), entry.get("excludes"));
+    let ((found, all), (good, needed)) = (arches(includes)?, capabilities(includes)?);
+    let is_included = (found > 0 || all == 0) && good == needed && kernel(includes)? != Some(false);
+    let is_excluded = arches(excludes)?.0 > 0 || capabilities(excludes)?.0 > 0 || kernel(excludes)? == Some(true);
+    Ok(is_included && !is_excluded)
+}
+
+/// The first two numbers of a version.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, rest) = text.split_once('.')?;
+    let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Adds an entry of `syscalls`.
+fn add<'a>(rules: &mut Rules<'a>, entry: Node<'a>) -> Read<()> {
+    let action = action(entry.get("action"), entry.get("errnoRet"))?;
+    let (mut conditions, mut arguments, mut is_repeated) = (Vec::new(), 0, false);
+    for node in entry.get("args").items()? {
+        let condition = condition(node)?;
+        is_repeated |= arguments & 1 << condition.argument != 0;
+        arguments |= 1 << condition.argument;
+        conditions.push(condition);
+    }
+    let first = rules.rules.len();
+    if action == rules.default {
+        // It changes nothing.
+    } else if is_repeated {
+        // As with runc: what is said of an argument several times are rules of their own.
+        rules.rules.extend(conditions.into_iter().map(|condition| Rule { action, conditions: vec![condition] }));
+    } else {
+        rules.rules.push(Rule { action, conditions });
+    }
+    let places = if first == rules.rules.len() { NO_RULE..NO_RULE + 1 } else { first..rules.rules.len() };
+    let (name, names) = (entry.get("name"), entry.get("names"));
+    if name.is_missing() && names.is_missing() {
+        return Err(names.expected("an array of names"));
+    }
+    for name in name.given().into_iter().chain(names.items()?) {
+        let name = name.text()?;
+        for place in places.clone() {
+            let at = rules.names.partition_point(|(known, _)| *known <= name);
+            rules.names.insert(at, (name, place));
+        }
+    }
+    Ok(())
+}
+
+/// An entry of `args`.
+fn condition(node: Node<'_>) -> Read<Condition> {
+    let (index, op) = (node.get("index"), node.get("op"));
+    let argument = index.number()?;
+    if argument > 5 {
+        return Err(index.wrong("use 0 to 5"));
+    }
+    let (test, negated) = match op.text()?.strip_prefix("SCMP_CMP_") {
+        Some("EQ" | "MASKED_EQ") => (Test::Equal, false),
+        Some("NE") => (Test::Equal, true),
+        Some("GE") => (Test::AtLeast, false),
+        Some("LT") => (Test::AtLeast, true),
+        Some("GT") => (Test::Above, false),
+        Some("LE") => (Test::Above, true),
+        _ => return Err(op.wrong("unknown comparison: use SCMP_CMP_NE, LT, LE, EQ, GE, GT or MASKED_EQ")),
+    };
+    let (mut mask, mut value) = (u64::MAX, node.get("value").number()?);
+    if op.text()?.ends_with("MASKED_EQ") {
+        mask = value;
+        value = mask & node.get("valueTwo").given().map_or(Ok(0), Node::number)?;
+    }
+    Ok(Condition { argument, test, negated, mask, value })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
