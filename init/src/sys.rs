@@ -267,8 +267,8 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
 pub fn install_filter(filter: &[u8], flags: u32) -> Result<()> {
     let length = (filter.len() / size_of::<sock_filter>()) as u16;
     let program = sock_fprog { len: length, filter: filter.as_ptr().cast_mut().cast() };
-    // SAFETY: the kernel reads the program and its instructions, which are alive across the call, and writes neither. It
-    // copies them as bytes, from wherever they are.
+    // SAFETY: the kernel reads the program and its instructions, which are alive across the call, and writes neither.
+    // It copies them as bytes, from wherever they are.
     check(unsafe { syscall!(SECCOMP, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
 }
 

@@ -331,8 +331,8 @@ verbs {
     [Run Exec] "cap-drop" Values("NAME[,NAME]") "Drop capabilities, or ALL"
         => |to, text| bits(&mut to.capabilities.dropped, capabilities::set(text));
     [Run] "security-opt" Values("OPTION")
-        "Remove or change one defence: no-new-privileges=false, seccomp=unconfined, seccomp=FILE, or unmask=ALL for the \
-         paths of /proc and /sys"
+        "Remove or change one defence: no-new-privileges=false, seccomp=unconfined, seccomp=FILE, or unmask=ALL for \
+         the paths of /proc and /sys"
         => |to, text| to.config.security.set(text);
     [Run] "seccomp" Value("default|unconfined|FILE")
         "Filter of system calls; FILE is a profile in docker's or the OCI's format (default: default)"

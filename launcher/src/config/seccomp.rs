@@ -1,8 +1,8 @@
 //! `--security-opt seccomp=FILE`: a profile of system calls, in docker's or in the OCI's format.
 //!
 //! docker's is the OCI's `linux.seccomp`, with rules for some capabilities, architectures and kernels only, and a table
-//! of architectures. What a rule means is libseccomp's, and what an entry of a profile means is runc's. The file is read
-//! and compiled once, when the command line is. Must not know how a filter is installed.
+//! of architectures. Rules mean what they mean to libseccomp, and entries what they mean to runc. The file is read and
+//! compiled once, when the command line is. Must not know how a filter is installed.
 
 mod calls;
 mod compile;

@@ -6,7 +6,7 @@
 use crate::config::capabilities;
 use crate::config::environment::DEFAULT_COMMAND;
 use crate::config::process;
-use crate::error::Error;
+use crate::error::{Error, OWN_FAILURE};
 use crate::resources::userns;
 use kontena_init::filter;
 use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step};
@@ -73,6 +73,10 @@ pub fn explain_status(status: u8, seccomp: u8) -> &'static str {
         (KILLED, filter::OWN) => {
             "kontena: status 159 is SIGSYS: the seccomp profile kills a program that makes this system call, or calls \
              of an architecture that it does not list\n"
+        }
+        (OWN_FAILURE, filter::OWN) => {
+            "kontena: status 125: unless the command exited with it, its seccomp profile refuses what kontena-init does \
+             before: permit what docker's profile permits\n"
         }
         (KILLED, filter::DEFAULT) => {
             "kontena: status 159 is SIGSYS: the filter kills a program that makes system calls of another \
