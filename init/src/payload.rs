@@ -6,7 +6,7 @@
 use core::convert::Infallible;
 use core::ffi::{CStr, c_int};
 use kontena_init::filter;
-use kontena_init::plan::{List, ProcessSpec, Report, Rlimit, Step};
+use kontena_init::plan::{ProcessSpec, Report, Rlimit, Step};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, getxattr};
 use rustix::io::Errno;
@@ -162,11 +162,9 @@ pub fn confine(process: &ProcessSpec<'static>, at_once: bool) -> Result<(), Repo
 }
 
 fn install_own_filter(process: &ProcessSpec<'static>) -> Result<(), Report> {
-    match process.filter {
-        List::Block(_, code) if process.seccomp & filter::OWN != 0 => {
-            sys::install_filter(code, process.filter_flags).map_err(fail(Step::Seccomp, 0))
-        }
-        _ => Ok(()),
+    match process.seccomp & filter::OWN {
+        0 => Ok(()),
+        _ => sys::install_filter(process.filter, process.filter_flags).map_err(fail(Step::Seccomp, 0)),
     }
 }
 

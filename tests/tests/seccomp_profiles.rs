@@ -143,10 +143,10 @@ fn strict_profile_needs_only_what_the_command_needs() {
     let option = profile(
         &host,
         "a.json",
-        r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["execve", "brk", "arch_prctl", "mmap", "mprotect",
-            "munmap", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "getrandom", "readlink", "readlinkat",
-            "poll", "ppoll", "rt_sigaction", "rt_sigprocmask", "sigaltstack", "sched_getaffinity", "write", "gettid",
-            "exit_group", "getpid"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"action": "SCMP_ACT_ALLOW", "names": ["execve", "brk",
+            "arch_prctl", "mmap", "mprotect", "munmap", "set_tid_address", "set_robust_list", "rseq", "prlimit64",
+            "getrandom", "readlink", "readlinkat", "poll", "ppoll", "rt_sigaction", "rt_sigprocmask", "sigaltstack",
+            "sched_getaffinity", "write", "gettid", "exit_group", "getpid"]}]}"#,
     );
     for options in [&[][..], &["--init=false"]] {
         assert_eq!(call(&host, &option, options, libc::SYS_getpid, &[]), "ok");
@@ -170,7 +170,7 @@ fn profile_that_is_nonsense_is_refused_and_leaves_nothing() {
         ("a.json", "", "line 1: expected a value"),
         ("a.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\",\n}", "line 2: expected a name in quotes"),
         ("a.json", "[]", "defaultAction: missing: expected a string"),
-        ("a.json", "{\"defaultAction\": \"allow\"}", "defaultAction: unknown action"),
+        ("a.json", "{\"defaultAction\": \"allow\"}", "defaultAction: unknown: use SCMP_ACT_"),
         ("a.json", &*refusing(r#"{"names": ["read"], "action": 1}"#), "syscalls[0].action: expected a string"),
         ("a.json", &*(long + "1"), "EFBIG (File too large)"),
     ] {

@@ -52,6 +52,19 @@ impl<'a> Wire<'a> for &'a CStr {
     }
 }
 
+impl<'a> Wire<'a> for &'a [u8] {
+    fn put(&self, out: &mut impl Writer) {
+        (self.len() as u32).put(out);
+        out.append(self);
+    }
+    fn get(from: &mut &'a [u8]) -> Option<Self> {
+        let length = u32::get(from)?;
+        let (bytes, rest) = from.split_at_checked(length as usize)?;
+        *from = rest;
+        Some(bytes)
+    }
+}
+
 /// A list of `T`: items of the launcher's, or a stretch of a Plan that is decoded as it is walked.
 #[derive(Clone, Copy, Debug)]
 pub enum List<'a, T> {
@@ -107,9 +120,7 @@ impl<'a, T: Wire<'a>> Wire<'a> for List<'a, T> {
         out.patch(place, (out.length() - start) as u32);
     }
     fn get(from: &mut &'a [u8]) -> Option<Self> {
-        let (count, bytes) = (u32::get(from)?, u32::get(from)?);
-        let (block, rest) = from.split_at_checked(bytes as usize)?;
-        *from = rest;
+        let (count, block) = (u32::get(from)?, <&[u8]>::get(from)?);
         // Walked once here, so that nobody who iterates later can meet a malformed item.
         let mut walk = block;
         for _ in 0..count {

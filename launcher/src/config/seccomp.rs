@@ -12,6 +12,7 @@ use crate::config::security::OwnFilter;
 use crate::error::{Context, Error, Result};
 use crate::file;
 use crate::json::read::{self, Node};
+use crate::text::place_of;
 use compile::{Condition, NO_RULE, Rule, Rules, Test, compile};
 use linux_raw_sys::errno::EPERM;
 use linux_raw_sys::ptrace::*;
@@ -65,32 +66,43 @@ pub fn profile(profile: Node<'_>, conditions: &Conditions<'_>) -> Read<OwnFilter
     Ok(OwnFilter { flags, code })
 }
 
+/// What a text, which begins with `prefix`, stands for: the value at its place in `names`.
+fn meaning<T: Copy>(node: Node<'_>, prefix: &str, names: &'static str, values: &[T]) -> Read<T> {
+    let place = node.text()?.strip_prefix(prefix).and_then(|name| place_of(name, names));
+    let value = place.and_then(|place| values.get(place));
+    value.copied().ok_or_else(|| node.wrong(&format!("unknown: use {prefix} and one of {names}")))
+}
+
 /// An action, and the errno that goes with it.
 fn action(action: Node<'_>, errno: Node<'_>) -> Read<u32> {
-    let errno = || errno.given().map_or(Ok(EPERM as u16), Node::number).map(u32::from);
-    Ok(match action.text()?.strip_prefix("SCMP_ACT_") {
-        Some("ALLOW") => SECCOMP_RET_ALLOW,
-        Some("ERRNO") => SECCOMP_RET_ERRNO | errno()?,
-        Some("KILL" | "KILL_THREAD") => SECCOMP_RET_KILL_THREAD,
-        Some("KILL_PROCESS") => SECCOMP_RET_KILL_PROCESS,
-        Some("LOG") => SECCOMP_RET_LOG,
-        Some("TRACE") => SECCOMP_RET_TRACE | errno()?,
-        Some("TRAP") => SECCOMP_RET_TRAP,
-        Some("NOTIFY") => return Err(action.wrong("SCMP_ACT_NOTIFY is not supported")),
-        _ => return Err(action.wrong("unknown action: use one of SCMP_ACT_*, for example SCMP_ACT_ERRNO")),
-    })
+    const NAMES: &str = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP";
+    const VALUES: [u32; 8] = [
+        SECCOMP_RET_ALLOW,
+        SECCOMP_RET_ERRNO,
+        SECCOMP_RET_KILL_THREAD,
+        SECCOMP_RET_KILL_PROCESS,
+        SECCOMP_RET_KILL_THREAD,
+        SECCOMP_RET_LOG,
+        SECCOMP_RET_TRACE,
+        SECCOMP_RET_TRAP,
+    ];
+    let action = meaning(action, "SCMP_ACT_", NAMES, &VALUES)?;
+    match (action, errno.given()) {
+        (SECCOMP_RET_ERRNO | SECCOMP_RET_TRACE, None) => Ok(action | EPERM),
+        (SECCOMP_RET_ERRNO | SECCOMP_RET_TRACE, Some(errno)) => {
+            errno.number::<u16>().map(|errno| action | u32::from(errno))
+        }
+        _ => Ok(action),
+    }
 }
 
 /// The flags of seccomp(2). Two are about other threads and about notifications, and mean nothing here.
 fn flags(flags: Node<'_>) -> Read<u32> {
+    const NAMES: &str = "LOG SPEC_ALLOW TSYNC WAIT_KILLABLE_RECV";
+    const VALUES: [u32; 4] = [SECCOMP_FILTER_FLAG_LOG, SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0, 0];
     let mut all = 0;
     for flag in flags.items()? {
-        all |= match flag.text()?.strip_prefix("SECCOMP_FILTER_FLAG_") {
-            Some("LOG") => SECCOMP_FILTER_FLAG_LOG,
-            Some("SPEC_ALLOW") => SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            Some("TSYNC" | "WAIT_KILLABLE_RECV") => 0,
-            _ => return Err(flag.wrong("unknown flag: use one of SECCOMP_FILTER_FLAG_*")),
-        };
+        all |= meaning(flag, "SECCOMP_FILTER_FLAG_", NAMES, &VALUES)?;
     }
     Ok(all)
 }
@@ -104,20 +116,23 @@ const ARCH: (&str, &str) = ("SCMP_ARCH_RISCV64", "riscv64");
 
 /// The architectures beside this one, which every profile is for.
 fn architectures(rules: &mut Rules<'_>, profile: Node<'_>) -> Read<()> {
-    let mut all = vec![profile.get("architectures")];
+    add_architectures(rules, profile.get("architectures"))?;
     for entry in profile.get("archMap").items()? {
         if entry.get("architecture").text()? == ARCH.0 {
-            all.push(entry.get("subArchitectures"));
+            add_architectures(rules, entry.get("subArchitectures"))?;
         }
     }
-    for list in all {
-        for name in list.items()? {
-            match name.text()?.strip_prefix("SCMP_ARCH_") {
-                Some("X86") => rules.i386 = true,
-                Some("X32") => rules.x32 = true,
-                Some(_) => {}
-                None => return Err(name.wrong("unknown architecture: use one of SCMP_ARCH_*")),
-            }
+    Ok(())
+}
+
+#[inline(never)]
+fn add_architectures(rules: &mut Rules<'_>, names: Node<'_>) -> Read<()> {
+    for name in names.items()? {
+        let text = name.text()?;
+        rules.i386 |= text == "SCMP_ARCH_X86";
+        rules.x32 |= text == "SCMP_ARCH_X32";
+        if !text.starts_with("SCMP_ARCH_") {
+            return Err(name.wrong("unknown: use one of SCMP_ARCH_*"));
         }
     }
     Ok(())
@@ -172,9 +187,11 @@ fn add<'a>(rules: &mut Rules<'a>, entry: Node<'a>) -> Read<()> {
         // It changes nothing.
     } else if is_repeated {
         // As with runc: what is said of an argument several times are rules of their own.
-        rules.rules.extend(conditions.into_iter().map(|condition| Rule { action, conditions: vec![condition] }));
+        for condition in conditions.leak().chunks(1) {
+            rules.rules.push(Rule { action, conditions: condition });
+        }
     } else {
-        rules.rules.push(Rule { action, conditions });
+        rules.rules.push(Rule { action, conditions: conditions.leak() });
     }
     let places = if first == rules.rules.len() { NO_RULE..NO_RULE + 1 } else { first..rules.rules.len() };
     let (name, names) = (entry.get("name"), entry.get("names"));
@@ -198,15 +215,16 @@ fn condition(node: Node<'_>) -> Read<Condition> {
     if argument > 5 {
         return Err(index.wrong("use 0 to 5"));
     }
-    let (test, negated) = match op.text()?.strip_prefix("SCMP_CMP_") {
-        Some("EQ" | "MASKED_EQ") => (Test::Equal, false),
-        Some("NE") => (Test::Equal, true),
-        Some("GE") => (Test::AtLeast, false),
-        Some("LT") => (Test::AtLeast, true),
-        Some("GT") => (Test::Above, false),
-        Some("LE") => (Test::Above, true),
-        _ => return Err(op.wrong("unknown comparison: use SCMP_CMP_NE, LT, LE, EQ, GE, GT or MASKED_EQ")),
-    };
+    const OPS: [(Test, bool); 7] = [
+        (Test::Equal, true),
+        (Test::AtLeast, true),
+        (Test::Above, true),
+        (Test::Equal, false),
+        (Test::AtLeast, false),
+        (Test::Above, false),
+        (Test::Equal, false),
+    ];
+    let (test, negated) = meaning(op, "SCMP_CMP_", "NE LT LE EQ GE GT MASKED_EQ", &OPS)?;
     let (mut mask, mut value) = (u64::MAX, node.get("value").number()?);
     if op.text()?.ends_with("MASKED_EQ") {
         mask = value;

@@ -34,8 +34,8 @@ pub enum Seccomp {
 pub struct OwnFilter {
     /// SECCOMP_FILTER_FLAG_*.
     pub flags: u32,
-    /// The instructions, each struct sock_filter as a number.
-    pub code: Vec<u64>,
+    /// The instructions, each struct sock_filter behind the other.
+    pub code: Vec<u8>,
 }
 
 impl Security {

@@ -11,7 +11,8 @@ use std::str::FromStr;
 /// How deeply arrays and objects may be nested.
 const DEPTH: usize = 64;
 
-/// A value. Its strings are parts of the text, unless they have escapes: those are never freed.
+/// A value. Strings are parts of the text, unless they have escapes; the rest is never freed.
+#[derive(Clone, Copy)]
 pub enum Value<'a> {
     /// `null`.
     Null,
@@ -22,9 +23,9 @@ pub enum Value<'a> {
     /// A string.
     Text(&'a str),
     /// The items of an array.
-    Array(Vec<Value<'a>>),
+    Array(&'a [Value<'a>]),
     /// The members of an object, in their order.
-    Object(Vec<(&'a str, Value<'a>)>),
+    Object(&'a [(&'a str, Value<'a>)]),
 }
 
 /// Reads a whole text. An error has the number of the line.
@@ -86,7 +87,7 @@ impl<'a> Reader<'a> {
                     items.push(reader.value(deeper()?)?);
                     Ok(())
                 })?;
-                Ok(Value::Array(items))
+                Ok(Value::Array(items.leak()))
             }
             Some(b'{') => {
                 let mut members = Vec::new();
@@ -98,7 +99,7 @@ impl<'a> Reader<'a> {
                     members.push((name, reader.value(deeper()?)?));
                     Ok(())
                 })?;
-                Ok(Value::Object(members))
+                Ok(Value::Object(members.leak()))
             }
             _ => {
                 let rest = &self.text[self.at..];
@@ -249,18 +250,22 @@ impl<'a> Node<'a> {
 
     /// The items of an array; none if it is missing.
     pub fn items(self) -> Result<impl Iterator<Item = Self>, String> {
-        let items: &[Value<'_>] = match (self.here, self.missing) {
-            (_, Some(_)) => &[],
-            (Value::Array(items), _) => items,
-            _ => return Err(self.expected("an array")),
-        };
-        Ok(items.iter().map(move |here| Self { here, ..self }))
+        Ok(self.array()?.iter().map(move |here| Self { here, ..self }))
+    }
+
+    #[inline(never)]
+    fn array(self) -> Result<&'a [Value<'a>], String> {
+        match (self.here, self.missing) {
+            (_, Some(_)) => Ok(&[]),
+            (Value::Array(items), _) => Ok(items),
+            _ => Err(self.expected("an array")),
+        }
     }
 
     /// The members of an object, with their names; none if it is missing.
     #[cfg_attr(not(test), expect(dead_code, reason = "a profile's objects have only members that are known by name"))]
     pub fn members(self) -> Result<impl Iterator<Item = (&'a str, Self)>, String> {
-        let members: &[(&str, Value<'_>)] = match (self.here, self.missing) {
+        let members: &'a [(&str, Value<'_>)] = match (self.here, self.missing) {
             (_, Some(_)) => &[],
             (Value::Object(members), _) => members,
             _ => return Err(self.expected("an object")),
@@ -269,6 +274,7 @@ impl<'a> Node<'a> {
     }
 
     /// A string.
+    #[inline(never)]
     pub fn text(self) -> Result<&'a str, String> {
         match (self.here, self.missing) {
             (Value::Text(text), None) => Ok(text),
@@ -287,13 +293,11 @@ impl<'a> Node<'a> {
 
     /// A whole number.
     pub fn number<T: FromStr>(self) -> Result<T, String> {
-        match (self.here, self.missing) {
-            (Value::Number(digits), None) => digits.parse().map_err(|_| {
-                let is_whole = !digits.contains(['.', 'e', 'E']);
-                self.wrong(if is_whole { "the number is out of range" } else { "write it without . and e" })
-            }),
-            _ => Err(self.expected("a number")),
-        }
+        let (Value::Number(digits), None) = (self.here, self.missing) else { return Err(self.expected("a number")) };
+        digits.parse().map_err(|_| {
+            let is_whole = digits.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
+            self.wrong(if is_whole { "the number is out of range" } else { "write it without . and e" })
+        })
     }
 
     /// An error: something else should be here.

@@ -75,8 +75,8 @@ pub fn explain_status(status: u8, seccomp: u8) -> &'static str {
              of an architecture that it does not list\n"
         }
         (OWN_FAILURE, filter::OWN) => {
-            "kontena: status 125: unless the command exited with it, its seccomp profile refuses what kontena-init does \
-             before: permit what docker's profile permits\n"
+            "kontena: status 125: unless the command returned it, its seccomp profile refuses what kontena-init does \
+             before it: permit what docker's profile does\n"
         }
         (KILLED, filter::DEFAULT) => {
             "kontena: status 159 is SIGSYS: the filter kills a program that makes system calls of another \
@@ -200,7 +200,7 @@ mod tests {
         no_new_privs: 1,
         seccomp: 1,
         filter_flags: 0,
-        filter: List::Items(&[]),
+        filter: &[],
         user: c"www:web",
         groups: List::Items(&[c"audio", c"video"]),
         rlimits: List::Items(&[Rlimit { resource: 7, soft: 1, hard: 1 }, Rlimit { resource: 4, soft: 1, hard: 1 }]),

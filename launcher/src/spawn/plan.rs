@@ -170,7 +170,7 @@ fn process<'a>(inputs: &Inputs<'a>) -> ProcessSpec<'a> {
         no_new_privs: config.security.no_new_privileges.into(),
         seccomp: filter_of(config.security, maps.is_some()),
         filter_flags: config.filter.flags,
-        filter: List::Items(&config.filter.code),
+        filter: &config.filter.code,
         user: config.user,
         groups: none,
         rlimits: List::Items(&config.rlimits),

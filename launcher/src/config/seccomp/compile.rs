@@ -31,11 +31,12 @@ pub struct Rules<'a> {
 pub const NO_RULE: usize = usize::MAX - 1;
 
 /// What happens to a call, if all conditions are true.
+#[derive(Clone, Copy)]
 pub struct Rule {
     /// SECCOMP_RET_*.
     pub action: u32,
     /// Conditions on different arguments.
-    pub conditions: Vec<Condition>,
+    pub conditions: &'static [Condition],
 }
 
 /// A condition on an argument.
@@ -77,8 +78,8 @@ const X32: u32 = 0x4000_0000;
 /// Calls of an architecture that the profile is not for.
 const FOREIGN: Next = Next::Return(SECCOMP_RET_KILL_PROCESS);
 
-/// The filter, each instruction as the number that its bytes are; `None` if it is too long for the kernel.
-pub fn compile(rules: &Rules<'_>) -> Option<Vec<u64>> {
+/// The filter, each struct sock_filter behind the other; `None` if it is too long for the kernel.
+pub fn compile(rules: &Rules<'_>) -> Option<Vec<u8>> {
     let mut code = vec![sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; MOST];
     let mut compiler = Compiler { rules, program: Program::new(&mut code), is_wide: false };
     let other = compiler.foreign();
@@ -86,10 +87,13 @@ pub fn compile(rules: &Rules<'_>) -> Option<Vec<u64>> {
     let is_ours = compiler.program.branch(BPF_JEQ, ARCH, ours, other);
     compiler.program.step(LOAD, bpf::ARCH, is_ours);
     let start = MOST.checked_sub(compiler.program.length())?;
-    let number = |step: &sock_filter| {
-        u64::from(step.code) | u64::from(step.jt) << 16 | u64::from(step.jf) << 24 | u64::from(step.k) << 32
-    };
-    Some(code[start..].iter().map(number).collect())
+    let mut bytes = Vec::new();
+    for sock_filter { code, jt, jf, k } in code.get(start..)? {
+        bytes.extend_from_slice(&code.to_le_bytes());
+        bytes.extend_from_slice(&[*jt, *jf]);
+        bytes.extend_from_slice(&k.to_le_bytes());
+    }
+    Some(bytes)
 }
 
 struct Compiler<'a> {
@@ -131,8 +135,9 @@ impl Rules<'_> {
     /// The names that are `name`, with the places of their rules.
     fn named(&self, name: &str) -> &[(&str, usize)] {
         let start = self.names.partition_point(|(known, _)| *known < name);
-        let end = self.names.partition_point(|(known, _)| *known <= name);
-        &self.names[start..end]
+        let rest = self.names.get(start..).unwrap_or_default();
+        let end = rest.iter().take_while(|(known, _)| *known == name).count();
+        rest.get(..end).unwrap_or_default()
     }
 
     /// The rules for a name.
@@ -234,7 +239,7 @@ impl Compiler<'_> {
             return None;
         }
         let default = Next::Return(rules.default);
-        let all: Vec<&Rule> = rules.of(name).chain(&parts).list();
+        let all = rules.of(name).chain(&parts).list();
         // As with libseccomp, whether it is the first rule or the last one.
         if let Some(rule) = all.iter().find(|rule| rule.conditions.is_empty()) {
             return Some(Next::Return(rule.action));
@@ -307,7 +312,7 @@ fn parts(rules: &Rules<'_>, name: &str) -> Vec<Rule> {
             if rule.conditions.is_empty() || !permits(rule.action) {
                 // The upper bits of the first argument are a version; ipc(2).
                 let is_it = Condition { argument: 0, test: Test::Equal, negated: false, mask: 0xffff, value };
-                parts.push(Rule { action: rule.action, conditions: vec![is_it] });
+                parts.push(Rule { action: rule.action, conditions: Vec::leak(vec![is_it]) });
             }
         }
     }
