@@ -6,6 +6,7 @@ use nix::unistd::{Gid, Uid, chown};
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::{env, thread};
@@ -234,6 +235,52 @@ fn ordinary_user_runs_a_container() {
     let _ = user.kontena().arg("prune").run().ok();
     fs::create_dir_all(host.state()).unwrap();
     before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn ordinary_user_keeps_their_id() {
+    let host = Host::new();
+    let user = User::new(&host);
+    let run = |options: &[&str], script: &str| {
+        // Where the helpers are, setuid.
+        let program = user.kontena().env("PATH", &user.bin).args(["run", "--userns", "keep-id"]).args(options);
+        program.arg(host.debian()).args(["sh", "-c", script])
+    };
+    let line = run(&[], "true").run().refused(125);
+    assert!(line.contains("--userns keep-id") && line.contains("/etc/subuid"), "{line}");
+    for name in ["newuidmap", "newgidmap"] {
+        let helper = user.bin.join(name);
+        let _ = host.program("cp").arg(host.debian().join("usr/bin").join(name)).arg(&helper).run().ok();
+        fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+    }
+    host.set_aside("tester:300000:65536\n");
+    let passwd = host.directory().join("etc/passwd");
+    let accounts = fs::read_to_string(&passwd).unwrap();
+    fs::write(&passwd, format!("{accounts}tester:x:{USER}:{USER}::/:/bin/sh\n")).unwrap();
+
+    // A directory of the user's, and a file of root's.
+    let shared = host.directory().join("shared");
+    fs::create_dir(&shared).unwrap();
+    chown(&shared, Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).unwrap();
+    let volume = format!("{}:/tmp", shared.display());
+    let maps = format!("0 300000 {USER}\n{USER} {USER} 1\n{} {} {}\n", USER + 1, 300_000 + USER, 65536 - USER);
+    let script = "id -u; id -g; touch /tmp/mine; stat -c %u:%g /tmp/mine; sort -n /proc/self/uid_map | tr -s ' ' | \
+                  sed 's/^ //'";
+    assert_eq!(run(&["-v", &volume], script).run().ok(), format!("{USER}\n{USER}\n{USER}:{USER}\n{maps}"));
+    assert_eq!(fs::metadata(shared.join("mine")).unwrap().uid(), USER);
+    // Others are subordinate ids.
+    let script = "id -u; touch /tmp/theirs && chown 33 /tmp/theirs; id -u 2>&1";
+    assert_eq!(run(&["-u", "root", "-v", &volume], script).run().ok(), "0\n0\n");
+    assert_eq!(fs::metadata(shared.join("theirs")).unwrap().uid(), 300_033);
+    // In the background: exec has the same user, and the launcher may still end it.
+    let _ = run(&["-d", "--name", "job"], "exec sleep 1000").run().ok();
+    assert_eq!(user.kontena().args(["exec", "job", "id", "-u"]).run().ok(), format!("{USER}\n"));
+    let _ = user.kontena().args(["stop", "-t", "0", "job"]).run().ok();
+    let _ = user.kontena().args(["delete", "job"]).run().ok();
+
+    let of_root = host.run_in(host.directory().join("roots"), &["--userns", "keep-id"], &["/bin/true"]);
+    let line = of_root.run().refused(125);
+    assert!(line.contains("--userns keep-id") && line.contains("ordinary users"), "{line}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ const DEBIAN: &[&str] = &[
     "systemd",
     "slirp4netns",
     "tmux",
+    "uidmap",
     "util-linux",
 ];
 

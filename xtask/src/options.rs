@@ -284,7 +284,7 @@ mod tests {
     fn choices_are_what_is_not_a_name() {
         let choices = |long| table::OPTIONS.iter().find(|option| option.long == long).and_then(Opt::choices);
         assert_eq!(choices("restart").as_deref(), Some("no on-failure always unless-stopped"));
-        assert_eq!(choices("userns").as_deref(), Some("host auto map="));
+        assert_eq!(choices("userns").as_deref(), Some("host auto keep-id map="));
         assert_eq!(choices("net").as_deref(), Some("bridge none host"));
         assert_eq!(choices("publish"), None);
         assert_eq!(choices("detach"), None);

@@ -31,6 +31,7 @@ use crate::config::publish::{self, Protocol};
 use crate::config::seccomp;
 use crate::config::security::Seccomp;
 use crate::config::systemd;
+use crate::config::userns::Userns;
 use crate::config::volumes;
 use crate::config::{self, Config, Format, wrong};
 use crate::error::{Error, Parsed, Result};
@@ -40,6 +41,7 @@ use crate::text::{c_static, random_name};
 use argh::{CommandInfo, DynamicSubCommand, EarlyExit, FromArgs};
 use given::Given;
 use options::{Entry, Line};
+use rustix::process::{getegid, geteuid, getpid};
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use table::{COMMANDS, VERBS, Verb};
@@ -208,6 +210,7 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     if config.workdir.is_empty() {
         config.workdir = c"/";
     }
+    keep_user(config)?;
     let is_systemd = config.command.first().is_some_and(|command| given.systemd.applies_to(command.to_bytes()));
     if is_systemd {
         let hint = |hint| Error::usage(format_args!("--systemd"), hint);
@@ -253,6 +256,14 @@ fn read_profile(config: &mut Config, text: &mut Option<Vec<u8>>) -> Result<()> {
     Ok(())
 }
 
+/// With `--userns keep-id` the command runs as the caller, unless `-u` says otherwise.
+fn keep_user(config: &mut Config) -> Result<()> {
+    if config.userns == Some(Userns::KeepId) && config.user.is_empty() {
+        config.user = c_static(format!("{}:{}", geteuid().as_raw(), getegid().as_raw()))?;
+    }
+    Ok(())
+}
+
 /// Why a container with fds of its caller's is not started by `start`.
 const RUN_AGAIN: &str = "the command gets fds of kontena run, and kontena start has others: use kontena run";
 
@@ -270,7 +281,7 @@ fn pass_on_fds(config: &mut Config) -> Result<()> {
 }
 
 fn activate(config: &mut Config) -> Result<()> {
-    let own = rustix::process::getpid().as_raw_pid().to_string();
+    let own = getpid().as_raw_pid().to_string();
     let variable = |name| sys::variable(name).and_then(OsStr::to_str);
     let Some(fds) = variable("LISTEN_FDS").filter(|_| variable("LISTEN_PID") == Some(&*own)) else { return Ok(()) };
     let number = config::preserve_fds(fds).map_err(|hint| wrong("LISTEN_FDS", fds, hint))?;

@@ -313,8 +313,8 @@ verbs {
 }
 
 "Security" {
-    [Run; "rootless"] "userns" Value("host|auto|map=CONTAINER:HOST:SIZE")
-        "User namespace (default: host; auto when rootless)"
+    [Run; "rootless"] "userns" Value("host|auto|keep-id|map=CONTAINER:HOST:SIZE")
+        "User namespace (default: host; auto when rootless); keep-id maps an ordinary user's ids to themselves"
         => |to, text| set(&mut to.config.userns, userns::userns(text).map(Some));
     [Run] "ipc" Value("host|private") "IPC namespace, with /dev/shm (default: private)"
         => |to, text| set(&mut to.config.ipc_is_host, config::is_host(text));

@@ -140,7 +140,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "userns",
-        &["host", "auto", "map=0:100000:65536,65536:0:1"],
+        &["host", "auto", "keep-id", "map=0:100000:65536,65536:0:1"],
         &["", "map=", "map=0:1", "map=0:1:0", "map=0:4294967295:2"],
     ),
     ("ipc", &["host", "private"], &["", "container:a"]),

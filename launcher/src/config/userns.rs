@@ -13,6 +13,8 @@ pub enum Userns {
     Host,
     /// Its own, with ids of /etc/subuid and /etc/subgid that no other container has.
     Auto,
+    /// Its own, in which an ordinary user has the same ids as outside, and subordinate ones have all other numbers.
+    KeepId,
     /// Its own, with these ids.
     Map(Vec<Range>),
 }
@@ -28,7 +30,7 @@ pub struct Range {
     pub size: u32,
 }
 
-/// `host`, `auto` or `map=CONTAINER:HOST:SIZE[,…]`.
+/// `host`, `auto`, `keep-id` or `map=CONTAINER:HOST:SIZE[,…]`.
 pub fn userns(text: &str) -> Parsed<Userns> {
     let range = |text: &str| {
         let mut numbers = text.split(':').map(|text| number(text).and_then(|number| u32::try_from(number).ok()));
@@ -40,10 +42,12 @@ pub fn userns(text: &str) -> Parsed<Userns> {
             size,
         })
     };
-    let hint = "not a user namespace: use host, auto or map=CONTAINER:HOST:SIZE, for example map=0:100000:65536";
+    let hint =
+        "not a user namespace: use host, auto, keep-id or map=CONTAINER:HOST:SIZE, for example map=0:100000:65536";
     match text {
         "host" => Ok(Userns::Host),
         "auto" => Ok(Userns::Auto),
+        "keep-id" => Ok(Userns::KeepId),
         _ => {
             let ranges = text.strip_prefix("map=").ok_or(hint)?.split(',');
             ranges.map(|text| range(text).ok_or(hint)).try_list().map(Userns::Map)
@@ -60,12 +64,12 @@ mod tests {
         let range = |container, host, size| Range { container, host, size };
         assert_eq!(userns("host"), Ok(Userns::Host));
         assert_eq!(userns("auto"), Ok(Userns::Auto));
+        assert_eq!(userns("keep-id"), Ok(Userns::KeepId));
         assert_eq!(userns("map=0:100000:65536"), Ok(Userns::Map(vec![range(0, 100_000, 65_536)])));
         let two = vec![range(0, 1000, 1), range(1, 100_000, 9)];
         assert_eq!(userns("map=0:1000:1,1:100000:9"), Ok(Userns::Map(two)));
         let bad = ["", "map", "map=", "map=0:1", "map=0:1:0", "map=0:1:2:3", "map=a:1:2", "map=0:-1:2", "map=0:1:2,"];
-        for bad in bad.into_iter().chain(["map=0:4294967295:2", "map=4294967295:0:2", "map=0:4294967296:1", "keep-id"])
-        {
+        for bad in bad.into_iter().chain(["map=0:4294967295:2", "map=4294967295:0:2", "map=0:4294967296:1", "nomap"]) {
             assert!(userns(bad).is_err(), "{bad}");
         }
     }

@@ -67,7 +67,12 @@ impl Maps {
             }
             Userns::Map(ranges) => (ranges.clone(), ranges.clone()),
             Userns::Auto if is_root => lease(journal)?,
-            Userns::Auto => own(),
+            Userns::Auto => own(false)?,
+            Userns::KeepId if is_root => {
+                let hint = "it is for ordinary users, and root has no subordinate ids: use auto or map=…";
+                return Err(Error::usage(format_args!("--userns keep-id"), hint));
+            }
+            Userns::KeepId => own(true)?,
         };
         Ok(Some(Self { uids, gids, is_rootless: !is_root }))
     }
@@ -193,27 +198,46 @@ fn lease(journal: &mut Journal<'_>) -> Result<(Vec<Range>, Vec<Range>)> {
     Err(Error::usage(format_args!("--userns auto"), hint))
 }
 
-/// An ordinary user's own ids as 0 and, where it is granted any, its subordinate ones from 1 on.
-fn own() -> (Vec<Range>, Vec<Range>) {
+/// An ordinary user's own ids as 0 or, if they `are_kept`, as what they are; and, where it is granted any, its
+/// subordinate ones as the other numbers from 0 on.
+fn own(are_kept: bool) -> Result<(Vec<Range>, Vec<Range>)> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let number = uid.to_string();
     let passwd = file::read_text(CWD, "/etc/passwd");
     let name = passwd.lines().find(|line| line.split(':').nth(2) == Some(&number));
     let owners = [name.and_then(|line| line.split(':').next()).unwrap_or_default(), &number];
     let more = FILES.map(|file| subordinate(file, &owners));
-    let with = |own, ranges: &[(u32, u32)]| {
-        let mut all = vec![Range { container: 0, host: own, size: 1 }];
-        let mut container = 1;
-        for (host, size) in ranges {
-            all.push(Range { container, host: *host, size: *size });
-            container = container.saturating_add(*size);
-        }
-        all
-    };
+    let with = |own, ranges: &[(u32, u32)]| around(if are_kept { own } else { 0 }, own, ranges);
     if more.iter().any(Vec::is_empty) || HELPERS.iter().any(|helper| find_program(helper).is_none()) {
-        return (with(uid, &[]), with(gid, &[]));
+        if are_kept {
+            let hint = "root of the container needs another id: add NAME:100000:65536 to /etc/subuid and /etc/subgid, \
+                        and install Debian's uidmap package";
+            return Err(Error::usage(format_args!("--userns keep-id"), hint));
+        }
+        return Ok((with(uid, &[]), with(gid, &[])));
     }
-    (with(uid, &more[0]), with(gid, &more[1]))
+    Ok((with(uid, &more[0]), with(gid, &more[1])))
+}
+
+/// The id `own` of the host as `inside`, and first ids and sizes of others as the numbers before and behind it.
+fn around(inside: u32, own: u32, others: &[(u32, u32)]) -> Vec<Range> {
+    let mut all = vec![Range { container: inside, host: own, size: 1 }];
+    let mut container = 0u32;
+    for &(mut host, mut size) in others {
+        let below = inside.saturating_sub(container).min(size);
+        if below > 0 {
+            all.push(Range { container, host, size: below });
+            (container, host, size) = (container + below, host + below, size - below);
+        }
+        if container == inside {
+            container += 1;
+        }
+        if size > 0 {
+            all.push(Range { container, host, size });
+            container = container.saturating_add(size);
+        }
+    }
+    all
 }
 
 /// First id and size of each range that one of `owners` has; subuid(5): `owner:first:size`.
@@ -258,4 +282,24 @@ fn run(helper: &str, child: Pid, ranges: &[Range]) -> Result<()> {
 
 fn c_number(number: u32) -> CString {
     CString::new(number.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_around_a_kept_one_have_every_other_number() {
+        let range = |container, host, size| Range { container, host, size };
+        for (inside, others, expected) in [
+            (0, &[(100, 9)][..], &[range(1, 100, 9)][..]),
+            (0, &[(100, 9), (200, 2)], &[range(1, 100, 9), range(10, 200, 2)]),
+            (5, &[(100, 9)], &[range(0, 100, 5), range(6, 105, 4)]),
+            (5, &[(100, 5), (200, 2)], &[range(0, 100, 5), range(6, 200, 2)]),
+            (5, &[(100, 2), (200, 9)], &[range(0, 100, 2), range(2, 200, 3), range(6, 203, 6)]),
+            (5, &[(100, 2)], &[range(0, 100, 2)]),
+        ] {
+            assert_eq!(around(inside, 7, others), [&[range(inside, 7, 1)], expected].concat(), "{inside} {others:?}");
+        }
+    }
 }
