@@ -5,8 +5,8 @@ use nix::libc;
 use std::fs;
 use tests::{Background, Host, Outcome};
 
-/// podman's own profile.
-const PODMANS: &str = include_str!("../../launcher/src/config/seccomp/podman.json");
+/// A profile with the names and conditions of podman 4.3's.
+const ENGINES: &str = include_str!("../../launcher/src/config/seccomp/engine.json");
 
 /// Writes a profile; returns the value of `--security-opt`.
 fn profile(host: &Host, name: &str, text: &str) -> String {
@@ -75,9 +75,9 @@ fn arguments_decide_as_the_profile_says() {
 }
 
 #[test]
-fn podmans_profile_runs_nginx_and_looks_at_capabilities() {
+fn engines_profile_runs_nginx_and_looks_at_capabilities() {
     let host = Host::new();
-    let option = profile(&host, "podman.json", PODMANS);
+    let option = profile(&host, "engine.json", ENGINES);
     let web = host.nginx("web", &["--security-opt", &option, "-p", "8080:80"]);
     let _page = host.get("127.0.0.1:8080").unwrap();
     let _ = web.stop();
@@ -97,9 +97,9 @@ fn programs_of_32_bits_run_with_a_profile_that_is_for_them() {
         // getpid is 20 on i386.
         host.intrude(&options, &["foreign", "int80", "20"]).run()
     };
-    let podmans = profile(&host, "podman.json", PODMANS);
+    let engines = profile(&host, "engine.json", ENGINES);
     let unfiltered = host.intrude(&["--seccomp", "unconfined"], &["foreign", "int80", "20"]).run().ok();
-    assert_eq!(run(&podmans).ok(), unfiltered);
+    assert_eq!(run(&engines).ok(), unfiltered);
     let native = profile(&host, "native.json", &refusing(NO_MKDIR));
     let killed = run(&native).code(128 + libc::SIGSYS);
     assert!(killed.stderr.contains("the seccomp profile kills"), "{killed}");

@@ -394,15 +394,15 @@ fn call_that_makes_others_is_judged_by_their_rules() {
     assert_eq!(verdict(&filter, AUDIT_ARCH_I386, 397, &[]), EPERM);
 }
 
-/// podman's profile, of Debian 12's golang-github-containers-common 0.50.1; Apache-2.0.
-const PODMANS: &str = include_str!("podman.json");
+/// A profile with the names and conditions of podman 4.3's.
+const ENGINES: &str = include_str!("engine.json");
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn podmans_profile_means_what_libseccomp_makes_of_it() {
+fn engines_profile_means_what_libseccomp_makes_of_it() {
     let ours = capabilities::Capabilities::new(capabilities::Changes::default()).bounding;
-    let filter = read(PODMANS, &Conditions { capabilities: ours, kernel: "6.1.0" }).unwrap();
-    let mut lines = include_str!("podman.expected").lines().filter(|line| !line.starts_with('#')).peekable();
+    let filter = read(ENGINES, &Conditions { capabilities: ours, kernel: "6.1.0" }).unwrap();
+    let mut lines = include_str!("engine.expected").lines().filter(|line| !line.starts_with('#')).peekable();
     let mut count = 0;
     while let Some(line) = lines.next() {
         let words: Vec<_> = line.split(' ').collect();
