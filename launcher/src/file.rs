@@ -2,6 +2,7 @@
 //!
 //! Paths are relative to an fd wherever there is one. Must not know what any file is for.
 
+use crate::gather::Gather;
 use linux_raw_sys::general::PATH_MAX;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -42,7 +43,7 @@ pub fn write(at: impl AsFd, path: &str, text: &str) -> Result<()> {
 
 /// The names in a directory that are text, without `.` and `..`.
 pub fn names(directory: OwnedFd) -> Result<Vec<String>> {
-    Ok(all_names(&directory)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    Ok(all_names(&directory)?.into_iter().filter_map(|name| name.into_string().ok()).list())
 }
 
 /// All names in a directory, without `.` and `..`.

@@ -62,6 +62,11 @@ pub fn word_at(place: usize, table: &'static str) -> &'static str {
     table.split(' ').nth(place).unwrap_or_default()
 }
 
+/// Whether it has this character of one byte: str::contains is 1.6 kB, for characters and texts that are longer.
+pub fn has(text: &str, byte: u8) -> bool {
+    text.as_bytes().contains(&byte)
+}
+
 /// Digits and nothing else: str::parse would take a sign too.
 pub fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());

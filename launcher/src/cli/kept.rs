@@ -67,7 +67,7 @@ pub fn read(text: &[u8], again: Again) -> Result<Kept> {
     for variable in strings.by_ref().take_while(|variable| !variable.is_empty()) {
         env.push(c_static(variable)?);
     }
-    let mut arguments: Vec<OsString> = strings.map(|argument| OsStr::from_bytes(argument).into()).collect();
+    let mut arguments: Vec<OsString> = strings.map(|argument| OsStr::from_bytes(argument).into()).list();
     // Behind the last NUL there is nothing.
     arguments.pop();
     let run = &VERBS[0];

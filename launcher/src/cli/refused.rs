@@ -39,7 +39,7 @@ volumes-from: use the same -v";
 /// Why an option is refused, by its name or letter without dashes.
 pub fn reason(name: &str) -> Option<&'static str> {
     REFUSED.lines().find_map(|line| {
-        let (names, reason) = line.split_once(": ")?;
-        names.split(' ').any(|refused| refused == name).then_some(reason)
+        let (names, reason) = line.split_once(':')?;
+        names.split(' ').any(|refused| refused == name).then(|| reason.trim_ascii_start())
     })
 }

@@ -150,7 +150,7 @@ fn ranges(ports: &[PortRecord]) -> Vec<String> {
         let (host, container) = (range(host_port, more), range(container_port, more));
         format!("{}{host}->{container_port}{container}/{protocol}", publish.at(host_port))
     };
-    ranges.into_iter().map(text).collect()
+    ranges.into_iter().map(text).list()
 }
 
 /// Whether a port is the one `distance` behind another.

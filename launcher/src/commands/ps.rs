@@ -23,7 +23,7 @@ pub fn ps(state: &StateDirectory, names: &[&str], format: Format) -> Result<()> 
         container.running_init().ok_or_else(|| not_running(name))?;
         let no_cgroup = || Error::usage(format_args!("{name} has no cgroup of its own"), "");
         let pids = join::processes(container.cgroup_path().ok_or_else(no_cgroup)?);
-        all.extend(pids.into_iter().filter_map(|pid| Process::read(name, pid)));
+        pids.into_iter().filter_map(|pid| Process::read(name, pid)).for_each(|process| all.push(process));
         Ok(())
     });
     let text = match format {

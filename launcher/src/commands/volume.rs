@@ -7,6 +7,7 @@ use crate::commands::table::Table;
 use crate::config::Format;
 use crate::config::volumes::{DATA, is_anonymous};
 use crate::error::{Error, Result};
+use crate::gather::Gather;
 use crate::json::Json;
 use crate::print;
 use crate::resources::volumes;
@@ -44,8 +45,8 @@ pub fn act(state: &StateDirectory, directory: &str, names: &[&str], act: &Act) -
         Act::Inspect => {
             let all = volumes::names(directory)?;
             let known = |name: &&&str| all.iter().any(|other| other == **name);
-            let found: Vec<&str> = names.iter().filter(known).copied().collect();
-            let missing: Vec<&str> = names.iter().filter(|name| !known(name)).copied().collect();
+            let found: Vec<&str> = names.iter().filter(known).copied().list();
+            let missing: Vec<&str> = names.iter().filter(|name| !known(name)).copied().list();
             print::answer(&document(state, directory, &found)?)?;
             for_each_name(&missing, &mut |name| Err(no_such_volume(name)))
         }
@@ -61,7 +62,7 @@ pub fn act(state: &StateDirectory, directory: &str, names: &[&str], act: &Act) -
         }),
         Act::Prune { all } => {
             let names = volumes::names(directory)?;
-            let names: Vec<&str> = names.iter().map(|name| &**name).filter(|name| *all || is_anonymous(name)).collect();
+            let names: Vec<&str> = names.iter().map(|name| &**name).filter(|name| *all || is_anonymous(name)).list();
             for_each_name(&names, &mut |name| match volumes::remove(&path(name)) {
                 // It is in use, or another process has been faster.
                 Err(error) if matches!(error.errno(), Some(Errno::AGAIN | Errno::NOENT)) => Ok(()),
@@ -79,14 +80,14 @@ fn no_such_volume(name: &str) -> Error {
 fn users(state: &StateDirectory, path: &str) -> Result<Vec<String>> {
     let mut all = state.all()?;
     all.retain(|container| container.is_running && container.volumes.iter().any(|volume| volume.path == path));
-    Ok(all.into_iter().map(|container| container.name).collect())
+    Ok(all.into_iter().map(|container| container.name).list())
 }
 
 fn list(state: &StateDirectory, directory: &str, format: Option<Format>) -> Result<()> {
     let names = volumes::names(directory)?;
-    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).list();
     let text = match format {
-        None => names.iter().map(|name| format!("{name}\n")).collect(),
+        None => names.iter().map(|name| format!("{name}\n")).text(),
         Some(Format::Json) => document(state, directory, &names)?,
         Some(Format::Table) => {
             let mut table = Table::new(&["NAME", "CONTAINERS"]);

@@ -119,7 +119,7 @@ impl Bridge {
         // FNV-1a.
         let mix = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         let hash = container.bytes().fold(0x811c_9dc5, mix);
-        self.gateway.nth(1 + (u128::from(hash) + attempt) % self.gateway.hosts())
+        self.gateway.nth(1 + u128::from((u64::from(hash) + attempt as u64) % self.gateway.hosts() as u64))
     }
 }
 

@@ -15,12 +15,12 @@ pub const DEFAULT_COMMAND: &CStr = c"/bin/sh";
 pub const DEFAULT_PATH: &CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The variables of files, and then those that are given one by one.
-pub fn read(files: &[&str], variables: Vec<&'static CStr>) -> Result<Vec<&'static CStr>> {
+pub fn read(files: &[&str], mut variables: Vec<&'static CStr>) -> Result<Vec<&'static CStr>> {
     let mut given = Vec::new();
     for path in files {
-        given.extend(env_file(path)?);
+        given.append(&mut env_file(path)?);
     }
-    given.extend(variables);
+    given.append(&mut variables);
     Ok(given)
 }
 

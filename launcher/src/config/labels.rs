@@ -5,7 +5,8 @@
 
 use crate::config::process::read_lines;
 use crate::error::{Hint, Parsed, Result};
-use crate::text::place_of;
+use crate::gather::Gather;
+use crate::text::{has, place_of};
 
 /// The status of a container, in the words of `list`.
 const STATES: &str = "created starting running paused restarting ending exited";
@@ -29,7 +30,7 @@ pub fn label(text: &str) -> Parsed<&str> {
     if key(text).is_empty() || text.contains(char::is_control) {
         return Err("not a label: use KEY or KEY=VALUE, on one line");
     }
-    Ok(if text.contains('=') { text } else { format!("{text}=").leak() })
+    Ok(if has(text, b'=') { text } else { format!("{text}=").leak() })
 }
 
 /// The labels of files, and then those that are given one by one. Of two with the same key the last one counts.
@@ -68,7 +69,7 @@ pub fn passes(filters: &[Filter], name: &str, status: &str, labels: &[String]) -
         Kind::Status => status == *text,
     };
     [Kind::Label, Kind::Name, Kind::Status].into_iter().all(|kind| {
-        let of_kind: Vec<bool> = filters.iter().filter(|filter| filter.kind == kind).map(matches).collect();
+        let of_kind: Vec<bool> = filters.iter().filter(|filter| filter.kind == kind).map(matches).list();
         of_kind.is_empty() || if kind == Kind::Label { !of_kind.contains(&false) } else { of_kind.contains(&true) }
     })
 }
@@ -85,7 +86,8 @@ fn matches_name(text: &str, name: &str) -> bool {
         (true, true) => name == part,
         (true, false) => name.starts_with(part),
         (false, true) => name.ends_with(part),
-        (false, false) => name.contains(part),
+        // As str::contains: see `has`.
+        (false, false) => name.as_bytes().windows(part.len().max(1)).any(|here| here == part.as_bytes()),
     }
 }
 

@@ -38,8 +38,9 @@ use crate::config::security::{OwnFilter, Security};
 use crate::config::userns::Userns;
 use crate::config::volumes::Volume;
 use crate::error::{Error, Parsed};
+use crate::gather::Gather;
 use crate::sys;
-use crate::text::{c_static, c_text, is_name, number};
+use crate::text::{c_static, c_text, has, is_name, number};
 use kontena_init::plan::Rlimit;
 use std::ffi::CStr;
 
@@ -194,7 +195,7 @@ pub fn format(text: &str) -> Parsed<Format> {
 /// `--entrypoint`: one word, or as with podman a JSON array of words; nothing for none.
 pub fn entrypoint(text: &str) -> Parsed<Vec<&'static CStr>> {
     match lifecycle::words(text) {
-        Some(words) => words.iter().map(|word| c_text(word)).collect(),
+        Some(words) => words.iter().map(|word| c_text(word)).try_list(),
         None if text.is_empty() => Ok(Vec::new()),
         None => Ok(vec![c_text(text)?]),
     }
@@ -209,7 +210,7 @@ pub fn preserve_fds(text: &str) -> Parsed<u32> {
 pub fn pidfile(text: &str) -> Parsed<&str> {
     match text.rsplit('/').next() {
         None | Some("" | "." | "..") => Err("not a file: use a path in an existing directory"),
-        Some(_) if text.contains('\0') => Err("a NUL cannot be passed on: remove it"),
+        Some(_) if has(text, 0) => Err("a NUL cannot be passed on: remove it"),
         Some(_) => Ok(text),
     }
 }

@@ -4,9 +4,9 @@
 
 use crate::error::Parsed;
 use crate::gather::Gather;
-use crate::text::number;
+use crate::text::{has, number};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 /// A published port.
@@ -70,7 +70,8 @@ impl Publish {
     /// Its address with `port`, as ss(8) has them.
     pub fn at(&self, port: u16) -> String {
         match self.address {
-            Some(address) => SocketAddr::new(address, port).to_string(),
+            Some(IpAddr::V4(address)) => format!("{address}:{port}"),
+            Some(IpAddr::V6(address)) => format!("[{address}]:{port}"),
             None => format!("*:{port}"),
         }
     }
@@ -142,7 +143,7 @@ pub fn publish(text: &str) -> Parsed<Vec<Publish>> {
     if host == "0" {
         return Ok(container.map(|port| publish((0, port))).list());
     }
-    let host = ports_of(host).ok_or(if ports.contains(':') { NOT_PORTS } else { FORM })?;
+    let host = ports_of(host).ok_or(if has(ports, b':') { NOT_PORTS } else { FORM })?;
     if host.len() != container.len() {
         return Err("the two ranges differ in length");
     }

@@ -3,7 +3,7 @@
 //! Each function parses the text of one option, and returns a volume or a hint of one line. Must not touch the system.
 
 use crate::error::Parsed;
-use crate::text::{bytes, c_text, is_name, number};
+use crate::text::{bytes, c_text, has, is_name, number};
 use linux_raw_sys::general::{
     MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SLAVE,
 };
@@ -154,7 +154,7 @@ pub const DATA: &str = "_data";
 
 /// docker's grammar: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub fn is_volume_name(text: &str) -> bool {
-    is_name(text) && text.len() > 1 && !text.contains('+')
+    is_name(text) && text.len() > 1 && !has(text, b'+')
 }
 
 /// Whether it is the name of a volume that was given none.
@@ -181,7 +181,7 @@ pub fn volume(text: &str) -> Parsed<Volume> {
     let mut volume = match target {
         None => Volume::named("", source)?,
         Some(_) if source.is_empty() => return Err("the source is empty: use a path of the host, or a volume's name"),
-        Some(target) if source.contains('/') || source.starts_with('.') => {
+        Some(target) if has(source, b'/') || source.starts_with('.') => {
             Volume::new(Some(c_text(source)?), mount_target(target).ok_or(TARGET)?)
         }
         Some(target) => Volume::named(source, target)?,

@@ -154,14 +154,14 @@ impl Tables {
     pub fn make(&self, family: &'static Family, bridges: &[Bridge], guests: &[Guest], is_closed: bool) -> Result<bool> {
         let mut elements = Vec::new();
         if family.is_bridge() {
-            guests.iter().for_each(|guest| elements.extend(elements::sources(guest)));
+            guests.iter().for_each(|guest| elements.append(&mut elements::sources(guest)));
         } else {
             for bridge in bridges {
                 elements.extend(elements::of_bridge(family, bridge));
-                elements.extend(elements::hairpins(family, bridge));
+                elements.append(&mut elements::hairpins(family, bridge));
             }
-            let mappings = guests.iter().flat_map(elements::mappings);
-            elements.extend(mappings.filter(|mapping| mapping.family.number == family.number));
+            guests.iter().for_each(|guest| elements.append(&mut elements::mappings(guest)));
+            elements.retain(|element| element.family.number == family.number);
             if is_closed {
                 elements.push(elements::closed(family));
             }
@@ -190,9 +190,9 @@ impl Tables {
             elements.extend(elements::of_bridge(Family::of(*address), bridge));
         }
         if has_names {
-            elements.extend(elements::sources(guest));
+            elements.append(&mut elements::sources(guest));
         }
-        elements.extend(elements::mappings(guest));
+        elements.append(&mut elements::mappings(guest));
         self.send(|batch| elements.iter().for_each(|element| element.put(batch, Operation::Add)))
     }
 
@@ -201,7 +201,7 @@ impl Tables {
     pub fn dismiss(&self, guest: &Guest, certain: bool) -> Result<()> {
         let mut elements = elements::mappings(guest);
         elements.retain(|mapping| certain || self.has(mapping));
-        elements.extend(elements::sources(guest));
+        elements.append(&mut elements::sources(guest));
         let delete = |these: &[Element]| {
             self.send(|batch| these.iter().for_each(|element| element.put(batch, Operation::Delete)))
         };

@@ -7,6 +7,7 @@
 use crate::config::network::Outbound;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
+use crate::gather::Gather;
 use crate::resources::userns::find_program;
 use crate::spawn::clone::Started;
 use crate::sys;
@@ -112,7 +113,7 @@ impl Program {
         };
         let pid = init.as_raw_pid().to_string();
         let last: &[&str] = if self.kind == Outbound::Pasta { &[&pid] } else { &[&pid, "eth0"] };
-        words.iter().chain(last).filter_map(|word| CString::new(*word).ok()).collect()
+        words.iter().chain(last).filter_map(|word| CString::new(*word).ok()).list()
     }
 }
 
@@ -152,7 +153,7 @@ impl Helper {
         let length = rustix::io::read(&self.errors, &mut text).unwrap_or(0);
         let text = String::from_utf8_lossy(&text[..length]);
         // There is no syslog in many a container, and it is not why.
-        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.ends_with("syslog")).collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.ends_with("syslog")).list();
         if lines.is_empty() { "it has ended, and does not say why".into() } else { lines.join("; ") }
     }
 }

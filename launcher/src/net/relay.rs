@@ -114,7 +114,7 @@ impl Relay {
 
     /// Relays what comes to a socket, which is bound to the port, `to` the container's.
     pub fn add(&mut self, socket: OwnedFd, protocol: Protocol, to: SocketAddr) -> Result<()> {
-        let what = format_args!("relay to {to}");
+        let what = format_args!("relay to {}, port {}", to.ip(), to.port());
         rustix::fs::fcntl_setfl(&socket, OFlags::NONBLOCK).at(what)?;
         match protocol {
             Protocol::Tcp => {

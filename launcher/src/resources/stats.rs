@@ -7,6 +7,7 @@ use crate::config::Format;
 use crate::file::{self, CWD};
 use crate::json::Json;
 use crate::resources::cgroup::{Leaf, Record};
+use crate::text::{has, number};
 use std::fmt::Write;
 
 /// The controllers without which there is little to read; cpu.stat and the pressure files need none.
@@ -119,10 +120,14 @@ impl Stats {
                 _ => lines().find(|(name, _)| *name == key)?.1.parse().ok(),
             };
         };
-        let fields = lines().filter(|(name, _)| wanted == "*" || wanted == *name).flat_map(|(_, rest)| rest.split(' '));
-        let values = fields.filter_map(|field| field.strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok());
         // A disk has no line before its first request.
-        Some(values.sum())
+        let mut sum: u64 = 0;
+        for (_, rest) in lines().filter(|(name, _)| wanted == "*" || wanted == *name) {
+            for field in rest.split(' ').filter_map(|field| field.split_once('=')).filter(|(name, _)| *name == key) {
+                sum += number(field.1).unwrap_or(0);
+            }
+        }
+        Some(sum)
     }
 
     /// A row of `kontena stats`, under [`COLUMNS`]; with the figures of a moment before, and how many microseconds that
@@ -169,7 +174,7 @@ fn write_file(json: &mut Json, text: &str) {
     json.object(|json| {
         for (key, rest) in text.lines().filter_map(|line| line.split_once(' ')) {
             // A disk that was only looked at has nothing behind its number.
-            if rest.is_empty() || rest.contains('=') {
+            if rest.is_empty() || has(rest, b'=') {
                 json.key(key).object(|json| {
                     let fields = rest.split(' ').filter_map(|field| field.split_once('='));
                     fields.for_each(|(key, value)| write_scalar(json.key(key), value));

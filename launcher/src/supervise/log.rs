@@ -8,6 +8,7 @@
 use crate::config::lifecycle::Log as Limits;
 use crate::error::{Context, Result};
 use crate::file;
+use crate::gather::Gather;
 use crate::sys;
 use crate::text;
 use crate::time::Moment;
@@ -377,7 +378,7 @@ pub fn last_lines(directory: OwnedFd) -> String {
     let mut bytes = Vec::new();
     Reader::new(directory, &wanted).print(&mut |_, text| bytes.extend_from_slice(text));
     let end = bytes.get(bytes.len().saturating_sub(MOST)..).unwrap_or_default();
-    text::from_bytes(end).lines().map(|line| text::printable(line) + "\n").collect()
+    text::from_bytes(end).lines().map(|line| text::printable(line) + "\n").text()
 }
 
 fn number_of(stat: rustix::fs::Stat) -> (u64, u64) {
