@@ -3,6 +3,7 @@
 //! Must not know which option a text belongs to, nor touch the system, but for its random numbers.
 
 use crate::error::{Error, Parsed, Result, drives_terminal};
+use crate::gather::Gather;
 use std::ffi::{CStr, CString};
 use std::fmt::Write;
 
@@ -65,6 +66,17 @@ pub fn word_at(place: usize, table: &'static str) -> &'static str {
 /// Whether it has this character of one byte: str::contains is 1.6 kB, for characters and texts that are longer.
 pub fn has(text: &str, byte: u8) -> bool {
     text.as_bytes().contains(&byte)
+}
+
+/// What is before and behind the last of this character of one byte: str::rsplit_once is 0.8 kB, for longer ones.
+pub fn split_last(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let place = text.bytes().rposition(|other| other == byte)?;
+    Some((text.get(..place)?, text.get(place + 1..)?))
+}
+
+/// The text with `new` for each `old`, of the parts that a list has: str::replace searches in its own way.
+pub fn replace(text: &str, old: char, new: &str) -> String {
+    text.split(old).list().join(new)
 }
 
 /// Digits and nothing else: str::parse would take a sign too.
@@ -146,6 +158,22 @@ mod tests {
             assert_eq!(place_of(word, TABLE), None, "{word:?}");
         }
         assert_eq!([3, usize::MAX].map(|place| word_at(place, TABLE)), ["", ""]);
+    }
+
+    #[test]
+    fn texts_are_split_at_the_last_of_a_character() {
+        for (text, parts) in
+            [("a/b/c", Some(("a/b", "c"))), ("/", Some(("", ""))), ("ü/ü", Some(("ü", "ü"))), ("a", None), ("", None)]
+        {
+            assert_eq!(split_last(text, b'/'), parts, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn characters_are_replaced_by_texts() {
+        for (text, replaced) in [("a%b%", "a--b--"), ("%", "--"), ("", ""), ("ü", "ü")] {
+            assert_eq!(replace(text, '%', "--"), replaced, "{text:?}");
+        }
     }
 
     #[test]

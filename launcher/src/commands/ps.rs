@@ -10,7 +10,7 @@ use crate::json::Json;
 use crate::print;
 use crate::spawn::join;
 use crate::state::{StateDirectory, not_running};
-use crate::text::from_bytes;
+use crate::text::{from_bytes, replace, split_last};
 
 /// USER_HZ: a second of /proc has so many ticks on every architecture that there is a kontena for.
 const TICKS: u64 = 100;
@@ -68,13 +68,13 @@ impl Process {
             status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim_ascii)
         };
         // Behind the name, which may have anything in it: state is the third field, and times are the 14th and 15th.
-        let times: Vec<u64> = stat.rsplit(')').next()?.split_ascii_whitespace().map(|n| n.parse().unwrap_or(0)).list();
-        let command = cmdline.replace('\0', " ").trim_ascii_end().to_owned();
+        let times: Vec<u64> = split_last(stat, b')')?.1.split_ascii_whitespace().map(|n| n.parse().unwrap_or(0)).list();
+        let command = replace(cmdline, '\0', " ").trim_ascii_end().to_owned();
         let name = field("Name")?;
         Some(Self {
             container: container.into(),
             pid,
-            inside: field("NSpid")?.rsplit('\t').next()?.into(),
+            inside: field("NSpid").map(|pids| split_last(pids, b'\t').map_or(pids, |(_, last)| last))?.into(),
             parent: field("PPid")?.into(),
             uid: field("Uid")?.split('\t').next()?.into(),
             state: field("State")?.split(' ').next()?.into(),

@@ -40,7 +40,7 @@ use crate::config::volumes::Volume;
 use crate::error::{Error, Parsed};
 use crate::gather::Gather;
 use crate::sys;
-use crate::text::{c_static, c_text, has, is_name, number};
+use crate::text::{c_static, c_text, has, is_name, number, split_last};
 use kontena_init::plan::Rlimit;
 use std::ffi::CStr;
 
@@ -208,10 +208,10 @@ pub fn preserve_fds(text: &str) -> Parsed<u32> {
 
 /// `--pidfile`.
 pub fn pidfile(text: &str) -> Parsed<&str> {
-    match text.rsplit('/').next() {
-        None | Some("" | "." | "..") => Err("not a file: use a path in an existing directory"),
-        Some(_) if has(text, 0) => Err("a NUL cannot be passed on: remove it"),
-        Some(_) => Ok(text),
+    match split_last(text, b'/').map_or(text, |(_, name)| name) {
+        "" | "." | ".." => Err("not a file: use a path in an existing directory"),
+        _ if has(text, 0) => Err("a NUL cannot be passed on: remove it"),
+        _ => Ok(text),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::error::{Context, Result};
 use crate::file::{self, CWD};
+use crate::text::split_last;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod};
 
@@ -16,7 +17,7 @@ pub struct Pidfile {
 impl Pidfile {
     /// Opens the directory of the file, which must exist.
     pub fn open(path: &'static str) -> Result<Self> {
-        let directory = match path.rsplit_once('/') {
+        let directory = match split_last(path, b'/') {
             None => ".",
             Some(("", _)) => "/",
             Some((directory, _)) => directory,
@@ -28,7 +29,7 @@ impl Pidfile {
     /// Puts a file with this pid in the place of another, which is never seen in part. A file that another user has
     /// made in that directory is neither written to nor followed.
     pub fn write(&self, pid: u32) -> Result<()> {
-        let name = self.path.rsplit('/').next().unwrap_or(self.path);
+        let name = split_last(self.path, b'/').map_or(self.path, |(_, name)| name);
         let new = format!("{name}.new");
         // That of a launcher that was killed.
         file::remove(&self.directory, &new, AtFlags::empty());

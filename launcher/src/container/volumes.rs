@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::resources::volumes::{self, Wanted};
 use crate::spawn::sources::Place;
 use crate::state::{Entry, VolumeRecord};
+use crate::text::split_last;
 
 impl Container {
     /// Makes and fills the named volumes, which needs the root and the maps; in the journal first.
@@ -18,7 +19,7 @@ impl Container {
                 continue;
             };
             let data = source.to_string_lossy();
-            let (path, _) = data.rsplit_once('/').unwrap_or_default();
+            let (path, _) = split_last(&data, b'/').unwrap_or_default();
             self.journal.append(Entry::Volume(VolumeRecord { is_own: is_anonymous, path: path.into() }))?;
             if let Some(root) = mounts.iter().find(|mount| mount.place == Place::Root) {
                 let wanted = Wanted { path, target: volume.target, root: &root.fd, copies };

@@ -9,6 +9,7 @@ use crate::file::{self, CWD};
 use crate::net::netlink::{Batch, Protocol, Socket, attribute};
 use crate::net::nft::uapi::*;
 use crate::sys;
+use crate::text::replace;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
 /// What tells a firewall to let the packets of the link % through, where @ is the chain and its table; by the family
@@ -42,7 +43,7 @@ struct Chain {
 pub fn warn(bridge: &Bridge) {
     let name = &*bridge.name;
     let warn = |what: &str, remedy: &str| {
-        let remedy = remedy.replace('%', name);
+        let remedy = replace(remedy, '%', name);
         crate::print::print(
             2,
             &format!("kontena: warning: {what} drops forwarded packets, so {name} is cut off: {remedy}\n"),
@@ -66,7 +67,7 @@ pub fn warn(bridge: &Bridge) {
                 NFPROTO_IPV6 => "ip6",
                 _ => "inet",
             };
-            let remedy = remedy.replace('@', &format!("{kind} {table} {chain}"));
+            let remedy = replace(remedy, '@', &format!("{kind} {table} {chain}"));
             warn(&format!("chain {chain} of table {kind} {table}"), &remedy);
         }
     }

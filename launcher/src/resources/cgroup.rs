@@ -16,6 +16,7 @@ use crate::config::limits::Limit;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::resources::devices;
+use crate::text::split_last;
 use hierarchy::{ancestors, below, hierarchy, is_cgroup2, mount_hierarchy, own_cgroup};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, Mode, OFlags, access, mkdir, rmdir, stat};
@@ -56,7 +57,7 @@ impl Leaf {
         if is_root || config.cgroup_parent.is_some() || config.cgroup_mount.is_some() {
             return leaf.map(Some);
         }
-        let parent = leaf.as_ref().ok().and_then(|leaf| leaf.path.rsplit_once('/')).map_or("", |(parent, _)| parent);
+        let parent = leaf.as_ref().ok().and_then(|leaf| split_last(&leaf.path, b'/')).map_or("", |(parent, _)| parent);
         let may_write = |path: &str| file::c_path(path).and_then(|path| access(&*path, Access::WRITE_OK)).is_ok();
         if may_write(parent) && may_write(&format!("{parent}/cgroup.procs")) {
             return leaf.map(Some);

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::config::names::{Host, Names};
 use crate::file::{self, CWD};
 use crate::gather::Gather;
+use crate::text::replace;
 use std::ffi::{CStr, CString};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -30,7 +31,7 @@ pub enum Reach<'a> {
 /// are given.
 pub fn files(config: &Config, reach: &Reach<'_>) -> Vec<(&'static CStr, CString)> {
     let hostname = config.hostname.to_string_lossy();
-    let content = |text: String| CString::new(text.replace('\0', "")).unwrap_or_default();
+    let content = |text: String| CString::new(replace(&text, '\0', "")).unwrap_or_default();
     let mut files = vec![
         (c"/etc/hosts", content(hosts(reach, &hostname, &config.names.hosts))),
         (c"/etc/hostname", content(format!("{hostname}\n"))),

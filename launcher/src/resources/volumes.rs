@@ -11,6 +11,7 @@ use crate::config::volumes::{DATA, is_volume_name};
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD, is_unowned};
 use crate::sys;
+use crate::text::split_last;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, renameat, syncfs, unlinkat};
 use rustix::io::Errno;
@@ -61,7 +62,7 @@ pub fn create(path: &str) -> Result<OwnedFd> {
     loop {
         let made = match make() {
             Err(Errno::NOENT) => {
-                let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent);
+                let parent = split_last(path, b'/').map_or("/", |(parent, _)| parent);
                 file::make_directories(parent, 0o700).and_then(|()| make())
             }
             made => made,

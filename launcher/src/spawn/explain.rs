@@ -8,6 +8,7 @@ use crate::config::environment::DEFAULT_COMMAND;
 use crate::config::process;
 use crate::error::{Error, OWN_FAILURE};
 use crate::resources::userns;
+use crate::text::replace;
 use kontena_init::filter;
 use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step};
 use linux_raw_sys::general::SIGSYS;
@@ -159,7 +160,7 @@ fn explain_setting(setting: &CStr, errno: Errno) -> Error {
     }
     let (path, value) = setting.strip_prefix("sys/").unwrap_or(setting).split_once('=').unwrap_or_default();
     let hint = "the kernel has no such sysctl for a container, or refuses the value";
-    Error::new(format_args!("--sysctl {}={value}", path.replace('/', ".")), errno, hint)
+    Error::new(format_args!("--sysctl {}={value}", replace(path, '/', ".")), errno, hint)
 }
 
 fn words(text: &CStr) -> String {

@@ -3,6 +3,7 @@
 //! Pure but for the clock. Must not decide what becomes of the container.
 
 use crate::sys;
+use crate::text::replace;
 use linux_raw_sys::general::SIGKILL;
 
 /// The exit status that stands for SIGKILL.
@@ -38,7 +39,7 @@ impl ExitRecord {
     pub fn to_line(&self) -> String {
         let Self { status, at, is_oom_killed, limits, reason } = self;
         let limits = if limits.is_empty() { "-" } else { limits };
-        format!("{status} {at} {} {limits} {}", u8::from(*is_oom_killed), reason.replace('\n', " "))
+        format!("{status} {at} {} {limits} {}", u8::from(*is_oom_killed), replace(reason, '\n', " "))
     }
 
     /// Reads what [`Self::to_line`] wrote.

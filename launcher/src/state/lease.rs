@@ -9,6 +9,7 @@ use crate::file;
 use crate::gather::Gather;
 use crate::state::{ContainerRecord, Entry, Journal, StateDirectory};
 use crate::sys;
+use crate::text::split_last;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod};
 use rustix::io::Errno;
@@ -44,7 +45,7 @@ impl Lease {
 
 /// The holder of a lease: the path of its state directory, and its name.
 fn split(holder: &str) -> Option<(&str, &str)> {
-    holder.rsplit_once('/')
+    split_last(holder, b'/')
 }
 
 impl Journal<'_> {
