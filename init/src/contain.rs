@@ -17,7 +17,8 @@ use rustix::thread::set_no_new_privs;
 use crate::dev::Empty;
 use crate::failure::fail;
 use crate::guard::{DIE, guard};
-use crate::payload::{Handshake, become_payload, confine};
+use crate::handover::await_start;
+use crate::payload::{Handshake, become_payload, check, confine};
 use crate::root::Root;
 use crate::sys::Block;
 use crate::{Child, caps, decode, dev, mounts, net, proc, read_block, root, sys, terminal};
@@ -73,10 +74,17 @@ pub fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Child, Report> {
 /// Becomes the payload, as PID 1; the container is whole. What comes back is why not.
 fn become_pid1(block: Block, terminal: Option<OwnedFd>, status: &OwnedFd) -> Report {
     let execute = || -> Result<Infallible, Report> {
-        let process = decode::<Plan<'_>>(block.keep())?.process;
+        let Plan { process, start, .. } = decode::<Plan<'_>>(block.keep())?;
         let root = root::open().map_err(fail(Step::PivotRoot, 0))?;
-        confine(&process, false)?;
-        Err(become_payload(&process, &root, None, terminal, status))
+        let Some(listener) = sys::inherited_fd(start) else {
+            confine(&process, false)?;
+            return Err(become_payload(&process, &root, None, terminal, status));
+        };
+        check(&process, &root)?;
+        await_start(&listener, status, |status| {
+            confine(&process, false)?;
+            Err(become_payload(&process, &root, None, terminal, status))
+        })
     };
     let Err(report) = execute();
     report

@@ -1,6 +1,7 @@
 //! The first steps of a process that the launcher has cloned: what it gives up of the launcher's caller, and what keeps
 //! the payload from it.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use linux_raw_sys::general::SIGKILL;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -25,8 +26,20 @@ pub fn guard(status: &OwnedFd, on_launchers_death: u32) -> Result<()> {
     setsid().map(drop)
 }
 
+/// Whether this process goes on when its launcher has ended.
+static IS_HANDED_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Takes the death signal back for good: from here on, this container is the caller's.
+pub fn outlive_launcher() -> Result<()> {
+    IS_HANDED_OVER.store(true, Relaxed);
+    sys::set_parent_death_signal(0)
+}
+
 /// Has the kernel send a signal, if it is not 0, when the launcher ends. A change of the user takes it back; prctl(2).
 pub fn end_with_launcher(status: &OwnedFd, signal: u32) -> Result<()> {
+    if IS_HANDED_OVER.load(Relaxed) {
+        return Ok(());
+    }
     sys::set_parent_death_signal(signal)?;
     // Dead before that, it sends no signal; whatever it has written before, its end of the socket is closed by then.
     let mut launcher = [PollFd::new(status, PollFlags::empty())];

@@ -29,6 +29,7 @@ mod dev;
 mod entrypoint;
 mod failure;
 mod guard;
+mod handover;
 mod join;
 mod mounts;
 mod net;

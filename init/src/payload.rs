@@ -8,7 +8,7 @@ use core::ffi::{CStr, c_int};
 use kontena_init::filter;
 use kontena_init::plan::{ProcessSpec, Report, Rlimit, Step};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, getxattr};
+use rustix::fs::{Access, Mode, ResolveFlags, access, getxattr};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, chdir, getpid, setsid, umask};
@@ -17,6 +17,7 @@ use rustix::thread::set_no_new_privs;
 use crate::failure::{INIT_FAILED, fail, give_up};
 use crate::guard::{DIE, end_with_launcher};
 use crate::sys::{self, PassedOn, Received, Strings};
+use crate::tree::make_target;
 use crate::user::{self, User};
 use crate::{caps, seccomp, terminal, text};
 
@@ -130,12 +131,8 @@ fn try_to_execute(
         end_with_launcher(status, DIE).map_err(fail(Step::Guard, 0))?;
     }
     umask(Mode::from_raw_mode(process.umask));
-    // As the payload's user: it cannot start in a directory that it may not enter, nor in one outside of the root
-    // (CVE-2024-21626).
-    chdir(process.cwd).map_err(fail(Step::WorkingDirectory, 0))?;
-    if !sys::cwd_is_inside_root() {
-        return Err(fail(Step::WorkingDirectory, 0)(Errno::PERM));
-    }
+    // As the payload's user: it cannot start in a directory that it may not enter.
+    enter_directory(process.cwd)?;
     sys::set_signal_mask(0);
     if process.no_new_privs == 1 {
         install_own_filter(process)?;
@@ -143,6 +140,26 @@ fn try_to_execute(
     let mut lacks = 0;
     let errno = exec(arguments, environment, &mut |path| lacks = lacking(path, process.capabilities));
     Err(fail(Step::Exec, lacks)(errno))
+}
+
+/// Enters the working directory, which is none outside of the root (CVE-2024-21626).
+fn enter_directory(path: &CStr) -> Result<(), Report> {
+    let entered = chdir(path).and_then(|()| if sys::cwd_is_inside_root() { Ok(()) } else { Err(Errno::PERM) });
+    entered.map_err(fail(Step::WorkingDirectory, 0))
+}
+
+/// Looks for the user, the working directory, which is made where it is missing, and the executable, for a container
+/// that is started later: only an executable's interpreter can be missing then.
+pub fn check(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<(), Report> {
+    let Prepared { arguments, environment, .. } = prepare(process, root)?;
+    // If the root is read-only, entering it says so.
+    let _ = make_target(root, true, process.cwd, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    enter_directory(process.cwd)?;
+    let look = |path: &CStr| access(path, Access::EXEC_OK).err().unwrap_or(Errno::EXIST);
+    match find(arguments, environment, &mut { look }) {
+        Errno::EXIST => Ok(()),
+        errno => Err(fail(Step::Exec, 0)(errno)),
+    }
 }
 
 /// Gives up for good what the process must not have, as long as CAP_SYS_ADMIN is still there, which a filter takes if
@@ -201,13 +218,18 @@ fn lacking(path: &CStr, bounding: u64) -> u16 {
 ///
 /// `refused` is called with a path on EPERM.
 pub fn exec(arguments: Strings, environment: Strings, refused: &mut dyn FnMut(&CStr)) -> Errno {
-    let mut try_path = |path: &CStr| {
+    find(arguments, environment, &mut |path| {
         let errno = sys::execve(path, arguments, environment);
         if errno == Errno::PERM {
             refused(path);
         }
         errno
-    };
+    })
+}
+
+/// Calls `try_path` for the paths that the command can have, until it returns something else than that it is not this
+/// one.
+fn find(arguments: Strings, environment: Strings, try_path: &mut dyn FnMut(&CStr) -> Errno) -> Errno {
     let Some(command) = { arguments }.next() else {
         return Errno::INVAL;
     };
@@ -217,7 +239,7 @@ pub fn exec(arguments: Strings, environment: Strings, refused: &mut dyn FnMut(&C
     let path = { environment }.find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
     let mut found = Errno::NOENT;
     for directory in text::split(path.unwrap_or(DEFAULT_PATH), b':') {
-        match join(&mut [0; 4096], directory, command).map(&mut try_path) {
+        match join(&mut [0; 4096], directory, command).map(&mut *try_path) {
             Some(Errno::NOENT | Errno::NOTDIR) | None => {}
             Some(Errno::ACCESS) => found = Errno::ACCESS,
             Some(errno) => return errno,

@@ -44,6 +44,9 @@ wire::wire_structs! {
         pub loopback: u8,
         /// 1 if the init stays, as PID 1 beside the payload; 0 if it becomes the payload.
         pub init: u8,
+        /// An inherited fd: the socket on which `start` connects to a container that waits for it, and whose launcher
+        /// does not stay; 0 if the container begins at once. See [`WHOLE`].
+        pub start: u32,
         /// The UTS node name, sethostname(2); empty if the UTS namespace is the host's.
         pub hostname: &'a CStr,
         /// /dev, which comes first: masked paths are covered with its null device.
@@ -200,6 +203,10 @@ pub const TERMINAL: u8 = 2;
 /// The init's message with the fd of its /etc/hosts, which comes before that of a terminal.
 pub const HOSTS: u8 = 3;
 
+/// The init's message that the container is whole, and waits for `start`. The launcher answers with [`READY`] when it
+/// has recorded that; without an answer, the init ends.
+pub const WHOLE: u8 = 4;
+
 /// The launcher's message that the network is ready.
 pub const READY: u8 = 1;
 
@@ -256,6 +263,7 @@ mod tests {
             userns: 1,
             loopback: 1,
             init: 1,
+            start: 0,
             hostname: c"web",
             dev: Mount { id: 8, target: c"/dev", ..proc },
             proc,

@@ -53,18 +53,22 @@ fn is_directory(fd: &OwnedFd) -> Result<bool> {
 pub fn make(mount: &Mount<'_>) -> Result<OwnedFd> {
     let tree = match mount.kind {
         mount_kind::BIND => clone_tree(CWD, mount.source, true)?,
-        mount_kind::KNOWN | mount_kind::TREE => inherited(mount)?,
+        mount_kind::KNOWN | mount_kind::TREE | mount_kind::TREE_TOP => inherited(mount)?,
         _ => return make_filesystem(mount),
     };
-    // Nothing that is mounted below a read-only volume stays writable.
-    sys::mount_setattr(&tree, true, mount.attributes, mount.propagation)?;
+    // Nothing that is mounted below a read-only volume stays writable, unless that was asked for.
+    let all = if mount.kind == mount_kind::TREE_TOP { 0 } else { mount.attributes };
+    sys::mount_setattr(&tree, true, all, mount.propagation)?;
+    if all != mount.attributes {
+        sys::mount_setattr(&tree, false, mount.attributes, 0)?;
+    }
     Ok(tree)
 }
 
 /// The tree of an inherited fd; or the one at a path, if that is still what the launcher opened before the first start.
 fn inherited(mount: &Mount<'_>) -> Result<OwnedFd> {
     let known = sys::inherited_fd(mount.fd).ok_or(Errno::BADF)?;
-    if mount.kind == mount_kind::TREE {
+    if mount.kind != mount_kind::KNOWN {
         return Ok(known);
     }
     let tree = clone_tree(CWD, mount.source, true)?;

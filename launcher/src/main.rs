@@ -29,6 +29,8 @@ mod net;
 #[cfg(not(feature = "net"))]
 #[path = "net/without.rs"]
 mod net;
+#[cfg(feature = "oci")]
+mod oci;
 mod print;
 mod resources;
 mod spawn;
@@ -49,7 +51,7 @@ use std::ffi::OsString;
 fn start(args: &'static [OsString]) -> ! {
     let status = cli::parse(args).and_then(|(root, command)| carry_out(root, command)).unwrap_or_else(|error| {
         print::complain(&error);
-        error.status()
+        print::status(&error)
     });
     sys::exit(status)
 }

@@ -6,8 +6,22 @@ use crate::error::{Error, Result};
 use crate::sys;
 use rustix::io::Errno;
 
+#[cfg(feature = "oci")]
+mod engine;
+
+#[cfg(feature = "oci")]
+pub use engine::{answer_engine, log_as_json, log_to, status};
+
+/// The exit status of a command that has failed.
+#[cfg(not(feature = "oci"))]
+pub fn status(error: &Error) -> u8 {
+    error.status()
+}
+
 /// Tells a person what went wrong.
 pub fn complain(error: &Error) {
+    #[cfg(feature = "oci")]
+    engine::log(error);
     print(2, &format!("kontena: {error}\n"));
 }
 

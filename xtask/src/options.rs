@@ -112,9 +112,9 @@ impl Verb {
         table::OPTIONS.iter().filter(|option| self.has(option))
     }
 
-    /// Whether it has an option. `create` has those of `run`.
+    /// Whether it has an option. `create` has those of `run`, too.
     fn has(&self, option: &Opt) -> bool {
-        option.verbs.contains(&if self.id == "Create" { "Run" } else { self.id })
+        option.verbs.contains(&self.id) || self.id == "Create" && option.verbs.contains(&"Run")
     }
 
     fn text(&self) -> String {

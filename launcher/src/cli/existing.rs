@@ -3,6 +3,7 @@
 //! Must not act on anything.
 
 use crate::cli::arguments;
+use crate::cli::engine;
 use crate::cli::given::Given;
 use crate::cli::kept;
 use crate::cli::options::{Line, utf8};
@@ -21,8 +22,7 @@ use std::ffi::CStr;
 
 /// Makes the command of a command line.
 pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'static>) -> Result<Command> {
-    let format = given.format.unwrap_or(Format::Table);
-    let mut names = &line.names[..];
+    let (format, mut names) = (given.format.unwrap_or(Format::Table), &line.names[..]);
     // In runc's words: kill NAME SIGNAL. A container that is called so is meant by -s.
     let mut signal = given.signal;
     if verb == Verb::Kill
@@ -59,8 +59,10 @@ pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'stati
         }
         Verb::Stats => return Ok(Command::Stats { names, format, stream: given.stream }),
         Verb::Inspect => return Ok(Command::Inspect(names)),
-        // `run`, `create`, `prune` and `volume` do not come here.
-        Verb::Wait | Verb::Run | Verb::Create | Verb::Prune | Verb::Volume => return Ok(Command::Wait(names)),
+        // The others do not come here.
+        Verb::State | Verb::Wait | Verb::Run | Verb::Create | Verb::Prune | Verb::Volume => {
+            return Ok(Command::Wait(names));
+        }
         Verb::Start => {
             let takes_input = given.config.life.interactive;
             Action::Start(Start { read: kept::read, again: Again { attach: given.attach || takes_input, takes_input } })
@@ -80,6 +82,15 @@ pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'stati
         Verb::Delete => Action::Delete { force: given.force, volumes: given.volumes },
     };
     Ok(Command::Each(names, action))
+}
+
+/// Makes the command of `kontena state`.
+pub fn state(names: &[&'static str]) -> Result<Command> {
+    engine::answer_engine();
+    match names {
+        [name] => Ok(Command::State(name)),
+        _ => Err(Error::usage(format_args!("no container given"), "see kontena list")),
+    }
 }
 
 /// Makes the command of `kontena volume`, from its own verb and what stands behind that.

@@ -1,5 +1,6 @@
 //! The values that options set, and small functions with which the table of options sets them.
 
+use crate::cli::engine;
 use crate::config::capabilities::{Capabilities, Changes};
 use crate::config::labels::Filter;
 use crate::config::lifecycle::{Health, Life, Log, duration};
@@ -20,6 +21,8 @@ use std::ffi::CStr;
 pub struct Given {
     /// The values that go to the container as they are. `exec` uses some of them.
     pub config: Config,
+    /// `--bundle` and what goes with it.
+    pub bundle: engine::Options,
     /// `--volumepath`, before the command.
     pub volumepath: Option<String>,
     /// Names that a container's volumes without a name got at an earlier start, in their order.
@@ -89,6 +92,7 @@ impl Given {
         let changes = Changes::default();
         Self {
             config: config(changes),
+            bundle: engine::Options::default(),
             volumepath: None,
             anonymous: Vec::new(),
             entrypoint: Vec::new(),
@@ -161,6 +165,7 @@ fn config(changes: Changes) -> Config {
         pidfile: None,
         stats: None,
         cgroup_parent: None,
+        bundle: None,
         life: Life::new(),
         net: None,
         addresses: Addresses::default(),

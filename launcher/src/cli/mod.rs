@@ -4,6 +4,13 @@
 //! (`table.rs`, `options.rs`), which `help.rs` prints. This file checks options against each other once all are set.
 //! Must not act on anything.
 
+#[cfg(feature = "oci")]
+mod bundle;
+#[cfg(feature = "oci")]
+mod engine;
+#[cfg(not(feature = "oci"))]
+#[path = "engine/without.rs"]
+mod engine;
 #[macro_use]
 mod options;
 #[cfg(feature = "background")]
@@ -86,6 +93,12 @@ impl DynamicSubCommand for &'static Entry {
     }
 }
 
+/// The Config of no options.
+#[cfg(all(test, feature = "oci"))]
+pub fn defaults() -> Config {
+    Given::new().config
+}
+
 /// A parsed command line. It lives as long as the process, and so do its parts.
 pub enum Command {
     /// Print this and exit with 0.
@@ -104,7 +117,7 @@ pub enum Command {
 ///
 /// Returns the directory of the state, too.
 pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
-    let mut texts = Vec::new();
+    let (mut texts, mut globals) = (Vec::new(), engine::Globals::default());
     let mut rest = args.get(1..).unwrap_or_default();
     while let Some((arg, behind)) = rest.split_first() {
         rest = behind;
@@ -112,6 +125,9 @@ pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
         if let Some(verb) = options::verb(text) {
             texts.push(verb.info.name);
             break;
+        }
+        if globals.take(text, &mut rest)? {
+            continue;
         }
         options::check_before_verb(text)?;
         match text.split_once('=') {
@@ -149,12 +165,15 @@ pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
     }
     let given = line.parse()?;
     given.volumepath = kontena.volumepath;
+    given.bundle.globals = globals;
     command(verb, given, line).map(|command| (root, command))
 }
 
 fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>) -> Result<Command> {
     match verb.verb {
         Verb::Run => config(given, line).map(Command::Run),
+        #[cfg(feature = "oci")]
+        Verb::Create if given.bundle.is_given() => bundle::config(given, line).map(Command::Create),
         Verb::Create => {
             if given.config.preserve_fds > 0 {
                 return Err(needs("preserve-fds", RUN_AGAIN));
@@ -163,6 +182,7 @@ fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>
             config(given, line).map(Command::Create)
         }
         Verb::Prune => Ok(Command::Prune),
+        Verb::State => existing::state(&line.names).map(Command::Existing),
         Verb::Volume => existing::volume(given, &line.names).map(Command::Existing),
         verb => existing::command(verb, given, line).map(Command::Existing),
     }

@@ -3,6 +3,7 @@
 //! The texts of a row are one string, separated by NULs: a row of 32 bytes instead of 64. Must not know what any option
 //! is for.
 
+use crate::cli::engine;
 use crate::cli::given::Given;
 use crate::cli::refused;
 use crate::cli::table::{MISSING, TOPICS, VERBS, Verb};
@@ -212,9 +213,9 @@ impl Entry {
         part(self.text, 3)
     }
 
-    /// Its bit in [`Opt::verbs`]: `create` has the options of `run`.
+    /// Its bits in [`Opt::verbs`]: `create` has the options of `run`, and its own.
     pub fn bit(&self) -> u32 {
-        1 << if self.verb == Verb::Create { Verb::Run } else { self.verb } as u32
+        1 << self.verb as u32 | if self.verb == Verb::Create { 1 << Verb::Run as u32 } else { 0 }
     }
 
     /// Its options.
@@ -240,14 +241,14 @@ impl Entry {
         let is_it = |option: &Opt| if letter == 0 { option.is(long) } else { option.short == letter };
         let found = self.options().enumerate().find(|(_, option)| is_it(option));
         found.ok_or_else(|| {
-            if let Some(error) = missing(name) {
-                return error;
-            }
             // Of run, and of what else has a rootfs.
             if self.usage().starts_with("ROOTFS")
                 && let Some(reason) = refused::reason(name.trim_start_matches('-'))
             {
                 return Error::usage(format_args!("{name}"), reason);
+            }
+            if let Some(error) = missing(name) {
+                return error;
             }
             let Some(usage) = before_verb(name) else {
                 return self.mistake(format_args!("unknown option {name}"));
@@ -261,7 +262,7 @@ impl Entry {
     /// Sorts the arguments of this verb. Values are not judged yet.
     pub fn read<'a>(&self, args: &'a [OsString]) -> Result<Line<'a>> {
         let mut line = Line { options: Vec::with_capacity(16), names: Vec::new(), command: &[], wants_help: false };
-        let takes_command = self.takes == Takes::Command;
+        let takes_command = self.takes == Takes::Command && !(self.verb == Verb::Create && engine::has_bundle(args));
         let mut rest = args;
         while let Some((arg, behind)) = rest.split_first() {
             let is_option = arg.as_encoded_bytes().starts_with(b"-") && arg != "-";

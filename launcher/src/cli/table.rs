@@ -32,6 +32,11 @@ verbs {
         "They run in the background, with the options of their kontena create or kontena run."
         "kontena start web"
         "Containers that were started with run -d or run -t can be started again, unless with --rm.";
+    State["oci"] "state" "" One("NAME")
+        "Print the state of a container of a bundle, as JSON"
+        ""
+        "kontena state web | jq -r .status"
+        "It is the state of the OCI's runtime-spec.";
     Restart["background"] "restart" "" Many("NAME...")
         "Stop containers, and start them again"
         ""
@@ -210,6 +215,19 @@ verbs {
     [Attach; "background"] "detach-keys" Value("KEYS") "Keys that detach from the container (default: ctrl-p,ctrl-q)"
         => |to, text| set(&mut to.config.life.detach_keys, lifecycle::detach_keys(text));
     [Run] "help" Switch "Print this help"
+        => |_, _| Ok(());
+    [Create; "oci"] "bundle" -b Value("DIR")
+        "Create the container of an OCI bundle, a directory with a config.json, under the name that follows"
+        => |to, text| set(&mut to.bundle.directory, Ok(Some(text)));
+    [Create; "oci"] "pid-file" Value("FILE") "With --bundle: write the pid of the container's PID 1 to a file"
+        => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));
+    [Create; "oci"] "console-socket" Value("SOCKET") "With --bundle: send the container's terminal to a unix socket"
+        => |to, text| set(&mut to.bundle.console, Ok(Some(text)));
+    [Create; "oci"] "no-pivot" Switch "With --bundle: accepted, and left out: kontena can always change the root"
+        => |_, _| Ok(());
+    [Create; "oci"] "no-new-keyring" Switch "With --bundle: accepted, and left out: each container has its own keyring"
+        => |_, _| Ok(());
+    [State; "oci"] "help" -h Switch "Print this help"
         => |_, _| Ok(());
     [Start Restart Exec Attach List Ps Logs Stats Inspect Stop Kill Wait Pause Resume Update Delete Volume Prune]
         "help" -h Switch "Print this help"

@@ -181,6 +181,12 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["", "memory.high", "memory.high=", "cgroup.procs=1", "/a=1"],
     ),
     ("cgroup-parent", &["/a/b", "a", ".", "../a"], &["", "/", "/../a", "a//b"]),
+    ("bundle", &["/a", "."], &[]),
+    ("pid-file", &["a", "/run/a.pid"], &["", "/run/", ".."]),
+    ("console-socket", &["/a"], &[]),
+    ("no-pivot", &[""], &["x"]),
+    ("no-new-keyring", &[""], &["x"]),
+    ("preserve-fds", &["0"], &["", "1", "x"]),
     ("cgroup-mount", &["/sys/fs/cgroup"], &["", "/", "sys/fs/cgroup"]),
 ];
 

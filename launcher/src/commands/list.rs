@@ -1,5 +1,6 @@
 //! `kontena list`: all containers, as a table for people or JSON for programs.
 
+use crate::commands::bundle;
 use crate::commands::table::{Table, shorten};
 use crate::config::Format;
 use crate::config::labels::{self, Filter, key};
@@ -21,7 +22,7 @@ use kontena_init::plan::{Plan, decode};
 /// Prints the containers that pass the filters; their names alone if there is no format.
 pub fn list(state: &StateDirectory, format: Option<Format>, filters: &[Filter]) -> Result<()> {
     let mut all = state.all()?;
-    all.retain(|container| labels::passes(filters, &container.name, life(container), &container.labels));
+    all.retain(|container| labels::passes(filters, &container.name, life(state, container), &container.labels));
     let protected = Protected::look(state);
     let text = match format {
         None => all.iter().map(|container| format!("{}\n", container.name)).text(),
@@ -48,7 +49,7 @@ fn row(state: &StateDirectory, container: &ContainerRecord, protected: &Protecte
     let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".into());
     vec![
         container.name.clone(),
-        status(container, protected),
+        status(state, container, protected),
         or_dash(pid),
         or_dash(address),
         or_dash(ports),
@@ -59,7 +60,7 @@ fn row(state: &StateDirectory, container: &ContainerRecord, protected: &Protecte
 /// Writes the keys of a container that `list` and `inspect` have in common.
 pub fn write_summary(json: &mut Json, state: &StateDirectory, container: &ContainerRecord, protected: &Protected) {
     let init = container.running_init();
-    json.text("name", &container.name).text("status", life(container)).boolean("running", init.is_some());
+    json.text("name", &container.name).text("status", life(state, container)).boolean("running", init.is_some());
     if let Some(Init { pid, since, .. }) = init {
         json.number("pid", pid).text("started", &Moment(since, 0).to_string());
         if protected.lacks(&container.network.addresses()) {
@@ -95,9 +96,10 @@ fn write_exit(json: &mut Json, exit: &ExitRecord) {
 }
 
 /// Where in its life a container is.
-fn life(container: &ContainerRecord) -> &'static str {
+fn life(state: &StateDirectory, container: &ContainerRecord) -> &'static str {
     match (container.is_running, container.running_init(), &container.exit) {
         (true, Some(_), _) if container.cgroup_path().is_some_and(cgroup::is_frozen) => "paused",
+        _ if container.handed_over.is_some() => bundle::status(state, container),
         (true, Some(_), _) => "running",
         (true, None, None) => "starting",
         (true, None, Some(_)) if container.is_restarting => "restarting",
@@ -109,8 +111,8 @@ fn life(container: &ContainerRecord) -> &'static str {
 }
 
 /// The same, with what a person wants to know of it.
-fn status(container: &ContainerRecord, protected: &Protected) -> String {
-    let (now, life) = (sys::realtime_seconds(), life(container));
+fn status(state: &StateDirectory, container: &ContainerRecord, protected: &Protected) -> String {
+    let (now, life) = (sys::realtime_seconds(), life(state, container));
     if let Some(init) = container.running_init() {
         let health = container.is_healthy.map(|is_healthy| format!(", {}", health(is_healthy))).unwrap_or_default();
         let unprotected = if protected.lacks(&container.network.addresses()) { ", unprotected" } else { "" };

@@ -4,6 +4,11 @@
 //! anything that a container is made of, nor talk to a launcher, which sees for itself what becomes of its container.
 
 mod attach;
+#[cfg(feature = "oci")]
+mod bundle;
+#[cfg(not(feature = "oci"))]
+#[path = "bundle/without.rs"]
+mod bundle;
 mod delete;
 pub mod exec;
 mod inspect;
@@ -69,6 +74,8 @@ pub enum Command {
     },
     /// `kontena inspect`.
     Inspect(&'static [&'static str]),
+    /// `kontena state`.
+    State(&'static str),
     /// An action on one container after another.
     Each(&'static [&'static str], Action),
     /// `kontena volume`.
@@ -135,6 +142,7 @@ pub fn carry_out(state: &StateDirectory, command: &Command) -> Result<u8> {
         Command::Stats { names, format, stream } => stats::stats(state, names, *format, *stream)?,
         Command::Volume { directory, names, act } => volume::act(state, directory, names, act)?,
         Command::Inspect(names) => inspect::inspect(state, names)?,
+        Command::State(name) => bundle::state(state, name)?,
     }
     Ok(0)
 }
@@ -146,7 +154,22 @@ fn act_on_each(state: &StateDirectory, names: &[&str], action: &Action) -> Resul
         kill::check_names(state, names)?;
     }
     for_each_container(state, names, &mut |name| {
+        if cfg!(feature = "oci") && matches!(action, Action::Delete { force: true, .. }) && state.look(name)?.is_none()
+        {
+            // As engines expect it, and podman does itself.
+            return Ok(());
+        }
         let container = state.find(name)?;
+        if bundle::is_handed_over(&container) {
+            match action {
+                Action::Start(_) => return bundle::start(state, &container),
+                Action::Kill { signal, all, is_default } => {
+                    return bundle::kill(&container, state, Some(*signal).filter(|_| !is_default), *all);
+                }
+                Action::Delete { force, .. } => return bundle::delete(state, &container, *force),
+                _ => {}
+            }
+        }
         match action {
             // It prints the name itself.
             Action::Start(start) => return start::start(state, &container, start).map(|code| status = code),

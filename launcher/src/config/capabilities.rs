@@ -83,6 +83,11 @@ pub fn names(set: u64) -> impl Iterator<Item = &'static str> {
     NAMES.split(' ').enumerate().filter(move |(number, _)| set & 1 << number != 0).map(|(_, name)| name)
 }
 
+/// `CAP_NAME`, exactly so.
+pub fn one(name: &str) -> Option<u64> {
+    place_of(name.strip_prefix("CAP_")?, NAMES).map(|number| 1 << number)
+}
+
 /// `CAP_NAME`, `NAME` or `ALL`, in any case; several with commas between them.
 pub fn set(text: &str) -> Parsed<u64> {
     let mut set = 0;

@@ -4,6 +4,11 @@
 //! whether the source of `-v` exists is checked when it is opened.
 
 pub mod bridge;
+#[cfg(feature = "oci")]
+pub mod bundle;
+#[cfg(not(feature = "oci"))]
+#[path = "bundle/without.rs"]
+pub mod bundle;
 pub mod capabilities;
 pub mod devices;
 pub mod environment;
@@ -27,6 +32,7 @@ pub mod testing;
 pub mod userns;
 pub mod volumes;
 
+use crate::config::bundle::Bundle;
 use crate::config::capabilities::Capabilities;
 use crate::config::devices::Device;
 use crate::config::lifecycle::Life;
@@ -126,6 +132,8 @@ pub struct Config {
     pub pidfile: Option<&'static str>,
     /// `--stats`.
     pub stats: Option<Format>,
+    /// What the config.json of its bundle says, where it has one: then it is handed over to the caller.
+    pub bundle: Option<Bundle>,
     /// `-d`, `-t`, `--restart` and all that is not of the start alone.
     pub life: Life,
 }

@@ -17,6 +17,8 @@ pub enum Userns {
     KeepId,
     /// Its own, with these ids.
     Map(Vec<Range>),
+    /// The same, with other gids than uids.
+    Maps(Vec<Range>, Vec<Range>),
 }
 
 /// A range of ids.

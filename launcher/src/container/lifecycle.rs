@@ -5,9 +5,11 @@
 //! makes the mounts, this process sets up the network. Must not know how any of the resources is made.
 
 use crate::config::Config;
+use crate::config::bundle::Bundle;
 use crate::config::lifecycle::{Restart, STOP_TIMEOUT};
 use crate::container::create::take_name;
 use crate::container::exit::out_of_memory;
+use crate::container::joined;
 use crate::container::pidfile::Pidfile;
 use crate::container::prune::prune;
 use crate::container::release::{release, release_abandoned};
@@ -87,9 +89,9 @@ struct Measurement {
 }
 
 /// PID 1 of one life, and the Plan that it was started with.
-struct Spawned {
-    init: Started,
-    plan: Vec<u8>,
+pub(super) struct Spawned {
+    pub(super) init: Started,
+    pub(super) plan: Vec<u8>,
 }
 
 /// Keeps a value for as long as this process lives.
@@ -101,7 +103,7 @@ impl Container {
     /// Opens everything that the container needs, or reports what is missing; reserves its ports, and takes its name.
     pub fn create(state: &str, config: &'static Config, size: Option<Winsize>) -> Result<Self> {
         let life = &config.life;
-        let is_foreground = !life.detach && !life.tty;
+        let is_foreground = !life.detach && !life.tty && config.bundle.is_none();
         // An ordinary user, or uid 0 without privileges, is root in a user namespace alone.
         let is_root = sys::is_privileged();
         if let Some(number) = life.notify_fd.filter(|_| is_foreground) {
@@ -169,7 +171,7 @@ impl Container {
     }
 
     /// Takes what all lives of the container have in common.
-    fn set_up(&mut self) -> Result<()> {
+    pub(super) fn set_up(&mut self) -> Result<()> {
         self.record_life()?;
         if let Some(output) = &mut self.supervision.output {
             output.open(&self.directory, self.config.life.log.filter(|_| self.config.life.detach))?;
@@ -221,23 +223,30 @@ impl Container {
 
     /// One life, from the clone of its init to its end; returns its exit status.
     pub(super) fn run_once(&mut self) -> Result<u8> {
+        let spawned = self.begin(0)?;
+        self.supervise(&spawned)
+    }
+
+    /// Begins a life: clones the init, and connects it to the network. `start` is the number of an fd that the init
+    /// inherits, if it waits for somebody on it.
+    pub(super) fn begin(&mut self, start: u32) -> Result<Spawned> {
         let mounts = self.mounts.take().map_or_else(|| self.sources.copy(), Ok)?;
         for forward in &self.forwards {
             self.journal.append(Entry::Port(forward.record()))?;
         }
         self.network.prepare(self.config, self.root, &mut self.journal)?;
-        let spawned = self.spawn(mounts)?;
+        let spawned = self.spawn(mounts, start)?;
         // For whoever joins the container, which nobody can before its init is recorded. The init is at work already.
         let directory = self.root.path(self.config.name);
         plan::save(&spawned.plan, &self.directory).at(format_args!("write {directory}/plan"))?;
         self.record_init(&spawned.init)?;
         self.connect(&spawned)?;
-        self.supervise(&spawned)
+        Ok(spawned)
     }
 
     /// Clones the init into its namespaces and its leaf cgroup, and writes its maps and idmaps, which only the host's
     /// root may do.
-    fn spawn(&mut self, mounts: Vec<Inherited>) -> Result<Spawned> {
+    fn spawn(&mut self, mounts: Vec<Inherited>, start: u32) -> Result<Spawned> {
         let (config, maps) = (self.config, self.maps.as_ref());
         let mut trees = Vec::new();
         for source in mounts {
@@ -248,7 +257,8 @@ impl Container {
         {
             trees.push(Tree::new(Place::Sys, sysfs));
         }
-        let notify = self.open_notify()?;
+        let mut notify = self.open_notify()?;
+        notify.extras.start = start;
         trees.extend(notify.tree);
         let (maps, devices, extras) = (self.maps.as_ref(), &*self.sources.devices, &notify.extras);
         let network = self.network_of_plan();
@@ -266,16 +276,18 @@ impl Container {
         }
         let shared = [(self.network.is_own(), CLONE_NEWNET), (!config.ipc_is_host, CLONE_NEWIPC)];
         let shared = shared.into_iter().chain([(!config.uts_is_host, CLONE_NEWUTS)]);
-        let shared = shared.filter(|(is_own, _)| !is_own).fold(0, |flags, (_, flag)| flags | flag);
+        let others = config.bundle.as_ref().map_or(0, Bundle::shared);
+        let shared = shared.filter(|(is_own, _)| !is_own).fold(others, |flags, (_, flag)| flags | flag);
         for number in 3..3 + config.preserve_fds {
             sys::inherit(number).at(format_args!("--preserve-fds: fd {number}"))?;
         }
         let start = || clone::clone_container(self.init_program, &plan, shared, self.cgroup.as_ref(), maps);
+        let start = || joined::inside(config.bundle.as_ref().map_or(&[], Bundle::joined), start);
         let init = self.network.inside(start);
         if self.supervision.output.is_some() {
             stdio::leave_stdio()?;
         }
-        let init = init.and_then(|init| init)?;
+        let init = init.and_then(|init| init).and_then(|init| init)?;
         if config.preserve_fds > 0 {
             // They are for no other program that this process starts.
             sys::close_inherited_fds_on_exec().at(format_args!("close_range"))?;
@@ -295,7 +307,7 @@ impl Container {
             is_linked: self.network.is_linked(),
             is_loopback: matches!(self.network, Network::None),
             settings: self.network.settings(self.config),
-            files: self.network.etc_files(self.config),
+            files: if self.config.bundle.is_some() { Vec::new() } else { self.network.etc_files(self.config) },
         }
     }
 
@@ -308,7 +320,12 @@ impl Container {
         if stop::is_asked(&self.directory) {
             self.supervision.kill(init)?;
         }
-        self.pidfile.as_ref().map_or(Ok(()), |file| file.write(pid))
+        // That of a bundle has no newline, and says that the container is whole.
+        if self.config.bundle.is_some() { Ok(()) } else { self.write_pidfile(&format!("{pid}\n")) }
+    }
+
+    pub(super) fn write_pidfile(&self, text: &str) -> Result<()> {
+        self.pidfile.as_ref().map_or(Ok(()), |file| file.write(text))
     }
 
     /// Links the container to its network, while its init makes the mounts; then lets the init continue.
@@ -372,7 +389,7 @@ impl Container {
     }
 
     /// Why the init has failed, if it has.
-    fn cause(&self, report: Option<Report>, error: Error, spawned: &Spawned) -> Error {
+    pub(super) fn cause(&self, report: Option<Report>, error: Error, spawned: &Spawned) -> Error {
         match (report, decode_plan(&spawned.plan)) {
             (Some(report), Ok(plan)) if report.step != Step::Launcher => explain(report, &plan, self.config.rootfs),
             _ => out_of_memory(self.events.as_ref()).unwrap_or(error),
@@ -445,7 +462,7 @@ impl Container {
     }
 
     /// Gives everything back; returns how the container has `ended`.
-    fn tear_down(mut self, ended: Result<u8>) -> Result<u8> {
+    pub(super) fn tear_down(mut self, ended: Result<u8>) -> Result<u8> {
         self.print_stats();
         // On failure too: by now the container's processes are dead or dying.
         if ended.is_err() && self.supervision.starter.is_some() {

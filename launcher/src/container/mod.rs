@@ -13,6 +13,12 @@ mod create;
 #[path = "create/without.rs"]
 mod create;
 pub mod exit;
+#[cfg(feature = "oci")]
+mod handover;
+#[cfg(not(feature = "oci"))]
+#[path = "handover/without.rs"]
+mod handover;
+mod joined;
 mod lifecycle;
 #[cfg(feature = "background")]
 mod notify;
@@ -28,6 +34,9 @@ mod volumes;
 #[cfg(not(feature = "background"))]
 #[path = "volumes/without.rs"]
 mod volumes;
+
+#[cfg(feature = "oci")]
+pub use handover::start_address;
 
 use crate::config::Config;
 use crate::error::{Context, Result};

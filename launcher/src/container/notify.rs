@@ -77,6 +77,6 @@ impl Container {
 /// Root of a user namespace cannot reach the socket by its path.
 fn socket_tree(path: &CStr) -> Result<Tree> {
     let what = format_args!("open_tree {}", path.to_string_lossy());
-    let tree = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).and_then(copy_tree);
+    let tree = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).and_then(|fd| copy_tree(fd, true));
     tree.context(what, "it needs CAP_SYS_ADMIN").map(|tree| Tree::new(Place::Notify, tree))
 }

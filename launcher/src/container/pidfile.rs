@@ -26,9 +26,9 @@ impl Pidfile {
         Ok(Self { directory: opened.context(format_args!("--pidfile {path}"), "use an existing directory")?, path })
     }
 
-    /// Puts a file with this pid in the place of another, which is never seen in part. A file that another user has
+    /// Puts a file with this text in the place of another, which is never seen in part. A file that another user has
     /// made in that directory is neither written to nor followed.
-    pub fn write(&self, pid: u32) -> Result<()> {
+    pub fn write(&self, text: &str) -> Result<()> {
         let name = split_last(self.path, b'/').map_or(self.path, |(_, name)| name);
         let new = format!("{name}.new");
         // That of a launcher that was killed.
@@ -36,7 +36,7 @@ impl Pidfile {
         file::open(&self.directory, &new, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
             .and_then(|file| {
                 fchmod(&file, Mode::from_raw_mode(0o644))?;
-                file::write_open(&file, &format!("{pid}\n"))?;
+                file::write_open(&file, text)?;
                 file::rename(&self.directory, &new, name)
             })
             .inspect_err(|_| file::remove(&self.directory, &new, AtFlags::empty()))

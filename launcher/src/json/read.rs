@@ -263,7 +263,7 @@ impl<'a> Node<'a> {
     }
 
     /// The members of an object, with their names; none if it is missing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a profile's objects have only members that are known by name"))]
+    #[cfg_attr(not(any(test, feature = "oci")), expect(dead_code, reason = "a profile's objects have only members that are known by name"))]
     pub fn members(self) -> Result<impl Iterator<Item = (&'a str, Self)>, String> {
         let members: &'a [(&str, Value<'_>)] = match (self.here, self.missing) {
             (_, Some(_)) => &[],
@@ -283,7 +283,7 @@ impl<'a> Node<'a> {
     }
 
     /// `true` or `false`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a profile has none"))]
+    #[cfg_attr(not(any(test, feature = "oci")), expect(dead_code, reason = "a profile has none"))]
     pub fn boolean(self) -> Result<bool, String> {
         match (self.here, self.missing) {
             (Value::Boolean(value), None) => Ok(*value),

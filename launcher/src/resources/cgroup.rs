@@ -12,6 +12,7 @@ mod processes;
 mod removal;
 
 use crate::config::Config;
+use crate::config::bundle::{Bundle, BundleCgroup};
 use crate::config::limits::Limit;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
@@ -52,6 +53,14 @@ impl Leaf {
     /// Where the container's leaf goes. An ordinary user's goes without where it asks for nothing that takes one, and
     /// none is delegated to it.
     pub fn choose(config: &Config, is_root: bool) -> Result<Option<Self>> {
+        match config.bundle.as_ref().map(Bundle::cgroup) {
+            Some(BundleCgroup::Callers) => return Ok(None),
+            Some(BundleCgroup::Path(path)) => {
+                let mount_point = hierarchy()?;
+                return Ok(Some(Self { path: format!("{mount_point}{path}"), mount_point, left: RefCell::new(None) }));
+            }
+            _ => {}
+        }
         let default = if is_root { PARENT } else { "." };
         let leaf = Self::below(config, config.cgroup_parent.unwrap_or(default));
         if is_root || config.cgroup_parent.is_some() || config.cgroup_mount.is_some() {

@@ -5,6 +5,7 @@
 //! does.
 
 use crate::config::Config;
+use crate::config::bundle::{Access, Bundle, Node};
 use crate::config::devices::{Device, MKNOD, READ, WRITE};
 use crate::config::volumes::Volume;
 use crate::error::{Context, Error, Result};
@@ -78,6 +79,9 @@ pub fn find(config: &Config) -> Result<Vec<Found>> {
             return Err(Error::usage(format_args!("--device {what}"), hint));
         }
     }
+    for node in config.bundle.iter().flat_map(Bundle::nodes) {
+        all.push(found_node(node)?);
+    }
     if config.security.privileged
         && let Ok(found) = stat(c"/dev")
     {
@@ -90,6 +94,16 @@ pub fn find(config: &Config) -> Result<Vec<Found>> {
         );
     }
     Ok(all)
+}
+
+/// A device of a bundle, as if the host had it: its number is what config.json says.
+fn found_node(node: &Node) -> Result<Found> {
+    // The other fields of it count for nothing.
+    let mut found = stat(c"/").at(format_args!("stat /"))?;
+    let device = Device { source: node.path, target: node.path, access: READ | WRITE | MKNOD };
+    (found.st_mode, found.st_uid, found.st_gid) = (node.mode, node.uid, node.gid);
+    found.st_rdev = rustix::fs::makedev(node.major, node.minor) as _;
+    Ok(Found { device, found })
 }
 
 /// Adds a device, or those below a directory, in its own file system; below /dev, not those that every container has.
@@ -140,17 +154,28 @@ fn rule_for(device: &Device, found: &Stat) -> Rule {
 /// Loading a program costs more than half of the rest of a start. So the one without `devices` is attached once, to the
 /// parent that kontena has made for its containers, and goes with it: see [`confine_all_below`].
 pub fn confine(leaf: &OwnedFd, config: &Config, devices: &[Found]) -> Result<()> {
-    if config.security.privileged {
+    let access = config.bundle.as_ref().map(Bundle::access);
+    if config.security.privileged || matches!(access, Some(None)) {
         // In place of the parent's. A runtime inside can confine its own containers.
         let _ = sys::attach_device_program(leaf, &end(1), *b"kontena_all\0\0\0\0\0", sys::OVERRIDABLE_PROGRAM);
         return Ok(());
     }
-    if devices.is_empty() && sys::effective_device_programs(leaf).is_ok_and(|names| names == [NAME]) {
+    let access = access.flatten().unwrap_or_default();
+    if devices.is_empty()
+        && access.is_empty()
+        && sys::effective_device_programs(leaf).is_ok_and(|names| names == [NAME])
+    {
         return Ok(());
     }
     let mut code = BEGIN.to_vec();
     for Found { device, found } in devices {
-        allow(&mut code, rule_for(device, found));
+        if config.bundle.is_none() {
+            allow(&mut code, rule_for(device, found));
+        }
+    }
+    for Access { is_block, major, minor, access } in access {
+        let kind = if *is_block { BLOCK } else { CHARACTER };
+        allow(&mut code, Rule { kind, major: *major, minor: *minor, access: *access });
     }
     match attach(leaf, code, sys::LAST_PROGRAM) {
         // A kernel without it, or a host that does not let this launcher: then a container has no devices but those of

@@ -66,6 +66,7 @@ impl Maps {
                 return Err(Error::usage(format_args!("--userns host"), hint));
             }
             Userns::Map(ranges) => (ranges.clone(), ranges.clone()),
+            Userns::Maps(uids, gids) => (uids.clone(), gids.clone()),
             Userns::Auto if is_root => lease(journal)?,
             Userns::Auto => own(false)?,
             Userns::KeepId if is_root => {

@@ -219,6 +219,7 @@ mod tests {
         userns: 0,
         loopback: 0,
         init: 1,
+        start: 0,
         hostname: c"web",
         dev: Mount { id: 1, target: c"/dev", ..NO_MOUNT },
         proc: Mount { id: 2, target: c"/proc", ..NO_MOUNT },

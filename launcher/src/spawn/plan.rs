@@ -2,6 +2,12 @@
 //!
 //! Runs before the clone. Must not open anything of the rootfs, which the init resolves.
 
+#[cfg(feature = "oci")]
+mod bundle;
+#[cfg(not(feature = "oci"))]
+#[path = "plan/bundle/without.rs"]
+mod bundle;
+
 use crate::config::process::sysctl_path;
 use crate::config::security::{Seccomp, Security};
 use crate::config::volumes::Volume;
@@ -65,6 +71,8 @@ pub struct Extras {
     pub notify_socket: Option<CString>,
     /// The variable of a watchdog that the payload answers by it.
     pub watchdog: Option<CString>,
+    /// The number of the socket of `start`, which the init inherits, of a container that is handed over.
+    pub start: u32,
 }
 
 /// The container's network, as far as its init has to do with it.
@@ -98,6 +106,9 @@ pub struct Inputs<'a> {
 
 /// Writes the Plan.
 pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
+    if let Some(bundle) = &inputs.config.bundle {
+        return bundle::encode(inputs, bundle);
+    }
     let &Inputs { config, ref network, trees, maps, extras, .. } = inputs;
     let shm_size = c_string(format!("size={}", config.shm_size))?;
     let shm_options = [c"mode=1777", &shm_size];
@@ -134,6 +145,7 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
         userns: maps.is_some().into(),
         loopback: network.is_loopback.into(),
         init: config.init.into(),
+        start: 0,
         hostname: if config.uts_is_host { c"" } else { config.hostname },
         dev: DEV,
         proc,
@@ -281,7 +293,8 @@ fn settings(inputs: &Inputs<'_>) -> Result<Vec<CString>> {
         settings.push(c_string(format!("self/oom_score_adj={score}"))?);
     }
     let has_root = inputs.maps.is_none_or(|maps| maps.has_gid(0));
-    for (key, value) in NETWORK_DEFAULTS.into_iter().filter(|_| network.is_own && has_root) {
+    let is_default = network.is_own && has_root && config.bundle.is_none();
+    for (key, value) in NETWORK_DEFAULTS.into_iter().filter(|_| is_default) {
         if !settings.iter().any(|given| given.to_bytes().starts_with(key.as_bytes())) {
             settings.push(c_string([key, value].concat())?);
         }

@@ -3,6 +3,7 @@
 //! Each is opened once. A restarted container gets the same inodes, whatever their paths lead to by then: the container
 //! itself, or another one, may have put a link there. Must not read or change their contents.
 
+use crate::config::bundle::Bundle;
 use crate::config::lifecycle::{OnFailure, Restart};
 use crate::config::userns::Userns;
 use crate::config::{Config, Overlay};
@@ -48,6 +49,8 @@ struct Source {
     path: &'static CStr,
     /// Whether `idmap` was asked for.
     idmap: bool,
+    /// Whether what is mounted below it comes along.
+    is_recursive: bool,
     /// Opened with O_PATH, but for an image.
     fd: OwnedFd,
     image: Option<image::FileSystem>,
@@ -95,6 +98,11 @@ impl Sources {
                 sources.add(Place::Volume(index), source, what, hint)?.idmap = volume.idmap;
             }
         }
+        for (index, source, is_recursive) in config.bundle.iter().flat_map(Bundle::binds) {
+            let what = format_args!("bind {}", source.to_string_lossy());
+            sources.add(Place::Volume(index), source, what, "mounts: the source must exist")?.is_recursive =
+                is_recursive;
+        }
         if config.ipc_is_host {
             let what = format_args!("--ipc host");
             if !sys::is_privileged() || !matches!(config.userns, None | Some(Userns::Host)) {
@@ -118,7 +126,7 @@ impl Sources {
         // A FIFO or a device is only looked at: opening it would block, or do something.
         let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what, hint)?;
         let found = fstat(&fd).context(what, hint)?;
-        Ok(self.all.push_mut(Source { place, path, idmap: false, fd, image: None, found }))
+        Ok(self.all.push_mut(Source { place, path, idmap: false, is_recursive: true, fd, image: None, found }))
     }
 
     fn open_root(&mut self, config: &'static Config) -> Result<()> {
@@ -198,7 +206,7 @@ impl Sources {
 
 impl Source {
     fn copy(&self) -> Result<Inherited> {
-        let &Self { place, path, idmap, mut found, .. } = self;
+        let &Self { place, path, idmap, is_recursive, mut found, .. } = self;
         if let Some(kind) = self.image {
             let what = format_args!("mount image {}", path.to_string_lossy());
             let fd = image::mount(&self.fd, path, kind).context(what, kind.hint())?;
@@ -211,7 +219,7 @@ impl Source {
             found = upper;
         }
         let what = format_args!("open_tree {}", path.to_string_lossy());
-        let (fd, is_tree) = match copy_tree(&self.fd) {
+        let (fd, is_tree) = match copy_tree(&self.fd, is_recursive) {
             // An ordinary user's launcher: only init, which is root of its user namespace, may.
             Err(Errno::PERM) => (fcntl_dupfd_cloexec(&self.fd, 3).at(what)?, false),
             tree => (tree.at(what)?, true),
@@ -260,8 +268,9 @@ fn is_in(directory: &Source, root: &Stat) -> bool {
     true
 }
 
-/// A copy of the host's mounts from a directory or file on, not attached anywhere.
-pub fn copy_tree(at: impl AsFd) -> rustix::io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(at, c"", flags | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH)
+/// A copy of the host's mounts from a directory or file on, not attached anywhere; with those below it, or without.
+pub fn copy_tree(at: impl AsFd, is_recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, is_recursive);
+    open_tree(at, c"", flags)
 }

@@ -46,6 +46,10 @@ impl StateDirectory {
             }
             let journal = Journal::open(self, name, file)?;
             let is_kept = journal.record().is_kept;
+            if journal.record().handed_over.is_some() {
+                let hint = format!("container {name} already exists: kontena delete {name}, or choose another name");
+                return Err(Error::usage(format_args!("--name {name}"), &hint));
+            }
             (self.release)(journal)?;
             if is_kept {
                 let hint = format!("a container with this name has exited: kontena delete {name}, or choose another");
@@ -105,6 +109,9 @@ impl StateDirectory {
             return Err(Error::usage(format_args!("{name} is running"), "stop it first, or use --force"));
         };
         let mut journal = Journal::open(self, name, file)?;
+        if journal.record().is_running {
+            return Err(Error::usage(format_args!("{name} is running"), "stop it first, or use --force"));
+        }
         journal.forget();
         if !with_volumes {
             journal.keep_volumes();
@@ -152,7 +159,13 @@ impl StateDirectory {
                         && !sys::is_locked(&file, Lock::Life)
                         && fstat(&file).is_ok_and(|stat| stat.st_nlink > 0)
                     {
-                        swept = Journal::open(self, name, file).and_then(self.release).and(swept);
+                        let journal = Journal::open(self, name, file);
+                        if journal.as_ref().is_ok_and(|journal| journal.record().handed_over.is_some()) {
+                            // What it holds, `delete` releases.
+                            any_running = true;
+                        } else {
+                            swept = journal.and_then(self.release).and(swept);
+                        }
                     }
                 }
                 // Its launcher was killed between mkdir and open, or is about to open it; rmdir takes only what is

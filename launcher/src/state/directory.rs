@@ -5,6 +5,7 @@
 use crate::config::publish::Publish;
 use crate::error::{Context, Error, Result};
 use crate::file;
+use crate::state::handed_over;
 use crate::state::journal::{self, JOURNAL};
 use crate::state::registry::Registry;
 use crate::state::{ContainerRecord, ExitRecord, Release};
@@ -53,7 +54,7 @@ impl StateDirectory {
             // Otherwise it has been removed, or another one is in its place.
             if fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
                 let mut record = journal::read(self, name, is_running, &file)?;
-                if !is_running && !record.is_empty() {
+                if !is_running && !record.is_empty() && !handed_over::note(&mut record) {
                     // Its addresses may be another's by now, and its exit may not be written down yet.
                     record.network = Default::default();
                     record.end();
@@ -162,7 +163,9 @@ pub fn publisher(state: &str, publish: &Publish) -> Option<String> {
 
 /// The error for a name that no container has.
 pub(super) fn no_such_container(name: &str) -> Error {
-    Error::usage(format_args!("no such container: {name}"), "see kontena list")
+    // The words of other runtimes, which engines look for.
+    let hint = if cfg!(feature = "oci") { "it does not exist: see kontena list" } else { "see kontena list" };
+    Error::usage(format_args!("no such container: {name}"), hint)
 }
 
 /// The error for an action that takes a running container.

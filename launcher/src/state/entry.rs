@@ -37,6 +37,8 @@ pub enum Entry {
     Label(String),
     /// Its PID 1 has been started.
     Init(Init),
+    /// It was handed over to the caller, and has no launcher; when its PID 1 was started, in the kernel's ticks.
+    HandedOver(u64),
     /// How often it was restarted, with the restart that is about to come.
     Restarts(u32),
     /// Whether its last health check succeeded.
@@ -108,6 +110,7 @@ impl Entry {
             Self::Restart(policy) => format!("restart {policy}\n"),
             Self::Label(label) => format!("label {label}\n"),
             Self::Init(Init { pid, since, pid_namespace }) => format!("init {pid} {since} {pid_namespace}\n"),
+            Self::HandedOver(ticks) => format!("handed {ticks}\n"),
             Self::Restarts(count) => format!("restarts {count}\n"),
             Self::Health(is_healthy) => format!("health {}\n", u8::from(*is_healthy)),
             Self::Exit(exit) => format!("ended {}\n", exit.to_line()),
@@ -150,6 +153,7 @@ impl Entry {
                     pid_namespace: fields.next().unwrap_or("0").parse().ok()?,
                 })
             }
+            "handed" => Self::HandedOver(rest.parse().ok()?),
             "restarts" => Self::Restarts(rest.parse().ok()?),
             "health" => Self::Health(rest == "1"),
             "ended" => Self::Exit(ExitRecord::from_line(rest)?),
@@ -188,7 +192,7 @@ mod tests {
     use super::*;
 
     /// A line of each kind.
-    const LINES: [&str; 21] = [
+    const LINES: [&str; 22] = [
         "cgroup 0 /sys/fs/cgroup/kontena/a",
         "cgroup 77 /sys/fs/cgroup/kontena/a b",
         "namespace 4026531840",
@@ -206,6 +210,7 @@ mod tests {
         "restart on-failure:3",
         "label a.b=c d",
         "init 4711 1764072061 4026531836",
+        "handed 123456",
         "restarts 3",
         "health 0",
         "health 1",
@@ -250,6 +255,8 @@ mod tests {
             "init",
             "init 1",
             "init 1 2 x",
+            "handed",
+            "handed x",
             "restarts -1",
             "volume",
             "volume /a",

@@ -7,6 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::file;
 use crate::state::StateDirectory;
 use crate::state::entry::{Cgroup, Entry};
+use crate::state::handed_over;
 use crate::state::record::ContainerRecord;
 use crate::sys::{self, Lock};
 use rustix::fd::OwnedFd;
@@ -20,8 +21,10 @@ const COMMAND: &str = "command";
 /// The sockets of a running container.
 const SOCKETS: [&str; 2] = ["attach", "notify"];
 /// The files of a container: its journal, and the next one; its command line; its plan, as the init has it; two
-/// sockets; and its log, of which rotation makes `log.1` and so on. Nothing else is removed from its directory.
-pub const FILES: [&str; 7] = [JOURNAL, "journal.new", COMMAND, "plan", SOCKETS[0], SOCKETS[1], "log"];
+/// sockets; and its log, of which rotation makes `log.1` and so on; what its bundle says for its state, and the socket
+/// of its `start`. Nothing else is removed from its directory.
+pub const FILES: [&str; 9] =
+    [JOURNAL, "journal.new", COMMAND, "plan", SOCKETS[0], SOCKETS[1], "log", handed_over::STATE, handed_over::START];
 /// What can be done about a state that cannot be written.
 pub const HINT: &str = "the state cannot be written: free some space, or use --root DIR";
 
@@ -41,7 +44,8 @@ impl<'a> Journal<'a> {
 
     /// The journal in `file`, whose launcher is gone.
     pub(super) fn open(state: &'a StateDirectory, name: &str, file: OwnedFd) -> Result<Self> {
-        let record = read(state, name, false, &file)?;
+        let mut record = read(state, name, false, &file)?;
+        handed_over::note(&mut record);
         Ok(Self { state, file, record })
     }
 

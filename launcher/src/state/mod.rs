@@ -21,6 +21,7 @@ mod abandoned;
 mod directory;
 mod entry;
 mod exit;
+pub mod handed_over;
 mod journal;
 mod lease;
 mod mark;

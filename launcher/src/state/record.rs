@@ -36,6 +36,9 @@ pub struct ContainerRecord {
     pub network: NetworkRecord,
     /// PID 1 of its last life.
     pub init: Option<Init>,
+    /// When its PID 1 was started, in the kernel's ticks, if it was handed over to the caller: it has no launcher then,
+    /// and is running as long as that process is.
+    pub handed_over: Option<u64>,
     /// How its last life ended; `None` from the start of the next one on.
     pub exit: Option<ExitRecord>,
     /// How often it was restarted.
@@ -103,6 +106,7 @@ impl ContainerRecord {
                 (self.exit, self.is_restarting) = (None, false);
                 return self.init.replace(init).is_some();
             }
+            Entry::HandedOver(ticks) => return self.handed_over.replace(ticks).is_some(),
             Entry::Exit(exit) => {
                 self.is_restarting = false;
                 return self.exit.replace(exit).is_some();
@@ -134,6 +138,7 @@ impl ContainerRecord {
         self.network.tried.iter().copied().map(Entry::Address).for_each(&mut add);
         self.network.hardware.map(Entry::Hardware).into_iter().for_each(&mut add);
         self.init.map(Entry::Init).into_iter().for_each(&mut add);
+        self.handed_over.map(Entry::HandedOver).into_iter().for_each(&mut add);
         self.is_healthy.map(Entry::Health).into_iter().for_each(&mut add);
         // Behind the exit, it says that a restart follows.
         let restarts = (self.restarts > 0).then_some(Entry::Restarts(self.restarts));
@@ -153,9 +158,10 @@ impl ContainerRecord {
         self.cgroup.is_none() && self.ids.is_empty() && self.init.is_none() && self.network == NetworkRecord::default()
     }
 
-    /// Its launcher is gone: it has ended, if it was ever started.
+    /// Its launcher is gone: it has ended, if it was ever started. How, only the caller knows that it was handed over
+    /// to.
     pub fn end(&mut self) {
-        if self.init.is_some() {
+        if self.init.is_some() && self.handed_over.is_none() {
             self.exit.get_or_insert_with(ExitRecord::of_killed_launcher);
         }
     }

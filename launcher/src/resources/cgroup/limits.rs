@@ -16,7 +16,7 @@ impl Leaf {
     /// Sets what was asked for, and the limit of processes that every container has.
     pub fn limit(&self, leaf: &OwnedFd, config: &Config, is_root: bool, record: Record<'_>) -> Result<()> {
         self.set_limits(leaf, &config.limits, record)?;
-        if !config.limits.iter().any(|limit| limit.file == PIDS_MAX) {
+        if config.bundle.is_none() && !config.limits.iter().any(|limit| limit.file == PIDS_MAX) {
             self.limit_processes(leaf, is_root && config.cgroup_parent.is_none());
         }
         Ok(())

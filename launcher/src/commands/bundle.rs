@@ -1,0 +1,149 @@
+//! `state`, `start`, `kill` and `delete` of containers that were handed over: they have no launcher that would do any
+//! of it, and their exit status is the caller's.
+//!
+//! What is said is what engines look for. Must not touch a container that has a launcher.
+
+use crate::commands::{leaf_of, open_init};
+use crate::container::start_address;
+use crate::error::{Context, Error, Result};
+use crate::file::{self, CWD};
+use crate::json::Json;
+use crate::print;
+use crate::resources::cgroup::{all_processes, has_process};
+use crate::spawn::clone::decode_plan;
+use crate::spawn::explain::explain;
+use crate::spawn::plan;
+use crate::state::handed_over::{START, STATE};
+use crate::state::{ContainerRecord, StateDirectory};
+use crate::supervise::message::{Message, listen};
+use crate::sys;
+use crate::time::Moment;
+use linux_raw_sys::general::{SIGKILL, SIGTERM};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+
+/// How long SIGKILL may take, in seconds.
+const PATIENCE: i64 = 10;
+
+/// Whether a command is about a container that was handed over. If so, it answers as engines expect it.
+pub fn is_handed_over(container: &ContainerRecord) -> bool {
+    let is_handed_over = container.handed_over.is_some();
+    if is_handed_over {
+        print::answer_engine();
+    }
+    is_handed_over
+}
+
+/// The status that the specification has for it.
+pub fn status(state: &StateDirectory, container: &ContainerRecord) -> &'static str {
+    match container.is_running {
+        _ if container.handed_over.is_none() && container.is_running => "creating",
+        true if state.waits_for_start(&container.name) => "created",
+        true => "running",
+        false => "stopped",
+    }
+}
+
+/// Prints the state of a container.
+pub fn state(state: &StateDirectory, name: &str) -> Result<()> {
+    let container = state.find(name)?;
+    let fixed = state.directory(name).and_then(|directory| {
+        let hint = "it is not one of a bundle: see kontena inspect";
+        file::read(directory, STATE).context(format_args!("state of {name}"), hint)
+    })?;
+    let (status, init) = (status(state, &container), container.running_init());
+    let text = Json::document(|json| {
+        json.object(|json| {
+            json.text("id", name).text("status", status).number("pid", init.map_or(0, |init| init.pid));
+            if let Some(init) = container.init {
+                json.text("created", &Moment(init.since, 0).to_string());
+            }
+        });
+    });
+    let text = text.trim_ascii_end().strip_suffix('}').unwrap_or_default();
+    print::answer(&format!("{text},{}}}\n", String::from_utf8_lossy(&fixed)))
+}
+
+/// Starts a container that waits for it; returns when its command runs.
+pub fn start(state: &StateDirectory, container: &ContainerRecord) -> Result<()> {
+    let name = &container.name;
+    if !container.is_running {
+        return Err(not_running(name));
+    }
+    let directory = state.directory(name)?;
+    let what = format_args!("start {name}");
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(what)?;
+    match start_address(&directory).and_then(|address| connect(&socket, &address)) {
+        Err(Errno::NOENT | Errno::CONNREFUSED) => {
+            return Err(Error::usage(format_args!("container {name} is running already"), "see kontena list"));
+        }
+        connected => connected.context(what, "mount /proc")?,
+    }
+    file::remove(&directory, START, AtFlags::empty());
+    match listen(&socket) {
+        Message::Failure(report) => {
+            let plan = plan::read(&directory).context(what, "its plan is lost: delete it")?;
+            let plan = decode_plan(&plan)?;
+            Err(explain(report, &plan, plan.root.source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sends a signal to PID 1 of a container, or to all of its processes.
+pub fn kill(container: &ContainerRecord, state: &StateDirectory, signal: Option<u32>, all: bool) -> Result<()> {
+    let (name, signal) = (&container.name, signal.unwrap_or(SIGTERM));
+    if !container.is_running {
+        return if all { Ok(()) } else { Err(not_running(name)) };
+    }
+    if all && let Ok(leaf) = leaf_of(container) {
+        for pid in all_processes(leaf) {
+            // The pid may have become another process's before it was opened.
+            if let Some(process) = sys::pidfd(pid)
+                && has_process(leaf, pid)
+            {
+                let _ = sys::pidfd_send_signal(process, signal);
+            }
+        }
+        return Ok(());
+    }
+    let init = open_init(state, container).map_err(|_| not_running(name))?;
+    match sys::pidfd_send_signal(init, signal) {
+        Err(Errno::SRCH) => Err(not_running(name)),
+        sent => sent.at(format_args!("send a signal to {name}")),
+    }
+}
+
+/// Deletes a container; kills it before if it has not been started, or with `force`.
+pub fn delete(state: &StateDirectory, container: &ContainerRecord, force: bool) -> Result<()> {
+    let name = &container.name;
+    if container.is_running {
+        if !force && !state.waits_for_start(name) {
+            return Err(Error::usage(format_args!("container {name} is running"), "stop it first, or use --force"));
+        }
+        end(state, container)?;
+    }
+    state.delete(name, false)
+}
+
+/// Kills all of a container, and waits until its PID 1 has ended, which need not have been reaped.
+fn end(state: &StateDirectory, container: &ContainerRecord) -> Result<()> {
+    let Ok(init) = open_init(state, container) else { return Ok(()) };
+    let killed = container.cgroup_path().map(|leaf| file::write(CWD, &format!("{leaf}/cgroup.kill"), "1"));
+    if !matches!(killed, Some(Ok(()))) {
+        let _ = sys::pidfd_send_signal(&init, SIGKILL);
+    }
+    let timeout = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout)) {
+        Ok(0) => {
+            Err(Error::usage(format_args!("{} does not end by SIGKILL", container.name), "see its stack in /proc"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_running(name: &str) -> Error {
+    Error::usage(format_args!("container not running: {name}"), "see kontena list")
+}

@@ -1,0 +1,127 @@
+//! What the config.json of a bundle says of a container in place of kontena's own defaults; the OCI's runtime-spec.
+//!
+//! Data. `oci/` reads it; what kontena has an option for is in the [`Config`](super::Config) itself. Must not touch the
+//! system.
+
+use std::ffi::CStr;
+
+/// The part of a bundle's container that no option asks for.
+pub struct Bundle {
+    /// All mounts but the root, in their order.
+    pub mounts: Vec<BundleMount>,
+    /// Devices that it has beside those that every container has.
+    pub nodes: Vec<Node>,
+    /// Access to devices, beside those that every container may use; `None` for all of them.
+    pub access: Option<Vec<Access>>,
+    /// Paths in the container that it must not see.
+    pub masked: Vec<&'static CStr>,
+    /// Paths in the container that it must not change.
+    pub readonly: Vec<&'static CStr>,
+    /// What the host's mounts become in it: MS_PRIVATE or MS_SLAVE.
+    pub propagation: u32,
+    /// Its cgroup.
+    pub cgroup: BundleCgroup,
+    /// CLONE_NEW* of the namespaces that are the caller's.
+    pub shared: u32,
+    /// CLONE_NEW*, and the file of a namespace that it joins.
+    pub joined: Vec<(u32, &'static CStr)>,
+    /// `--console-socket`.
+    pub console: Option<&'static str>,
+    /// The members of its `state` that never change, as JSON.
+    pub state: String,
+}
+
+/// One of `mounts`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BundleMount {
+    /// A file or directory of the host; `None` for a new instance of a file system.
+    pub source: Option<&'static CStr>,
+    /// The file system's type.
+    pub kind: &'static CStr,
+    /// An absolute path in the container.
+    pub target: &'static CStr,
+    /// MOUNT_ATTR_*.
+    pub attributes: u64,
+    /// Whether the attributes are those of all mounts below it, too.
+    pub has_recursive_attributes: bool,
+    /// Whether a bind takes the mounts below the source along.
+    pub is_recursive: bool,
+    /// MS_PRIVATE or MS_SLAVE.
+    pub propagation: u32,
+    /// For the file system.
+    pub options: Vec<&'static CStr>,
+}
+
+/// One of `linux.devices`; mknod(2).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Node {
+    /// An absolute path in the container.
+    pub path: &'static CStr,
+    /// Its type and permissions.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its number.
+    pub major: u32,
+    /// See `major`.
+    pub minor: u32,
+}
+
+/// One of `linux.resources.devices` that allows something.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Whether it is about block devices; character devices otherwise.
+    pub is_block: bool,
+    /// `None` for all.
+    pub major: Option<u32>,
+    /// `None` for all.
+    pub minor: Option<u32>,
+    /// [`super::devices::MKNOD`], [`super::devices::READ`], [`super::devices::WRITE`].
+    pub access: u32,
+}
+
+/// `linux.cgroupsPath`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BundleCgroup {
+    /// This one, below the mountpoint of the hierarchy; it begins with `/`.
+    Path(&'static str),
+    /// One of kontena's choice.
+    Own,
+    /// That of the caller: `--cgroup-manager disabled`.
+    Callers,
+}
+
+impl Bundle {
+    /// The binds: their places among the mounts, their sources, and whether they are recursive.
+    pub fn binds(&self) -> impl Iterator<Item = (usize, &'static CStr, bool)> {
+        let bind = |(index, mount): (usize, &BundleMount)| Some((index, mount.source?, mount.is_recursive));
+        self.mounts.iter().enumerate().filter_map(bind)
+    }
+
+    /// Its cgroup.
+    pub fn cgroup(&self) -> &BundleCgroup {
+        &self.cgroup
+    }
+
+    /// What it may do with devices; `None` for everything.
+    pub fn access(&self) -> Option<&[Access]> {
+        self.access.as_deref()
+    }
+
+    /// Its devices.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// CLONE_NEW* of the namespaces that are not its own, beside the network.
+    pub fn shared(&self) -> u32 {
+        self.joined.iter().fold(self.shared, |flags, (flag, _)| flags | flag)
+    }
+
+    /// The namespaces that it joins: CLONE_NEW*, and their files.
+    pub fn joined(&self) -> &[(u32, &'static CStr)] {
+        &self.joined
+    }
+}

@@ -1,0 +1,65 @@
+//! In place of containers of bundles, where kontena is built without them.
+
+use std::ffi::CStr;
+
+/// There are none.
+pub enum Bundle {}
+
+/// See the other module.
+pub struct Node {
+    pub path: &'static CStr,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// See the other module.
+pub struct Access {
+    pub is_block: bool,
+    pub major: Option<u32>,
+    pub minor: Option<u32>,
+    pub access: u32,
+}
+
+/// See the other module.
+pub enum BundleCgroup {
+    Path(&'static str),
+    Own,
+    Callers,
+}
+
+impl Bundle {
+    /// None.
+    pub fn binds(&self) -> impl Iterator<Item = (usize, &'static CStr, bool)> {
+        match *self {}
+        #[expect(unreachable_code, reason = "it gives the type")]
+        std::iter::empty()
+    }
+
+    /// None.
+    pub fn cgroup(&self) -> &BundleCgroup {
+        match *self {}
+    }
+
+    /// None.
+    pub fn access(&self) -> Option<&[Access]> {
+        match *self {}
+    }
+
+    /// None.
+    pub fn nodes(&self) -> &[Node] {
+        match *self {}
+    }
+
+    /// None.
+    pub fn shared(&self) -> u32 {
+        match *self {}
+    }
+
+    /// None.
+    pub fn joined(&self) -> &[(u32, &'static CStr)] {
+        match *self {}
+    }
+}

@@ -1,0 +1,116 @@
+//! `create --bundle`: a container that is made up to the exec of its command, which waits for `start`, and is then
+//! handed over to the caller: its PID 1 becomes the child of the process that adopts this process's children.
+//!
+//! From the line of the journal on that says so, only `delete` releases what the container holds. Before, this process
+//! is its launcher as any other. Must not stay.
+
+use crate::config::Config;
+use crate::config::bundle::Bundle;
+use crate::container::lifecycle::{Container, Spawned};
+use crate::error::{Context, Error, Result};
+use crate::file;
+use crate::spawn::clone::{decode_plan, leave_open};
+use crate::spawn::explain::explain;
+use crate::state::handed_over::{START, STATE, started};
+use crate::state::{Entry, StateDirectory};
+use crate::supervise::message::{self, Message, let_continue};
+use kontena_init::plan::{READY, Step};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::OFlags;
+use rustix::io::IoSlice;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind,
+    connect, listen, sendmsg, socket_with,
+};
+use std::mem::MaybeUninit;
+
+/// Makes a container, and hands it over.
+pub fn create(state: &str, config: &'static Config) -> Result<()> {
+    let existing = StateDirectory::existing(state, |_| Ok(()));
+    if existing.is_some_and(|state| state.look(config.name).is_ok_and(|found| found.is_some())) {
+        let hint = format!("kontena delete {}, or choose another name", config.name);
+        return Err(Error::usage(format_args!("container {} already exists", config.name), &hint));
+    }
+    Container::create(state, config, None)?.hand_over()
+}
+
+impl Container {
+    fn hand_over(mut self) -> Result<()> {
+        let made = self.set_up().and_then(|()| self.make());
+        if made.is_err() {
+            return self.tear_down(made.map(|()| 0)).map(drop);
+        }
+        if let Some(leaf) = self.leaf {
+            leaf.return_launcher();
+        }
+        self.root.sweep_few();
+        Ok(())
+    }
+
+    /// All of it, but for what only an error needs.
+    fn make(&mut self) -> Result<()> {
+        let Some(bundle) = &self.config.bundle else { return Ok(()) };
+        file::open(&self.directory, STATE, OFlags::WRONLY | OFlags::CREATE)
+            .and_then(|file| file::write_open(&file, &bundle.state))
+            .context(format_args!("write {}/{STATE}", self.root.path(self.config.name)), "free some space")?;
+        let listener = self.open_start()?;
+        let spawned = self.begin(leave_open(&listener)?)?;
+        self.await_whole(bundle, &spawned)?;
+        let pid = spawned.init.pid.as_raw_pid() as u32;
+        let ticks = started(pid).ok_or_else(|| Error::usage(format_args!("read /proc/{pid}/stat"), "mount /proc"))?;
+        self.write_pidfile(&pid.to_string())?;
+        self.journal.append(Entry::HandedOver(ticks))?;
+        let_continue(&spawned.init.status, &[READY])
+    }
+
+    /// The socket of `start`, which nobody but this user reaches.
+    fn open_start(&self) -> Result<OwnedFd> {
+        let open = || {
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            bind(&socket, &start_address(&self.directory)?)?;
+            listen(&socket, 1)?;
+            Ok(socket)
+        };
+        let opened: rustix::io::Result<_> = open();
+        opened.context(format_args!("make the socket {}/{START}", self.root.path(self.config.name)), "mount /proc")
+    }
+
+    /// Waits until the init says that the container is whole, and passes its terminal on.
+    fn await_whole(&self, bundle: &Bundle, spawned: &Spawned) -> Result<()> {
+        loop {
+            match message::listen(&spawned.init.status) {
+                Message::Nothing => return Ok(()),
+                Message::Fd(terminal) => send_terminal(bundle.console, &terminal)?,
+                Message::Failure(report) => {
+                    let error = explain(report, &decode_plan(&spawned.plan)?, self.config.rootfs);
+                    let is_missing = report.step == Step::Exec && error.status() == 127;
+                    // What engines look for.
+                    return Err(if is_missing { error.advise("executable file not found in $PATH") } else { error });
+                }
+                Message::End => {
+                    let error = Error::usage(format_args!("kontena-init ended during the start"), "create it again");
+                    return Err(self.cause(None, error, spawned));
+                }
+            }
+        }
+    }
+}
+
+/// The address of the socket in the directory of a container, however long its path is.
+pub fn start_address(directory: &OwnedFd) -> rustix::io::Result<SocketAddrUnix> {
+    SocketAddrUnix::new(&*file::c_path(&format!("/proc/self/fd/{}/{START}", directory.as_raw_fd()))?)
+}
+
+/// Sends the master of the terminal to the caller.
+fn send_terminal(console: Option<&str>, terminal: &OwnedFd) -> Result<()> {
+    let path = console.unwrap_or_default();
+    let send = || {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        connect(&socket, &SocketAddrUnix::new(&*file::c_path(path)?)?)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [terminal.as_fd()]);
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(&socket, &[IoSlice::new(b"/dev/ptmx")], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    };
+    send().context(format_args!("--console-socket {path}"), "it must be a socket that somebody listens on")
+}

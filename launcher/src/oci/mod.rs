@@ -1,0 +1,148 @@
+//! The OCI's runtime-spec: reads the config.json of a bundle, as a [`Config`](crate::config::Config), from which all
+//! goes on as from a command line.
+//!
+//! `process.rs`, `mounts.rs` and `linux.rs` read a part each. A wrong value is an error with its path in the file.
+//! Members that the specification does not know are passed over; one that kontena does not do is an error that names
+//! it. Must not act on anything.
+
+mod linux;
+mod mounts;
+mod process;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use crate::config::Config;
+use crate::config::bundle::{Bundle, BundleCgroup};
+use crate::error::{Context, Error, Result};
+use crate::file::{self, CWD};
+use crate::json::Json;
+use crate::json::read::{self, Node};
+use crate::text::c_static;
+use linux_raw_sys::general::MS_PRIVATE;
+use rustix::fd::AsRawFd;
+use rustix::fs::OFlags;
+use std::ffi::CStr;
+
+/// A value of config.json, or what is wrong with it, with its path.
+type Read<T> = std::result::Result<T, String>;
+
+/// The file in a bundle.
+const FILE: &str = "config.json";
+
+/// The kinds of hooks.
+const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// Reads the bundle in this directory into the defaults of a `config`.
+pub fn read(directory: &str, config: &mut Config) -> Result<()> {
+    let hint = "--bundle: use a directory with a config.json and a root file system";
+    let opened = file::open(CWD, directory, OFlags::PATH | OFlags::DIRECTORY);
+    let opened = opened.context(format_args!("open {directory}"), hint)?;
+    let path = file::read_link(CWD, &format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    let path = path.ok_or_else(|| Error::usage(format_args!("find the path of {directory}"), "mount /proc"))?;
+    // It stays as long as the process, as what is read from it does.
+    let bytes = file::read(&opened, FILE).context(format_args!("read {path}/{FILE}"), hint)?.leak();
+    parse(bytes, &path, config).map_err(|wrong| Error::usage(format_args!("{path}/{FILE}"), &wrong))
+}
+
+/// The same, of the text of a config.json in the bundle `path`.
+fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
+    let value: &'static _ = Box::leak(Box::new(read::parse(bytes)?));
+    let root = Node::root(value);
+    let version = version(root.get("ociVersion"))?;
+    refuse(root, &["vm"])?;
+    refuse(root.get("hooks"), &HOOKS)?;
+    let mut bundle = Bundle {
+        mounts: Vec::new(),
+        nodes: Vec::new(),
+        access: Some(Vec::new()),
+        masked: Vec::new(),
+        readonly: Vec::new(),
+        propagation: MS_PRIVATE,
+        cgroup: BundleCgroup::Own,
+        shared: 0,
+        joined: Vec::new(),
+        console: None,
+        state: state(root, version, path)?,
+    };
+    config.init = false;
+    config.rootfs = in_bundle(path, root.get("root").get("path"))?;
+    config.read_only = flag(root.get("root").get("readonly"))?;
+    if let Some(name) = root.get("hostname").given() {
+        config.hostname = c_text(name)?;
+    }
+    process::read(root.get("process"), config)?;
+    for mount in root.get("mounts").items()? {
+        bundle.mounts.push(mounts::read(mount, path)?);
+    }
+    linux::read(root, config, &mut bundle)?;
+    config.bundle = Some(bundle);
+    Ok(())
+}
+
+/// A version of the specification: all of 1.x are read.
+fn version(node: Node<'static>) -> Read<&'static str> {
+    let version = node.text()?;
+    if version.starts_with("1.") { Ok(version) } else { Err(node.expected("a version that begins with 1.")) }
+}
+
+/// The members of a state that never change.
+fn state(root: Node<'static>, version: &str, path: &str) -> Read<String> {
+    let mut annotations = Vec::new();
+    for (name, value) in root.get("annotations").members()? {
+        annotations.push((name, value.text()?));
+    }
+    let text = Json::document(|json| {
+        json.object(|json| {
+            json.text("ociVersion", version).text("bundle", path).key("annotations").object(|json| {
+                for (name, value) in annotations {
+                    json.text(name, value);
+                }
+            });
+        });
+    });
+    Ok(text.trim_ascii_end().trim_start_matches('{').strip_suffix('}').unwrap_or_default().into())
+}
+
+/// Refuses what kontena does not do, if it is there and not empty.
+fn refuse(node: Node<'static>, names: &[&'static str]) -> Read<()> {
+    for name in names {
+        let member = node.get(name);
+        let is_empty = member.is_missing()
+            || member.items().is_ok_and(|items| items.count() == 0)
+            || member.members().is_ok_and(|members| members.count() == 0)
+            || member.text() == Ok("");
+        if !is_empty {
+            return Err(member.wrong("kontena does not do this: remove it"));
+        }
+    }
+    Ok(())
+}
+
+/// true, or nothing for false.
+fn flag(node: Node<'static>) -> Read<bool> {
+    node.given().map_or(Ok(false), Node::boolean)
+}
+
+/// Text for the kernel.
+fn c_text(node: Node<'static>) -> Read<&'static CStr> {
+    c_static(node.text()?).map_err(|_| node.wrong("a NUL cannot be passed on: remove it"))
+}
+
+/// A path of the host, which may be relative to the bundle.
+fn in_bundle(bundle: &str, node: Node<'static>) -> Read<&'static CStr> {
+    match node.text()? {
+        path if path.starts_with('/') => c_text(node),
+        path => c_static(format!("{bundle}/{path}")).map_err(|_| node.wrong("a NUL cannot be passed on: remove it")),
+    }
+}
+
+/// A path in the container, which is relative to its root if it does not say so.
+fn in_container(node: Node<'static>) -> Read<&'static CStr> {
+    let path = node.text()?.trim_matches('/');
+    let is_below = path.split('/').all(|part| part != "..");
+    match c_static(format!("/{path}")) {
+        Ok(path) if is_below && path != c"/" => Ok(path),
+        _ => Err(node.expected("a path below /, without ..")),
+    }
+}

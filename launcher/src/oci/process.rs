@@ -1,0 +1,82 @@
+//! `process` of a config.json.
+
+use super::{Read, c_text, flag, refuse};
+use crate::config::Config;
+use crate::config::capabilities::{self, Capabilities};
+use crate::config::process;
+use crate::config::security::{Seccomp, Security};
+use crate::json::read::Node;
+use crate::text::c_static;
+
+/// Reads it.
+pub fn read(node: Node<'static>, config: &mut Config) -> Read<()> {
+    let known = ["apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"];
+    refuse(node, &known)?;
+    user(node.get("user"), config)?;
+    for argument in node.get("args").items()? {
+        config.command.push(c_text(argument)?);
+    }
+    if config.command.is_empty() {
+        return Err(node.get("args").expected("the command and its arguments"));
+    }
+    for variable in node.get("env").items()? {
+        config.env.push(c_text(variable)?);
+    }
+    config.workdir = c_text(node.get("cwd"))?;
+    if !config.workdir.to_bytes().starts_with(b"/") {
+        return Err(node.get("cwd").expected("an absolute path"));
+    }
+    config.capabilities = read_capabilities(node.get("capabilities"))?;
+    for limit in node.get("rlimits").items()? {
+        let kind = limit.get("type").text()?;
+        let (soft, hard): (u64, u64) = (limit.get("soft").number()?, limit.get("hard").number()?);
+        let name = kind.strip_prefix("RLIMIT_").unwrap_or_default().to_ascii_lowercase();
+        let parsed = process::ulimit(&format!("{name}={soft}:{hard}"));
+        config.rlimits.push(parsed.map_err(|_| limit.expected("a limit of getrlimit(2), with soft not above hard"))?);
+    }
+    config.security = Security {
+        no_new_privileges: flag(node.get("noNewPrivileges"))?,
+        seccomp: Seccomp::Unconfined,
+        masks: false,
+        privileged: false,
+    };
+    let score = node.get("oomScoreAdj");
+    config.oom_score_adj = score.given().map(Node::number).transpose()?;
+    config.life.tty = flag(node.get("terminal"))?;
+    Ok(())
+}
+
+/// By their numbers: nothing of the container's decides who it is.
+fn user(node: Node<'static>, config: &mut Config) -> Read<()> {
+    let number = |name| node.get(name).given().map_or(Ok(0), Node::number::<u32>);
+    let (uid, gid) = (number("uid")?, number("gid")?);
+    let text = |text: String| c_static(text).map_err(|_| node.expected("a user"));
+    if [uid, gid].contains(&u32::MAX) {
+        return Err(node.expected("numbers below 4294967295"));
+    }
+    config.user = text(format!("{uid}:{gid}"))?;
+    for gid in node.get("additionalGids").items()? {
+        config.groups.push(text(gid.number::<u32>()?.to_string())?);
+    }
+    if let Some(umask) = node.get("umask").given() {
+        config.umask = umask.number::<u32>()? & 0o777;
+    }
+    Ok(())
+}
+
+/// The bounding and the ambient set: the others follow from them at the exec. One that kontena does not know is left
+/// out.
+fn read_capabilities(node: Node<'static>) -> Read<Capabilities> {
+    let set = |name| -> Read<u64> {
+        let mut set = 0;
+        for capability in node.get(name).items()? {
+            set |= capabilities::one(capability.text()?).unwrap_or(0);
+        }
+        Ok(set)
+    };
+    for name in ["effective", "permitted", "inheritable"] {
+        set(name)?;
+    }
+    let bounding = set("bounding")?;
+    Ok(Capabilities { bounding, ambient: set("ambient")? & bounding })
+}

@@ -1,0 +1,199 @@
+//! A config.json as engines write it, and each of its mistakes.
+
+use super::parse;
+use crate::cli::defaults;
+use crate::config::Config;
+use crate::config::bundle::{Access, BundleCgroup, BundleMount, Node};
+use crate::config::devices::{MKNOD, READ, WRITE};
+use crate::config::network::Net;
+use crate::config::userns::{Range, Userns};
+use linux_raw_sys::general::*;
+
+/// As podman has it, with one of everything.
+const WHOLE: &str = r#"{
+    "ociVersion": "1.3.0",
+    "annotations": {"a.b": "c \"d\"", "e": ""},
+    "process": {
+        "terminal": false,
+        "user": {"uid": 7, "gid": 8, "umask": 63, "additionalGids": [1, 4294967294]},
+        "args": ["sh", "-c", "exit 7"],
+        "env": ["PATH=/bin", "A="],
+        "cwd": "/srv",
+        "capabilities": {
+            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_OF_LATER"], "ambient": ["CAP_KILL", "CAP_SYS_ADMIN"]
+        },
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 18446744073709551615, "soft": 1024}],
+        "noNewPrivileges": true,
+        "oomScoreAdj": -17,
+        "apparmorProfile": ""
+    },
+    "root": {"path": "rootfs", "readonly": true},
+    "hostname": "web",
+    "mounts": [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"]},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rprivate", "ro"]},
+        {"destination": "/data", "type": "bind", "source": "data", "options": ["rbind", "rslave", "rro"]},
+        {"destination": "etc/hosts", "type": "none", "source": "/run/hosts", "options": ["bind", "ro", "rw"]}
+    ],
+    "hooks": {"prestart": []},
+    "linux": {
+        "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "uts", "path": ""}, {"type": "user"},
+            {"type": "network", "path": "/run/netns/a"}, {"type": "ipc", "path": "/proc/7/ns/ipc"}],
+        "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 10}],
+        "gidMappings": [{"containerID": 0, "hostID": 200000, "size": 20}],
+        "devices": [
+            {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438, "uid": 1, "gid": 2},
+            {"path": "/dev/null", "type": "c", "major": 1, "minor": 3}
+        ],
+        "sysctl": {"net.ipv4.ip_forward": "1"},
+        "cgroupsPath": "/engine/web",
+        "maskedPaths": ["/proc/kcore", "/sys/firmware"],
+        "readonlyPaths": ["/proc/sys"],
+        "resources": {
+            "devices": [
+                {"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 10, "minor": -1, "access": "rm"}
+            ],
+            "memory": {"limit": 67108864, "swap": 134217728}, "cpu": {"quota": 50000, "period": 100000, "cpus": "0-1"},
+            "pids": {"limit": 0}, "unified": {"memory.high": "48m"}
+        },
+        "seccomp": {"defaultAction": "SCMP_ACT_ERRNO"},
+        "futureField": [1, {"a": 2}]
+    }
+}"#;
+
+fn read(text: &str) -> Result<Config, String> {
+    let mut config = defaults();
+    parse(text.to_owned().leak().as_bytes(), "/bundle", &mut config).map(|()| config)
+}
+
+/// The same, with one thing changed.
+fn with(old: &str, new: &str) -> Result<Config, String> {
+    assert!(WHOLE.contains(old), "{old}");
+    read(&WHOLE.replacen(old, new, 1))
+}
+
+#[test]
+fn a_bundle_is_a_config() {
+    let config = read(WHOLE).unwrap();
+    assert_eq!((config.user, &*config.groups, config.umask), (c"7:8", &[c"1", c"4294967294"][..], 63));
+    assert_eq!((&*config.command, config.workdir), (&[c"sh", c"-c", c"exit 7"][..], c"/srv"));
+    assert_eq!(&*config.env, [c"PATH=/bin", c"A="]);
+    assert_eq!((config.rootfs, config.read_only, config.hostname), (c"/bundle/rootfs", true, c"web"));
+    assert_eq!(config.capabilities.bounding, 1 << CAP_CHOWN | 1 << CAP_KILL);
+    assert_eq!(config.capabilities.ambient, 1 << CAP_KILL, "nothing that the bounding set lacks");
+    assert_eq!(config.rlimits.iter().map(|limit| (limit.soft, limit.hard)).collect::<Vec<_>>(), [(1024, u64::MAX)]);
+    assert!(config.security.no_new_privileges && config.security.seccomp && !config.init && !config.life.tty);
+    assert_eq!((config.oom_score_adj, &*config.sysctls), (Some(-17), &["net.ipv4.ip_forward=1"][..]));
+    assert_eq!(config.net, Some(Net::Namespace(c"/run/netns/a")));
+    let range = |host, size| vec![Range { container: 0, host, size }];
+    assert_eq!(config.userns, Some(Userns::Maps(range(100_000, 10), range(200_000, 20))));
+    let limits: Vec<_> = config.limits.iter().map(|limit| format!("{}={}", limit.file, limit.value)).collect();
+    let expected = ["memory.swap.max=67108864", "memory.max=67108864", "cpu.max=50000 100000", "pids.max=max"];
+    assert_eq!(limits, [&expected[..], &["cpuset.cpus=0-1", "memory.high=50331648"]].concat());
+}
+
+#[test]
+fn a_bundle_has_what_no_option_asks_for() {
+    let bundle = read(WHOLE).unwrap().bundle.unwrap();
+    let no = u64::from(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV);
+    let mount = |kind, target, attributes| BundleMount {
+        source: None,
+        kind,
+        target,
+        attributes,
+        has_recursive_attributes: false,
+        is_recursive: true,
+        propagation: MS_PRIVATE,
+        options: Vec::new(),
+    };
+    let (source, readonly) = (Some(c"/bundle/data"), u64::from(MOUNT_ATTR_RDONLY));
+    let data = mount(c"bind", c"/data", readonly);
+    let strict = u64::from(MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME);
+    let expected = [
+        mount(c"proc", c"/proc", no),
+        BundleMount { options: vec![c"mode=755"], ..mount(c"tmpfs", c"/dev", strict) },
+        mount(c"cgroup2", c"/sys/fs/cgroup", readonly),
+        BundleMount { source, propagation: MS_SLAVE, has_recursive_attributes: true, ..data },
+        BundleMount { source: Some(c"/run/hosts"), is_recursive: false, ..mount(c"none", c"/etc/hosts", 0) },
+    ];
+    assert_eq!(bundle.mounts, expected);
+    let fuse = Node { path: c"/dev/fuse", mode: S_IFCHR | 0o666, uid: 1, gid: 2, major: 10, minor: 229 };
+    assert_eq!(bundle.nodes, [fuse], "null is in every /dev");
+    let access = Access { is_block: false, major: Some(10), minor: None, access: READ | MKNOD };
+    assert_eq!(bundle.access, Some(vec![access]));
+    assert_eq!((&*bundle.masked, &*bundle.readonly), (&[c"/proc/kcore", c"/sys/firmware"][..], &[c"/proc/sys"][..]));
+    assert_eq!((bundle.propagation, bundle.cgroup), (MS_SLAVE, BundleCgroup::Path("/engine/web")));
+    assert_eq!(
+        (bundle.shared, &*bundle.joined),
+        (CLONE_NEWIPC | CLONE_NEWCGROUP, &[(CLONE_NEWIPC, c"/proc/7/ns/ipc")][..])
+    );
+    assert_eq!(
+        bundle.state, r#""ociVersion":"1.3.0","bundle":"/bundle","annotations":{"a.b":"c \"d\"","e":""}"#,
+        "the members that never change"
+    );
+    let all = r#"{"allow": false, "access": "rwm"}, {"allow": true}"#;
+    let open = with(r#"{"allow": false, "access": "rwm"}"#, all).unwrap().bundle.unwrap();
+    assert_eq!(open.access, None);
+    let writes = with(r#""access": "rm""#, r#""access": "w""#).unwrap().bundle.unwrap();
+    assert_eq!(writes.access.unwrap()[0].access, WRITE);
+}
+
+#[test]
+fn a_mistake_is_told_with_its_path() {
+    for (old, new, wrong) in [
+        (r#""1.3.0""#, r#""2.0.0""#, "ociVersion: "),
+        (r#""ociVersion": "1.3.0","#, "", "ociVersion: missing"),
+        (r#""uid": 7"#, r#""uid": "root""#, "process.user.uid: expected a number"),
+        (r#""uid": 7"#, r#""uid": -1"#, "process.user.uid: "),
+        (r#""uid": 7"#, r#""uid": 4294967295"#, "process.user: "),
+        (r#"["sh", "-c", "exit 7"]"#, "[]", "process.args: "),
+        (r#""sh", "-c""#, r#""sh", 1"#, "process.args[1]: expected a string"),
+        (r#""sh", "-c""#, r#""sh", "a\u0000b""#, "process.args[1]: a NUL"),
+        (r#""/srv""#, r#""srv""#, "process.cwd: "),
+        ("RLIMIT_NOFILE", "NOFILE", "process.rlimits[0]: "),
+        (r#""apparmorProfile": """#, r#""apparmorProfile": "a""#, "process.apparmorProfile: kontena does not do this"),
+        (r#""prestart": []"#, r#""prestart": [{"path": "/a"}]"#, "hooks.prestart: "),
+        (r#""/data", "type""#, r#""/../data", "type""#, "mounts[3].destination: "),
+        (r#""rslave""#, r#""shared""#, "mounts[3].options[1]: shared: "),
+        (r#""rslave""#, r#""size=1""#, "mounts[3].options[1]: size=1: "),
+        (r#""strictatime""#, r#""tmpcopyup""#, "mounts[1].options[1]: tmpcopyup: "),
+        (r#"{"type": "pid"}, "#, "", "linux.namespaces: "),
+        (r#"{"type": "pid"}"#, r#"{"type": "time"}"#, "linux.namespaces[0]: "),
+        (r#"{"type": "pid"}"#, r#"{"type": "pid", "path": "/a"}"#, "linux.namespaces[0]: "),
+        (r#""hostID": 100000"#, r#""hostID": 4294967295"#, "linux.uidMappings[0]: "),
+        ("net.ipv4.ip_forward", "vm.swappiness", "linux.sysctl."),
+        (r#""/engine/web""#, r#""/engine/../web""#, "linux.cgroupsPath: "),
+        (r#""/engine/web""#, r#""a.slice:b:c""#, "linux.cgroupsPath: kontena does not ask systemd"),
+        (r#""/proc/kcore""#, r#""/etc/shadow""#, "linux.maskedPaths[0]: "),
+        (r#""type": "c", "major": 10, "minor": 229"#, r#""type": "p""#, "linux.devices[0].type: "),
+        (r#""limit": 67108864"#, r#""limit": "64m""#, "linux.resources.memory.limit: expected a number"),
+        (r#""pids": {"#, r#""rdma": {"a": 1}, "pids": {"#, "linux.resources.rdma: "),
+        (r#""unified": {"memory.high""#, r#""unified": {"cgroup.procs""#, "linux.resources.unified."),
+    ] {
+        let line = with(old, new).map(drop).unwrap_err();
+        assert!(line.contains(wrong), "{old} → {new}: {line}");
+    }
+    let line = with(r#""hostname": "web","#, r#""hostname": "web"#).map(drop).unwrap_err();
+    assert!(line.starts_with("line "), "{line}");
+}
+
+#[test]
+fn less_is_a_bundle_too() {
+    let text = r#"{"ociVersion": "1.0.2-dev", "process": {"args": ["a"], "cwd": "/"}, "root": {"path": "/srv"},
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]}}"#;
+    let config = read(text).unwrap();
+    assert_eq!((config.net, config.userns, config.uts_is_host), (Some(Net::Host), Some(Userns::Host), true));
+    assert_eq!((config.user, config.capabilities.bounding, config.umask), (c"0:0", 0, 0o022));
+    assert!(!config.security.no_new_privileges && !config.security.seccomp && config.limits.is_empty());
+    let bundle = config.bundle.unwrap();
+    assert_eq!((bundle.cgroup, bundle.shared), (BundleCgroup::Own, CLONE_NEWIPC | CLONE_NEWCGROUP));
+}
+
+#[test]
+fn a_text_cut_anywhere_is_an_error() {
+    for length in 0..WHOLE.len() {
+        assert!(read(&WHOLE[..length]).is_err(), "{length}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Containers that were handed over to the caller of `create --bundle`: nobody holds a lock for them, and their PID 1
+//! is another process's child.
+//!
+//! Such a container is running as long as the process with its pid and its start time is neither gone nor a zombie. It
+//! is never repaired: only `delete` releases what it holds. Must not send a signal.
+
+use crate::file::{self, CWD};
+use crate::state::{ContainerRecord, Init, StateDirectory, pid_namespace};
+use rustix::fs::OFlags;
+
+/// What its bundle says for `kontena state`.
+pub const STATE: &str = "state";
+/// The socket on which it waits for `start`.
+pub const START: &str = "start";
+
+/// Whether the container has no launcher, but the caller. Its record says so from then on.
+pub fn note(record: &mut ContainerRecord) -> bool {
+    let (Some(ticks), Some(init)) = (record.handed_over, record.init) else { return false };
+    record.is_running = is_alive(init, ticks);
+    true
+}
+
+/// Whether a process with this pid and this start time runs. In another pid namespace that cannot be seen.
+fn is_alive(init: Init, ticks: u64) -> bool {
+    if ![0, pid_namespace()].contains(&init.pid_namespace) {
+        return true;
+    }
+    matches!(look(init.pid), Some((state, started)) if started == ticks && !matches!(state, 'Z' | 'X' | 'x'))
+}
+
+/// When a process was started, in the kernel's ticks.
+pub fn started(pid: u32) -> Option<u64> {
+    look(pid).map(|(_, started)| started)
+}
+
+/// Its state, and when it was started; proc_pid_stat(5).
+fn look(pid: u32) -> Option<(char, u64)> {
+    parse(&file::read_text(CWD, &format!("/proc/{pid}/stat")))
+}
+
+/// The name, in brackets, can have any character.
+fn parse(stat: &str) -> Option<(char, u64)> {
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
+}
+
+impl StateDirectory {
+    /// Whether a container that was handed over still waits for `start`.
+    pub fn waits_for_start(&self, name: &str) -> bool {
+        file::open(self, &format!("{name}/{START}"), OFlags::PATH).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_when_it_was_started() {
+        let stat =
+            "37 (a) R 1 (b) Z) S 1 37 37 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 999 9 18446744073709551615";
+        assert_eq!(parse(stat), Some(('S', 123_456)));
+        for bad in ["", "37 (a) S 1 2", "37 a S"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        let own = Init { pid: std::process::id(), since: 0, pid_namespace: pid_namespace() };
+        let ticks = started(own.pid).unwrap_or(0);
+        assert!(is_alive(own, ticks) && !is_alive(own, ticks + 1));
+        assert!(is_alive(Init { pid_namespace: 1, ..own }, 0), "it cannot be seen from here");
+    }
+}
