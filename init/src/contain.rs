@@ -17,8 +17,9 @@ use rustix::thread::set_no_new_privs;
 use crate::dev::Empty;
 use crate::failure::fail;
 use crate::guard::{DIE, guard};
+#[cfg(feature = "oci")]
 use crate::handover::await_start;
-use crate::payload::{Handshake, become_payload, check, confine};
+use crate::payload::{Handshake, become_payload, confine};
 use crate::root::Root;
 use crate::sys::Block;
 use crate::{Child, caps, decode, dev, mounts, net, proc, read_block, root, sys, terminal};
@@ -74,17 +75,14 @@ pub fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Child, Report> {
 /// Becomes the payload, as PID 1; the container is whole. What comes back is why not.
 fn become_pid1(block: Block, terminal: Option<OwnedFd>, status: &OwnedFd) -> Report {
     let execute = || -> Result<Infallible, Report> {
-        let Plan { process, start, .. } = decode::<Plan<'_>>(block.keep())?;
-        let root = root::open().map_err(fail(Step::PivotRoot, 0))?;
-        let Some(listener) = sys::inherited_fd(start) else {
-            confine(&process, false)?;
-            return Err(become_payload(&process, &root, None, terminal, status));
-        };
-        check(&process, &root)?;
-        await_start(&listener, status, |status| {
-            confine(&process, false)?;
-            Err(become_payload(&process, &root, None, terminal, status))
-        })
+        let plan = decode::<Plan<'_>>(block.keep())?;
+        let (process, root) = (plan.process, root::open().map_err(fail(Step::PivotRoot, 0))?);
+        #[cfg(feature = "oci")]
+        if let Some(listener) = sys::inherited_fd(plan.start) {
+            return await_start(&process, &root, terminal, &listener, status);
+        }
+        confine(&process, false)?;
+        Err(become_payload(&process, &root, None, terminal, status))
     };
     let Err(report) = execute();
     report

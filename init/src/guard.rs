@@ -1,6 +1,7 @@
 //! The first steps of a process that the launcher has cloned: what it gives up of the launcher's caller, and what keeps
 //! the payload from it.
 
+#[cfg(feature = "oci")]
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use linux_raw_sys::general::SIGKILL;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,9 +28,11 @@ pub fn guard(status: &OwnedFd, on_launchers_death: u32) -> Result<()> {
 }
 
 /// Whether this process goes on when its launcher has ended.
+#[cfg(feature = "oci")]
 static IS_HANDED_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Takes the death signal back for good: from here on, this container is the caller's.
+#[cfg(feature = "oci")]
 pub fn outlive_launcher() -> Result<()> {
     IS_HANDED_OVER.store(true, Relaxed);
     sys::set_parent_death_signal(0)
@@ -37,6 +40,7 @@ pub fn outlive_launcher() -> Result<()> {
 
 /// Has the kernel send a signal, if it is not 0, when the launcher ends. A change of the user takes it back; prctl(2).
 pub fn end_with_launcher(status: &OwnedFd, signal: u32) -> Result<()> {
+    #[cfg(feature = "oci")]
     if IS_HANDED_OVER.load(Relaxed) {
         return Ok(());
     }

@@ -4,41 +4,63 @@
 //! then.
 
 use core::convert::Infallible;
-use kontena_init::plan::{Report, Step, WHOLE};
+use core::ffi::CStr;
+use kontena_init::plan::{ProcessSpec, Report, Step, WHOLE};
 use rustix::fd::OwnedFd;
+use rustix::fs::{Access, ResolveFlags, access};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
 use crate::failure::{fail, give_up};
 use crate::guard::outlive_launcher;
+use crate::payload::{Prepared, become_payload, confine, enter_directory, find, prepare};
 use crate::sys;
+use crate::tree::make_target;
 
-/// Waits for `start`, and then becomes the payload by `execute`, whose status goes to that process. What comes back
-/// is why the container was not handed over.
+/// Waits for `start`, whose connection to `listener` is the status socket from then on, and becomes the payload. What
+/// comes back is why the container was not handed over.
 pub fn await_start(
+    process: &ProcessSpec<'static>,
+    root: &OwnedFd,
+    terminal: Option<OwnedFd>,
     listener: &OwnedFd,
     launcher: &OwnedFd,
-    execute: impl FnOnce(&OwnedFd) -> Result<Infallible, Report>,
 ) -> Result<Infallible, Report> {
+    check(process, root)?;
     let hand_over = || {
         outlive_launcher()?;
         send(launcher, &[WHOLE], SendFlags::NOSIGNAL)?;
         match recv(launcher, &mut [0u8; 1], RecvFlags::empty())? {
-            (1, _) => Ok(()),
+            (1, _) => {}
             // It could not be recorded: nobody would find it.
-            _ => Err(Errno::PIPE),
+            _ => return Err(Errno::PIPE),
+        }
+        loop {
+            match accept_with(listener, SocketFlags::CLOEXEC) {
+                // It was gone before it was accepted.
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                status => return status,
+            }
         }
     };
-    hand_over().map_err(fail(Step::Launcher, 0))?;
-    loop {
-        match accept_with(listener, SocketFlags::CLOEXEC) {
-            Ok(status) => {
-                let Err(report) = execute(&status);
-                sys::exit(give_up(&status, report))
-            }
-            // It was gone before it was accepted.
-            Err(Errno::INTR | Errno::CONNABORTED) => {}
-            Err(errno) => return Err(fail(Step::Launcher, 0)(errno)),
-        }
+    let status = hand_over().map_err(fail(Step::Launcher, 0))?;
+    let report = match confine(process, false) {
+        Ok(()) => become_payload(process, root, None, terminal, &status),
+        Err(report) => report,
+    };
+    sys::exit(give_up(&status, report))
+}
+
+/// Looks for the user, the working directory, which is made where it is missing, and the executable, for a container
+/// that is started later: only an executable's interpreter can be missing then.
+fn check(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<(), Report> {
+    let Prepared { arguments, environment, .. } = prepare(process, root)?;
+    // If the root is read-only, entering it says so.
+    let _ = make_target(root, true, process.cwd, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    enter_directory(process.cwd)?;
+    let look = |path: &CStr| access(path, Access::EXEC_OK).err().unwrap_or(Errno::EXIST);
+    match find(arguments, environment, &mut { look }) {
+        Errno::EXIST => Ok(()),
+        errno => Err(fail(Step::Exec, 0)(errno)),
     }
 }

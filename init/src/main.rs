@@ -29,6 +29,7 @@ mod dev;
 mod entrypoint;
 mod failure;
 mod guard;
+#[cfg(feature = "oci")]
 mod handover;
 mod join;
 mod mounts;

@@ -8,7 +8,7 @@ use core::ffi::{CStr, c_int};
 use kontena_init::filter;
 use kontena_init::plan::{ProcessSpec, Report, Rlimit, Step};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Access, Mode, ResolveFlags, access, getxattr};
+use rustix::fs::{Mode, getxattr};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, chdir, getpid, setsid, umask};
@@ -17,7 +17,6 @@ use rustix::thread::set_no_new_privs;
 use crate::failure::{INIT_FAILED, fail, give_up};
 use crate::guard::{DIE, end_with_launcher};
 use crate::sys::{self, PassedOn, Received, Strings};
-use crate::tree::make_target;
 use crate::user::{self, User};
 use crate::{caps, seccomp, terminal, text};
 
@@ -143,23 +142,9 @@ fn try_to_execute(
 }
 
 /// Enters the working directory, which is none outside of the root (CVE-2024-21626).
-fn enter_directory(path: &CStr) -> Result<(), Report> {
+pub fn enter_directory(path: &CStr) -> Result<(), Report> {
     let entered = chdir(path).and_then(|()| if sys::cwd_is_inside_root() { Ok(()) } else { Err(Errno::PERM) });
     entered.map_err(fail(Step::WorkingDirectory, 0))
-}
-
-/// Looks for the user, the working directory, which is made where it is missing, and the executable, for a container
-/// that is started later: only an executable's interpreter can be missing then.
-pub fn check(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<(), Report> {
-    let Prepared { arguments, environment, .. } = prepare(process, root)?;
-    // If the root is read-only, entering it says so.
-    let _ = make_target(root, true, process.cwd, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
-    enter_directory(process.cwd)?;
-    let look = |path: &CStr| access(path, Access::EXEC_OK).err().unwrap_or(Errno::EXIST);
-    match find(arguments, environment, &mut { look }) {
-        Errno::EXIST => Ok(()),
-        errno => Err(fail(Step::Exec, 0)(errno)),
-    }
 }
 
 /// Gives up for good what the process must not have, as long as CAP_SYS_ADMIN is still there, which a filter takes if
@@ -187,13 +172,15 @@ fn install_own_filter(process: &ProcessSpec<'static>) -> Result<(), Report> {
 
 /// What is looked up, and put together, before the process gives up its fds.
 #[derive(Clone, Copy)]
-struct Prepared {
+pub struct Prepared {
     user: User,
-    arguments: Strings,
-    environment: Strings,
+    /// Its arguments.
+    pub arguments: Strings,
+    /// Its environment.
+    pub environment: Strings,
 }
 
-fn prepare(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<Prepared, Report> {
+pub fn prepare(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<Prepared, Report> {
     let user = user::resolve(root, process.user, process.groups)?;
     let has_home = process.env.iter().any(|variable| variable.to_bytes().starts_with(b"HOME="));
     let home =
@@ -229,7 +216,7 @@ pub fn exec(arguments: Strings, environment: Strings, refused: &mut dyn FnMut(&C
 
 /// Calls `try_path` for the paths that the command can have, until it returns something else than that it is not this
 /// one.
-fn find(arguments: Strings, environment: Strings, try_path: &mut dyn FnMut(&CStr) -> Errno) -> Errno {
+pub fn find(arguments: Strings, environment: Strings, try_path: &mut dyn FnMut(&CStr) -> Errno) -> Errno {
     let Some(command) = { arguments }.next() else {
         return Errno::INVAL;
     };

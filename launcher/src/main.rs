@@ -8,7 +8,14 @@
 #![deny(unsafe_code)]
 // A smaller kontena leaves out what some of the rest is for.
 #![cfg_attr(
-    not(all(feature = "net", feature = "background", feature = "rootless", feature = "images", feature = "seccomp")),
+    not(all(
+        feature = "net",
+        feature = "background",
+        feature = "rootless",
+        feature = "images",
+        feature = "seccomp",
+        feature = "oci"
+    )),
     allow(dead_code, unused_imports)
 )]
 

@@ -9,7 +9,8 @@ pub fn ci() -> Result<ExitCode> {
     setup::setup(&[setup::LINTS, Arch::native()?.std.unwrap_or_default()])?;
     step("checking the format", &mut host::cargo(["fmt", "--all", "--check"]))?;
     let lints = ["--all-targets", "--", "-D", "warnings"];
-    let mut pair = host::cargo(["clippy", "-p", "kontena", "-p", "kontena-init", "--target"]);
+    // With the features that are not among the default ones yet, too.
+    let mut pair = host::cargo(["clippy", "-p", "kontena", "-p", "kontena-init", "--all-features", "--target"]);
     step("clippy: the pair", pair.arg(Arch::native()?.target).args(lints))?;
     let mut others = host::cargo(["clippy", "-p", "xtask", "-p", "tests", "--target=host-tuple"]);
     step("clippy: xtask and the tests", others.args(lints))?;

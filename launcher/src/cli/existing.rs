@@ -85,6 +85,7 @@ pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'stati
 }
 
 /// Makes the command of `kontena state`.
+#[cfg(feature = "oci")]
 pub fn state(names: &[&'static str]) -> Result<Command> {
     engine::answer_engine();
     match names {

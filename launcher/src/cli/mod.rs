@@ -182,6 +182,7 @@ fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>
             config(given, line).map(Command::Create)
         }
         Verb::Prune => Ok(Command::Prune),
+        #[cfg(feature = "oci")]
         Verb::State => existing::state(&line.names).map(Command::Existing),
         Verb::Volume => existing::volume(given, &line.names).map(Command::Existing),
         verb => existing::command(verb, given, line).map(Command::Existing),

@@ -263,7 +263,10 @@ impl<'a> Node<'a> {
     }
 
     /// The members of an object, with their names; none if it is missing.
-    #[cfg_attr(not(any(test, feature = "oci")), expect(dead_code, reason = "a profile's objects have only members that are known by name"))]
+    #[cfg_attr(
+        not(any(test, feature = "oci")),
+        expect(dead_code, reason = "a profile's objects have only members that are known by name")
+    )]
     pub fn members(self) -> Result<impl Iterator<Item = (&'a str, Self)>, String> {
         let members: &'a [(&str, Value<'_>)] = match (self.here, self.missing) {
             (_, Some(_)) => &[],

@@ -84,7 +84,7 @@ fn a_bundle_is_a_config() {
     assert_eq!(config.capabilities.bounding, 1 << CAP_CHOWN | 1 << CAP_KILL);
     assert_eq!(config.capabilities.ambient, 1 << CAP_KILL, "nothing that the bounding set lacks");
     assert_eq!(config.rlimits.iter().map(|limit| (limit.soft, limit.hard)).collect::<Vec<_>>(), [(1024, u64::MAX)]);
-    assert!(config.security.no_new_privileges && config.security.seccomp && !config.init && !config.life.tty);
+    assert!(config.security.no_new_privileges && !config.filter.code.is_empty() && !config.init && !config.life.tty);
     assert_eq!((config.oom_score_adj, &*config.sysctls), (Some(-17), &["net.ipv4.ip_forward=1"][..]));
     assert_eq!(config.net, Some(Net::Namespace(c"/run/netns/a")));
     let range = |host, size| vec![Range { container: 0, host, size }];
@@ -186,7 +186,7 @@ fn less_is_a_bundle_too() {
     let config = read(text).unwrap();
     assert_eq!((config.net, config.userns, config.uts_is_host), (Some(Net::Host), Some(Userns::Host), true));
     assert_eq!((config.user, config.capabilities.bounding, config.umask), (c"0:0", 0, 0o022));
-    assert!(!config.security.no_new_privileges && !config.security.seccomp && config.limits.is_empty());
+    assert!(!config.security.no_new_privileges && config.filter.code.is_empty() && config.limits.is_empty());
     let bundle = config.bundle.unwrap();
     assert_eq!((bundle.cgroup, bundle.shared), (BundleCgroup::Own, CLONE_NEWIPC | CLONE_NEWCGROUP));
 }

@@ -40,7 +40,7 @@ fn look(pid: u32) -> Option<(char, u64)> {
 
 /// The name, in brackets, can have any character.
 fn parse(stat: &str) -> Option<(char, u64)> {
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let mut fields = stat.rsplit_once(')')?.1.trim_ascii_start().split(' ');
     Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
 }
 

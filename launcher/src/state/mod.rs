@@ -21,6 +21,10 @@ mod abandoned;
 mod directory;
 mod entry;
 mod exit;
+#[cfg(feature = "oci")]
+pub mod handed_over;
+#[cfg(not(feature = "oci"))]
+#[path = "handed_over/without.rs"]
 pub mod handed_over;
 mod journal;
 mod lease;

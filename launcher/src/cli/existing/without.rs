@@ -12,11 +12,6 @@ pub fn command(_: Verb, _: &Given, _: &Line<'_>) -> Result<Command> {
 }
 
 /// The same.
-pub fn state(_: &[&str]) -> Result<Command> {
-    Err(Error::without(format_args!("state"), "oci"))
-}
-
-/// The same.
 pub fn volume(_: &Given, _: &[&str]) -> Result<Command> {
     Err(Error::without(format_args!("volume"), "background"))
 }
