@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
-use tests::{Host, wait_until};
+use tests::{Host, Program, wait_until};
 
 #[test]
 fn entrypoint_comes_before_the_command() {
@@ -47,6 +47,49 @@ fn labels_are_kept_and_found_by_filters() {
     }
     let line = host.sh(&["--label", "a=b\nkept"], "true").run().refused(125);
     assert!(line.contains("--label") && line.contains("on one line"), "{line}");
+}
+
+#[test]
+fn ipc_and_uts_can_be_another_containers() {
+    let host = Host::new();
+    let first = host.background("first", &["--cap-add", "SYS_ADMIN"], "echo $$ > /dev/shm/first; exec sleep 600");
+    let links = "for ns in ipc uts mnt; do readlink /proc/self/ns/$ns; done";
+    let links_of = |program: Program<'_>| program.run().ok().lines().map(String::from).collect::<Vec<_>>();
+    let theirs = links_of(first.exec(&["sh", "-c", links]));
+    wait_until("the file", || first.exec(&["test", "-e", "/dev/shm/first"]).run().code == 0);
+    let both = ["--ipc", "container:first", "--uts", "container:first"];
+    let ours = links_of(host.sh(&both, links));
+    assert_eq!((&ours[..2], ours[2] == theirs[2]), (&theirs[..2], false));
+    assert_ne!(links_of(host.sh(&["--uts", "container:first"], links))[0], theirs[0]);
+
+    // /dev/shm, System V objects and message queues, and the host name; a restart has them again.
+    let script = "cat /dev/shm/first; echo $HOSTNAME; uname -n; echo x > /dev/shm/second; \
+                  touch /dev/mqueue/queue; ipcmk -Q > /dev/null; exit 3";
+    let options = [&both[..], &["--restart", "on-failure:1"]].concat();
+    assert_eq!(host.sh(&options, script).run().code(3).stdout, "2\nfirst\nfirst\n".repeat(2));
+    let script = "cat /dev/shm/second; ls /dev/mqueue; tail -n +2 /proc/sysvipc/msg | wc -l";
+    assert_eq!(first.exec(&["sh", "-c", script]).run().ok(), "x\nqueue\n2\n");
+    let flags = host.sh(&both, "grep ' /dev/shm ' /proc/mounts").run().ok();
+    assert!(["nosuid", "nodev", "noexec"].iter().all(|flag| flags.contains(flag)), "{flags}");
+    // exec joins them, too; and the launcher is where it was, with a relative path.
+    let second = host.background("second", &both, "exec sleep 600");
+    assert_eq!(links_of(second.exec(&["sh", "-c", links]))[..2], theirs[..2]);
+    let program = host.run(&[&both[..], &["--net", "none", "--restart", "on-failure:1"]].concat(), "debian", &["true"]);
+    let _ = program.with(|command| _ = command.current_dir(host.directory())).run().ok();
+
+    for (options, words) in [
+        (&["--ipc", "container:nosuch"][..], "no running container"),
+        (&["--uts", "container:nosuch"], "no running container"),
+        (&["--uts", "container:first", "--hostname", "x"], "--hostname"),
+        (&["--ipc", "container:first", "--sysctl", "kernel.shmmax=1"], "shares that namespace"),
+        (&["--ipc", "container:first", "--userns", "map=0:0:65536"], "without --userns"),
+    ] {
+        let line = host.sh(options, "true").run().refused(125);
+        assert!(line.contains(words), "{options:?}: {line}");
+    }
+    let _ = host.background("mapped", &["--userns", "map=0:0:65536"], "exec sleep 600");
+    let line = host.sh(&["--ipc", "container:mapped"], "true").run().refused(125);
+    assert!(line.contains("--ipc container:mapped") && line.contains("without --userns"), "{line}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::config::network::Addresses;
 use crate::config::security::{OwnFilter, Security};
 use crate::config::systemd::Systemd;
 use crate::config::volumes::Volume;
-use crate::config::{Config, Format, Overlay};
+use crate::config::{Config, Format, Overlay, Share};
 use crate::error::{Hint, Parsed};
 use crate::sys;
 use crate::text::{bytes, number};
@@ -146,8 +146,8 @@ fn config(changes: Changes) -> Config {
         shm_size: SHM_SIZE,
         devices: Vec::new(),
         userns: None,
-        ipc_is_host: false,
-        uts_is_host: false,
+        ipc: Share::Private,
+        uts: Share::Private,
         capabilities: Capabilities::new(changes),
         security: Security::DEFAULT,
         filter: OwnFilter::default(),

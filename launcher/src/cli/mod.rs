@@ -40,7 +40,7 @@ use crate::config::security::Seccomp;
 use crate::config::systemd;
 use crate::config::userns::Userns;
 use crate::config::volumes;
-use crate::config::{self, Config, Format, wrong};
+use crate::config::{self, Config, Format, Share, wrong};
 use crate::error::{Error, Parsed, Result};
 use crate::resources;
 use crate::sys;
@@ -223,10 +223,7 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
         config.name = random_name::<12>();
     }
     if config.hostname.is_empty() {
-        let host = rustix::system::uname();
-        // A name has letters of one byte.
-        let own = config.name.get(..64).unwrap_or(config.name).as_bytes();
-        config.hostname = c_static(if config.uts_is_host { host.nodename().to_bytes() } else { own })?;
+        config.hostname = default_hostname(config)?;
     }
     if config.workdir.is_empty() {
         config.workdir = c"/";
@@ -275,6 +272,16 @@ fn read_profile(config: &mut Config, text: &mut Option<Vec<u8>>) -> Result<()> {
         (config.filter, *text) = (filter, Some(read));
     }
     Ok(())
+}
+
+/// The host name of a container that was given none.
+fn default_hostname(config: &Config) -> Result<&'static CStr> {
+    match config.uts {
+        // A name has letters of one byte.
+        Share::Private => c_static(config.name.get(..64).unwrap_or(config.name).as_bytes()),
+        Share::Host => c_static(rustix::system::uname().nodename().to_bytes()),
+        Share::Container(name) => c_static(name.as_bytes()),
+    }
 }
 
 /// With `--userns keep-id` the command runs as the caller, unless `-u` says otherwise.
@@ -336,15 +343,15 @@ fn check_together(given: &Given, line: &Line<'static>) -> Result<()> {
     let config = &given.config;
     let is_shared = |sysctl: &&&str| match &*process::sysctl_path(sysctl) {
         path if path.starts_with("net") => config.net.as_ref().is_some_and(|net| !net.is_own()),
-        path if path.starts_with("kernel/domainname") => config.uts_is_host,
-        _ => config.ipc_is_host,
+        path if path.starts_with("kernel/domainname") => config.uts != Share::Private,
+        _ => config.ipc != Share::Private,
     };
     if let Some(sysctl) = config.sysctls.iter().find(is_shared) {
         let hint = "the container shares that namespace: remove it, or use another --net, --ipc or --uts";
         return Err(wrong("--sysctl", sysctl, hint));
     }
-    if config.uts_is_host && !config.hostname.is_empty() {
-        return Err(needs("hostname", "with --uts host the container has the host's: remove one of them"));
+    if config.uts != Share::Private && !config.hostname.is_empty() {
+        return Err(needs("hostname", "with --uts the container has another one's: remove one of them"));
     }
     if let Some(port) = publish::twice(&config.publish) {
         return Err(Error::usage(

@@ -334,10 +334,10 @@ verbs {
     [Run; "rootless"] "userns" Value("host|auto|keep-id|map=CONTAINER:HOST:SIZE")
         "User namespace (default: host; auto when rootless); keep-id maps an ordinary user's ids to themselves"
         => |to, text| set(&mut to.config.userns, userns::userns(text).map(Some));
-    [Run] "ipc" Value("host|private") "IPC namespace, with /dev/shm (default: private)"
-        => |to, text| set(&mut to.config.ipc_is_host, config::is_host(text));
-    [Run] "uts" Value("host|private") "UTS namespace, with the host name (default: private)"
-        => |to, text| set(&mut to.config.uts_is_host, config::is_host(text));
+    [Run] "ipc" Value("host|private|container:NAME") "IPC namespace, with /dev/shm (default: private)"
+        => |to, text| set(&mut to.config.ipc, config::share(text));
+    [Run] "uts" Value("host|private|container:NAME") "UTS namespace, with the host name (default: private)"
+        => |to, text| set(&mut to.config.uts, config::share(text));
     [Run] "privileged" Switch
         "Remove what confines the container: it has all capabilities and devices, and can take over the host"
         => |to, _| {

@@ -143,7 +143,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["host", "auto", "keep-id", "map=0:100000:65536,65536:0:1"],
         &["", "map=", "map=0:1", "map=0:1:0", "map=0:4294967295:2"],
     ),
-    ("ipc", &["host", "private"], &["", "container:a"]),
+    ("ipc", &["host", "private", "container:a"], &["", "container:"]),
     ("uts", &["host", "private"], &["", "Host"]),
     ("cap-add", &["NET_RAW", "cap_net_raw", "all", "NET_RAW,SYS_TIME"], &["", "NET_RAW,", "NOSUCH", "13"]),
     ("cap-drop", &["NET_RAW", "ALL"], &["", "NOSUCH"]),

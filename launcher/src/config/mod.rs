@@ -86,10 +86,10 @@ pub struct Config {
     pub devices: Vec<Device>,
     /// `--userns`, where it is given.
     pub userns: Option<Userns>,
-    /// `--ipc host`.
-    pub ipc_is_host: bool,
-    /// `--uts host`.
-    pub uts_is_host: bool,
+    /// `--ipc`.
+    pub ipc: Share,
+    /// `--uts`.
+    pub uts: Share,
     /// `--cap-add` and `--cap-drop`.
     pub capabilities: Capabilities,
     /// `--privileged`, `--security-opt` and `--seccomp`.
@@ -149,6 +149,24 @@ pub enum Overlay {
     Directory(&'static CStr),
 }
 
+/// Whose namespace a container has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Its own.
+    Private,
+    /// The host's.
+    Host,
+    /// That of the container of this name.
+    Container(&'static str),
+}
+
+impl Config {
+    /// Whether it asks for a user namespace.
+    pub fn has_userns(&self) -> bool {
+        !sys::is_privileged() || !matches!(self.userns, None | Some(Userns::Host))
+    }
+}
+
 /// How something is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -174,12 +192,13 @@ pub fn name(text: &str) -> Parsed<&str> {
     Err(hint)
 }
 
-/// `--ipc` and `--uts`: whether it is the host's.
-pub fn is_host(text: &str) -> Parsed<bool> {
-    match text {
-        "host" => Ok(true),
-        "private" => Ok(false),
-        _ => Err("not a namespace: use host, or private for one of its own"),
+/// `--ipc` and `--uts`.
+pub fn share(text: &'static str) -> Parsed<Share> {
+    match (text, text.strip_prefix("container:")) {
+        ("host", _) => Ok(Share::Host),
+        ("private", _) => Ok(Share::Private),
+        (_, Some(container)) if is_name(container) => Ok(Share::Container(container)),
+        _ => Err("not a namespace: use host, container:NAME, or private for one of its own"),
     }
 }
 
@@ -361,8 +380,9 @@ mod tests {
         let hint = "no user: use NAME|UID[:GROUP|GID], or remove it for root";
         check(user, [("root", c"root"), ("1:2", c"1:2")], &[""], hint);
         check(group, [("audio", c"audio")], &[""], "no group: use NAME|GID");
-        let hint = "not a namespace: use host, or private for one of its own";
-        check(is_host, [("host", true), ("private", false)], &["", "Host", "container:web", "none"], hint);
+        let hint = "not a namespace: use host, container:NAME, or private for one of its own";
+        let good = [("host", Share::Host), ("private", Share::Private), ("container:web", Share::Container("web"))];
+        check(share, good, &["", "Host", "container:", "container:a/b", "none"], hint);
         let good = [("table", Format::Table), ("json", Format::Json)];
         check(format, good, &["", "JSON", "xml", "json "], "not a format: use table or json");
         let good = [("", Overlay::Memory), ("/a", Overlay::Directory(c"/a"))];

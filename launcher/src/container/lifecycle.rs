@@ -4,15 +4,16 @@
 //! acquired, so an error, the end of the payload and a SIGKILL of this process all end the same way. While the init
 //! makes the mounts, this process sets up the network. Must not know how any of the resources is made.
 
-use crate::config::Config;
 use crate::config::bundle::Bundle;
 use crate::config::lifecycle::{Restart, STOP_TIMEOUT};
+use crate::config::{Config, Share};
 use crate::container::create::take_name;
 use crate::container::exit::out_of_memory;
 use crate::container::joined;
 use crate::container::pidfile::Pidfile;
 use crate::container::prune::prune;
 use crate::container::release::{release, release_abandoned};
+use crate::container::shared::Shared;
 use crate::error::{Context, Error, Result};
 use crate::net::{self, Connected, Helper, Names, Network, PortForward, Relay, Tables};
 use crate::print;
@@ -51,6 +52,8 @@ pub struct Container {
     /// Whether this process is the host's root, or may do the same.
     is_root: bool,
     network: Network<'static>,
+    /// The namespaces of another container.
+    shared: Shared,
     /// The published ports, in their order.
     forwards: Vec<PortForward>,
     /// Its elements of the nftables maps, while it has any.
@@ -113,8 +116,7 @@ impl Container {
         }
         let net = keep(net::choose(config, is_root)?);
         sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
-        let signals = Signals::block(false)?;
-        let mut supervision = Supervision::new(signals, life.stop_signal);
+        let mut supervision = Supervision::new(Signals::block(false)?, life.stop_signal);
         if is_foreground {
             supervision.stdio = Stdio::open(life.interactive)?;
         }
@@ -131,7 +133,7 @@ impl Container {
         let mut root = StateDirectory::open(state, release_abandoned)?;
         root.starting()?;
         let root = keep(root);
-        let network = Network::resolve(net, config, root)?;
+        let (network, shared) = (Network::resolve(net, config, root)?, Shared::open(config, root)?);
         let journal = take_name(root, config)?;
         let directory = match journal.directory() {
             Ok(directory) => directory,
@@ -144,6 +146,7 @@ impl Container {
             directory,
             is_root,
             network,
+            shared,
             forwards,
             tables: None,
             names: None,
@@ -260,6 +263,7 @@ impl Container {
         let mut notify = self.open_notify()?;
         notify.extras.start = start;
         trees.extend(notify.tree);
+        trees.extend(self.shared.shm()?);
         let (maps, devices, extras) = (self.maps.as_ref(), &*self.sources.devices, &notify.extras);
         let network = self.network_of_plan();
         let plan = plan::encode(&plan::Inputs { config, network, trees: &trees, devices, maps, extras })?;
@@ -274,8 +278,9 @@ impl Container {
         if let Some(leaf) = self.leaf.filter(|_| config.delegates_cgroup) {
             self.cgroup = Some(leaf.delegate(maps.and_then(Maps::root))?);
         }
-        let shared = [(self.network.is_own(), CLONE_NEWNET), (!config.ipc_is_host, CLONE_NEWIPC)];
-        let shared = shared.into_iter().chain([(!config.uts_is_host, CLONE_NEWUTS)]);
+        let is_own = |share| share == Share::Private;
+        let shared = [(self.network.is_own(), CLONE_NEWNET), (is_own(config.ipc), CLONE_NEWIPC)];
+        let shared = shared.into_iter().chain([(is_own(config.uts), CLONE_NEWUTS)]);
         let others = config.bundle.as_ref().map_or(0, Bundle::shared);
         let shared = shared.filter(|(is_own, _)| !is_own).fold(others, |flags, (_, flag)| flags | flag);
         for number in 3..3 + config.preserve_fds {
@@ -283,7 +288,7 @@ impl Container {
         }
         let start = || clone::clone_container(self.init_program, &plan, shared, self.cgroup.as_ref(), maps);
         let start = || joined::inside(config.bundle.as_ref().map_or(&[], Bundle::joined), start);
-        let init = self.network.inside(start);
+        let init = self.network.inside(|| self.shared.inside(start)).and_then(|init| init);
         if self.supervision.output.is_some() {
             stdio::leave_stdio()?;
         }

@@ -30,6 +30,11 @@ pub mod prune;
 pub mod release;
 mod restart;
 #[cfg(feature = "background")]
+mod shared;
+#[cfg(not(feature = "background"))]
+#[path = "shared/without.rs"]
+mod shared;
+#[cfg(feature = "background")]
 mod volumes;
 #[cfg(not(feature = "background"))]
 #[path = "volumes/without.rs"]

@@ -88,16 +88,6 @@ pub fn in_namespace(number: u64, what: impl FnOnce() -> Result<()>) -> Result<()
 
 /// That of a running container, and the addresses that it has.
 pub fn of_container(root: &StateDirectory, name: &str) -> Result<(Namespace, Vec<IpAddr>)> {
-    let what = format!("--net container:{name}");
-    let missing = || Error::usage(format_args!("{what}"), "no running container has this name");
-    let record = root.look(name)?.ok_or_else(missing)?;
-    let init = record.running_init().ok_or_else(missing)?;
-    record.check_pid_namespace()?;
-    let fd = file::open(CWD, &format!("/proc/{}/ns/net", init.pid), OFlags::RDONLY);
-    // It was open before the container was seen to be running still: it is not another's, which has the pid by now.
-    if root.look(name)?.is_none_or(|now| now.running_init() != Some(init)) {
-        return Err(missing());
-    }
-    let fd = fd.context(format_args!("{what}"), "mount /proc")?;
-    Ok((Namespace { fd, what }, record.network.addresses()))
+    let (fd, record) = root.namespace_of("--net", name, "net")?;
+    Ok((Namespace { fd, what: format!("--net container:{name}") }, record.network.addresses()))
 }

@@ -1,7 +1,6 @@
 //! `linux` of a config.json, and what of it decides about the rest: namespaces, devices, limits, covered paths.
 
 use super::{Read, c_text, in_container, refuse};
-use crate::config::Config;
 use crate::config::bundle::{Access, Bundle, BundleCgroup, Node as Device};
 use crate::config::devices::{MKNOD, READ, WRITE};
 use crate::config::limits::Limits;
@@ -10,6 +9,7 @@ use crate::config::process;
 use crate::config::seccomp::{self, Conditions};
 use crate::config::security::Seccomp;
 use crate::config::userns::{Range, Userns};
+use crate::config::{Config, Share};
 use crate::json::read::Node;
 use linux_raw_sys::general::{CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWUTS, MS_PRIVATE, MS_SLAVE, S_IFBLK, S_IFCHR};
 
@@ -66,7 +66,7 @@ pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
 fn namespaces(node: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Read<()> {
     config.net = Some(Net::Host);
     config.userns = Some(Userns::Host);
-    config.uts_is_host = true;
+    config.uts = Share::Host;
     bundle.shared = CLONE_NEWIPC | CLONE_NEWCGROUP;
     let (mut has_mounts, mut has_pids) = (false, false);
     for namespace in node.get("namespaces").items()? {
@@ -77,7 +77,7 @@ fn namespaces(node: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> 
             ("pid", None) => has_pids = true,
             ("network", None) => config.net = Some(Net::None),
             ("network", Some(path)) => config.net = Some(Net::Namespace(path)),
-            ("uts", None) => config.uts_is_host = false,
+            ("uts", None) => config.uts = Share::Private,
             ("uts", Some(path)) => bundle.joined.push((CLONE_NEWUTS, path)),
             ("ipc", None) => bundle.shared &= !CLONE_NEWIPC,
             ("ipc", Some(path)) => bundle.joined.push((CLONE_NEWIPC, path)),

@@ -2,11 +2,11 @@
 
 use super::parse;
 use crate::cli::defaults;
-use crate::config::Config;
 use crate::config::bundle::{Access, BundleCgroup, BundleMount, Node};
 use crate::config::devices::{MKNOD, READ, WRITE};
 use crate::config::network::Net;
 use crate::config::userns::{Range, Userns};
+use crate::config::{Config, Share};
 use linux_raw_sys::general::*;
 
 /// As podman has it, with one of everything.
@@ -184,7 +184,7 @@ fn less_is_a_bundle_too() {
     let text = r#"{"ociVersion": "1.0.2-dev", "process": {"args": ["a"], "cwd": "/"}, "root": {"path": "/srv"},
         "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]}}"#;
     let config = read(text).unwrap();
-    assert_eq!((config.net, config.userns, config.uts_is_host), (Some(Net::Host), Some(Userns::Host), true));
+    assert_eq!((config.net, config.userns, config.uts), (Some(Net::Host), Some(Userns::Host), Share::Host));
     assert_eq!((config.user, config.capabilities.bounding, config.umask), (c"0:0", 0, 0o022));
     assert!(!config.security.no_new_privileges && config.filter.code.is_empty() && config.limits.is_empty());
     let bundle = config.bundle.unwrap();

@@ -11,7 +11,7 @@ mod bundle;
 use crate::config::process::sysctl_path;
 use crate::config::security::{Seccomp, Security};
 use crate::config::volumes::Volume;
-use crate::config::{Config, Overlay};
+use crate::config::{Config, Overlay, Share};
 use crate::error::Result;
 use crate::file::{self, CWD};
 use crate::gather::Gather;
@@ -146,7 +146,7 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
         loopback: network.is_loopback.into(),
         init: config.init.into(),
         start: 0,
-        hostname: if config.uts_is_host { c"" } else { config.hostname },
+        hostname: if config.uts == Share::Private { config.hostname } else { c"" },
         dev: DEV,
         proc,
         mounts: List::Items(&mounts),

@@ -5,8 +5,7 @@
 
 use crate::config::bundle::Bundle;
 use crate::config::lifecycle::{OnFailure, Restart};
-use crate::config::userns::Userns;
-use crate::config::{Config, Overlay};
+use crate::config::{Config, Overlay, Share};
 use crate::error::{Context, Error, Result};
 use crate::file;
 use crate::gather::Gather;
@@ -14,7 +13,6 @@ use crate::print;
 use crate::resources::devices;
 use crate::resources::image::{self, ROOT};
 use crate::resources::userns::Maps;
-use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, StatVfsMountFlags, Uid, fchmod, fchown, flock, fstat,
@@ -103,9 +101,9 @@ impl Sources {
             sources.add(Place::Volume(index), source, what, "mounts: the source must exist")?.is_recursive =
                 is_recursive;
         }
-        if config.ipc_is_host {
+        if config.ipc == Share::Host {
             let what = format_args!("--ipc host");
-            if !sys::is_privileged() || !matches!(config.userns, None | Some(Userns::Host)) {
+            if config.has_userns() {
                 return Err(Error::usage(what, "it needs root, and --userns host"));
             }
             sources.add(Place::Shm, c"/dev/shm", what, "mount a tmpfs on the host's /dev/shm")?;

@@ -4,7 +4,7 @@
 
 use crate::config::publish::Publish;
 use crate::error::{Context, Error, Result};
-use crate::file;
+use crate::file::{self, CWD};
 use crate::state::handed_over;
 use crate::state::journal::{self, JOURNAL};
 use crate::state::registry::Registry;
@@ -67,6 +67,21 @@ impl StateDirectory {
     /// Reads the record of the container of this name, which must exist.
     pub fn find(&self, name: &str) -> Result<Box<ContainerRecord>> {
         self.look(name)?.filter(|record| !record.is_empty()).ok_or_else(|| no_such_container(name))
+    }
+
+    /// A namespace of a running container, by its name in /proc/PID/ns, and the container's record.
+    pub fn namespace_of(&self, option: &str, name: &str, kind: &str) -> Result<(OwnedFd, Box<ContainerRecord>)> {
+        let what = format_args!("{option} container:{name}");
+        let missing = || Error::usage(what, "no running container has this name");
+        let record = self.look(name)?.ok_or_else(missing)?;
+        let init = record.running_init().ok_or_else(missing)?;
+        record.check_pid_namespace()?;
+        let fd = file::open(CWD, &format!("/proc/{}/ns/{kind}", init.pid), OFlags::RDONLY);
+        // It was open before the container was seen to be running still: it is not another's, which has the pid by now.
+        if self.look(name)?.is_none_or(|now| now.running_init() != Some(init)) {
+            return Err(missing());
+        }
+        Ok((fd.context(what, "mount /proc")?, record))
     }
 
     /// The name of the container that is meant: as with docker, the first digits of a name that kontena made will do if

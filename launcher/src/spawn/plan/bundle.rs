@@ -4,6 +4,7 @@
 //! Must not open anything of the rootfs, which the init resolves.
 
 use super::{Inputs, bind, borrow, device, filesystem, or_tree, process, root_attributes, settings};
+use crate::config::Share;
 use crate::config::bundle::{Bundle, BundleMount};
 use crate::error::Result;
 use crate::gather::Gather;
@@ -39,7 +40,7 @@ pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
         loopback: network.is_loopback.into(),
         init: config.init.into(),
         start: extras.start,
-        hostname: if config.uts_is_host { c"" } else { config.hostname },
+        hostname: if config.uts == Share::Private { config.hostname } else { c"" },
         dev,
         proc: Mount { id: PROC.id, ..proc.plain() },
         mounts: List::Items(&mounts),
