@@ -74,7 +74,7 @@ fn terminal_is_the_commands_own() {
 #[test]
 fn terminal_is_another_users_too() {
     let host = Host::new();
-    let _job = host.background("job", &["-u", "33"], "exec sleep 600");
+    let _job = host.background("job", &["-u", "33", "--read-only"], "exec sleep 600");
     let script = "echo out > /dev/stdout; echo err > /dev/stderr; echo tty > /dev/tty; stat -c %u:%g:%a $(tty)";
     let run = host.sh(&["-t", "-u", "33"], script).on_terminal();
     assert_eq!(run.finish(), 0, "{}", run.text());
