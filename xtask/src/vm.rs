@@ -74,8 +74,9 @@ const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "
 
 /// The tests' environment: the kernel passes unknown parameters to its first process. Nothing but the tests' own
 /// instruments is on PATH, and they are on a disk that nothing else uses.
-const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_ROOTFS=/rootfs KONTENA_DEBIAN_ROOTFS=/instruments \
-     KONTENA_IMAGES=/images KONTENA_INTRUDER=/bin/intruder KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 \
+const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_OCI_DIR=/oci KONTENA_ROOTFS=/rootfs \
+     KONTENA_DEBIAN_ROOTFS=/instruments KONTENA_IMAGES=/images KONTENA_INTRUDER=/bin/intruder \
+     KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 \
      PATH=/instruments/usr/sbin:/instruments/usr/bin";
 /// MiB, for overlays and pretend disks that are kept in memory.
 const SUITE_MEMORY: u32 = 2048;
@@ -174,6 +175,10 @@ pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
         }
         initramfs.copy("bin/suite", &suite.runner)?;
         initramfs.copy("bin/intruder", &suite.intruder)?;
+        let oci = dist::small_profile(arch, dist::OCI)?;
+        for name in dist::PAIR {
+            initramfs.copy(&format!("oci/{name}"), &oci.join(name))?;
+        }
         initramfs.tree("images", &image::build(arch, &rootfs::build(arch, &dist::small(arch)?)?)?)?;
         initramfs.tree("tests", &suite.programs)
     })?;

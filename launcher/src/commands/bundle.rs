@@ -63,7 +63,9 @@ pub fn state(state: &StateDirectory, name: &str) -> Result<()> {
         });
     });
     let text = text.trim_ascii_end().strip_suffix('}').unwrap_or_default();
-    print::answer(&format!("{text},{}}}\n", String::from_utf8_lossy(&fixed)))
+    // If `create` was killed, it may be empty.
+    let comma = if fixed.is_empty() { "" } else { "," };
+    print::answer(&format!("{text}{comma}{}}}\n", String::from_utf8_lossy(&fixed)))
 }
 
 /// Starts a container that waits for it; returns when its command runs.

@@ -9,7 +9,8 @@
 //! looks into all processes that it sees until DIR/stop is there, and leaves DIR/report, `intruder terminal` opens one,
 //! and `intruder freebind FROM TO` sends datagrams from an IPv6 address that is not its own, each before one from its
 //! own. `intruder odd WHAT,… PROGRAM ARGUMENT…` executes another program with unusual attributes, `intruder inherited`
-//! lists those that it has itself, and `intruder keys` the contents of its keyrings. Must not judge.
+//! lists those that it has itself, and `intruder keys` the contents of its keyrings. On the host, `intruder adopt
+//! PIDFILE COMMAND ARGUMENT…` does what an engine does. Must not judge.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
 
 use nix::fcntl::OFlag;
@@ -95,6 +96,7 @@ fn main() {
             let [program, rest @ ..] = &arguments[2..] else { panic!("a program") };
             panic!("{program}: {}", Command::new(program).args(rest).exec());
         }
+        "adopt" => adopt(&arguments[1], &arguments[2..]),
         "inherited" => inherited(),
         "keys" => keys(),
         "foreign" => {
@@ -111,6 +113,20 @@ fn main() {
         }
         other => panic!("{other}?"),
     }
+}
+
+/// Runs a command, adopts the process whose pid it has left in a file, and waits for that as soon as there is a file
+/// `PIDFILE.reap`. Says how both have ended.
+fn adopt(pidfile: &str, command: &[String]) {
+    tests::sys::call(libc::SYS_prctl, [libc::PR_SET_CHILD_SUBREAPER.into(), 1, 0, 0, 0, 0]).expect("prctl");
+    let status = Command::new(&command[0]).args(&command[1..]).status().expect("the command");
+    println!("made: {:?}", status.code());
+    let Ok(pid) = fs::read_to_string(pidfile) else { return };
+    while !Path::new(&format!("{pidfile}.reap")).exists() {
+        sleep(Duration::from_millis(20));
+    }
+    let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a number and nothing else"));
+    println!("ended: {:?}", nix::sys::wait::waitpid(pid, None));
 }
 
 /// `int keyctl(int operation, ...)`.

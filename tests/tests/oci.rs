@@ -1,0 +1,336 @@
+//! Containers of OCI bundles, as engines have them: made, handed over, started, killed and deleted by one command after
+//! the other, and adopted by another process than the one that made them.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tests::{Host, Program, Running, Traced, intruder, oci_launcher, wait_until};
+
+/// One of a config.json's mounts.
+fn mount(target: &str, kind: &str, options: &[&str]) -> Value {
+    json!({"destination": target, "type": kind, "source": kind, "options": options})
+}
+
+/// A bundle on a host.
+struct Bundle<'a> {
+    host: &'a Host,
+    directory: PathBuf,
+}
+
+impl<'a> Bundle<'a> {
+    /// A bundle whose container runs a script, as an engine writes it; `change` changes its config.json.
+    fn new(host: &'a Host, script: &str, change: impl FnOnce(&mut Value)) -> Self {
+        let directory = host.directory().join("bundle");
+        let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_RAW"]);
+        let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({"type": kind}));
+        let mut config = json!({
+            "ociVersion": "1.0.2-dev",
+            "annotations": {"a.b": "c \"d\""},
+            "process": {
+                "user": {"uid": 0, "gid": 0, "additionalGids": [7]},
+                "args": ["sh", "-c", script],
+                "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "A=b c"],
+                "cwd": "/",
+                "capabilities": {"bounding": capabilities, "permitted": capabilities, "effective": capabilities},
+                "noNewPrivileges": true
+            },
+            "root": {"path": host.debian(), "readonly": true},
+            "hostname": "bundled",
+            "mounts": [
+                mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+                mount("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+                mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "gid=5"]),
+                mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+                mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"])
+            ],
+            "linux": {
+                "cgroupsPath": format!("{}/one", host.cgroup_parent_option()),
+                "namespaces": namespaces,
+                "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+                "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"],
+                "readonlyPaths": ["/proc/sys"],
+                "seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}
+            }
+        });
+        change(&mut config);
+        host.inside(|| {
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("config.json"), config.to_string()).unwrap();
+        });
+        Self { host, directory }
+    }
+
+    fn kontena(&self, words: &[&str]) -> Program<'a> {
+        self.host.program(oci_launcher()).arg("--root").arg(self.host.state()).args(words)
+    }
+
+    /// The same, as an engine calls it.
+    fn engine(&self, words: &[&str]) -> Program<'a> {
+        let log = self.log();
+        self.kontena(&["--log", &log.display().to_string(), "--log-format", "json"]).args(words)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("log.json")
+    }
+
+    fn pidfile(&self) -> PathBuf {
+        self.directory.join("pid")
+    }
+
+    fn pid(&self) -> u32 {
+        self.host.inside(|| fs::read_to_string(self.pidfile())).unwrap().parse().expect("a number and nothing else")
+    }
+
+    /// Creates it, and does not wait for the end of its output.
+    fn create_in_silence(&self) {
+        let quiet = |command: &mut Command| _ = command.stdout(Stdio::null()).stderr(Stdio::null());
+        assert_eq!(self.create().with(quiet).run().code, 0);
+    }
+
+    fn create(&self) -> Program<'a> {
+        self.engine(&["create", "--bundle"]).arg(&self.directory).arg("--pid-file").arg(self.pidfile()).arg("one")
+    }
+
+    /// Creates it, and adopts its process.
+    fn adopt(&self) -> Running {
+        let program = self.host.program(intruder()).arg("adopt").arg(self.pidfile()).arg(oci_launcher()).arg("--root");
+        let program = program.arg(self.host.state()).args(["create", "one", "--pid-file"]).arg(self.pidfile());
+        let mut running = program.arg(format!("--bundle={}", self.directory.display())).start();
+        running.wait_for_output("made: Some(0)");
+        running
+    }
+
+    /// Lets the process be reaped.
+    fn reap(&self) {
+        self.host.inside(|| fs::write(self.directory.join("pid.reap"), "")).unwrap();
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_str(&self.engine(&["state", "one"]).run().ok()).unwrap()
+    }
+
+    fn status(&self) -> String {
+        self.state()["status"].as_str().unwrap().into()
+    }
+}
+
+#[test]
+fn bundle_is_created_started_killed_and_deleted() {
+    let host = Host::new();
+    // Mounted when it is first asked for.
+    let _ = host.debian();
+    let before = host.snapshot();
+    let script =
+        "trap 'exit 7' TERM; echo hello $$ $(cat /proc/sys/kernel/hostname) $A $(id -G); while :; do sleep 0.1; done";
+    let bundle = Bundle::new(&host, script, |_| {});
+    let mut engine = bundle.adopt();
+    let state = bundle.state();
+    assert_eq!(state["pid"], bundle.pid());
+    let same = ["id", "status", "ociVersion", "bundle"].map(|key| state[key].as_str().unwrap().to_owned());
+    assert_eq!(same, ["one", "created", "1.0.2-dev", &bundle.directory.display().to_string()]);
+    assert_eq!(state["annotations"], json!({"a.b": "c \"d\""}));
+    let line = bundle.create().run().refused(1);
+    assert!(line.contains("already exists"), "{line}");
+
+    let _ = bundle.engine(&["start", "one"]).run().ok();
+    engine.wait_for_output("hello 1 bundled b c 0 7\n");
+    assert_eq!(bundle.status(), "running");
+    for words in [&["start", "one"][..], &["delete", "one"]] {
+        let line = bundle.engine(words).run().refused(1);
+        assert!(line.contains("is running"), "{line}");
+    }
+    let listed = bundle.kontena(&["list", "--format", "json"]).run().ok();
+    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["status"], "running");
+    assert!(host.cgroup_parent().join("one").exists());
+
+    // Nothing that cleans up has to do with it.
+    let _ = bundle.kontena(&["prune"]).run().ok();
+    assert_eq!(bundle.status(), "running");
+
+    assert_eq!(bundle.engine(&["kill", "one", "15"]).run().ok(), "");
+    wait_until("it to stop", || bundle.status() == "stopped");
+    assert_eq!((bundle.state()["pid"].clone(), engine.has_ended()), (json!(0), false), "it is a zombie");
+    let line = bundle.engine(&["kill", "one", "KILL"]).run().refused(1);
+    assert!(line.contains("container not running"), "{line}");
+    let _ = bundle.engine(&["kill", "--all", "one", "9"]).run().ok();
+    bundle.reap();
+    engine.wait_for_output("Exited(Pid(");
+    assert!(engine.stdout().contains(", 7)"), "{}", engine.stdout());
+    assert_eq!(bundle.status(), "stopped");
+    assert_eq!(bundle.engine(&["delete", "one"]).run().ok(), "");
+    for words in [&["state", "one"][..], &["kill", "one", "9"], &["start", "one"], &["delete", "one"]] {
+        let line = bundle.engine(words).run().refused(1);
+        assert!(line.contains("does not exist"), "{line}");
+    }
+    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn running_and_waiting_containers_are_deleted_with_force() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "sleep 600", |_| {});
+    let before = host.snapshot();
+    for (starts, words) in
+        [(true, &["delete", "--force", "one"][..]), (false, &["delete", "--force", "one"]), (false, &["delete", "one"])]
+    {
+        bundle.create_in_silence();
+        assert_eq!(bundle.status(), "created");
+        if starts {
+            let _ = bundle.engine(&["start", "one"]).run().ok();
+        }
+        let _ = bundle.engine(words).run().ok();
+        host.inside(|| fs::remove_file(bundle.pidfile())).unwrap();
+        host.prune();
+        before.assert_restored(|| host.snapshot());
+    }
+}
+
+#[test]
+fn what_cannot_start_is_told_to_create() {
+    let host = Host::new();
+    // Mounted when it is first asked for.
+    let _ = host.debian();
+    let before = host.snapshot();
+    let (missing, denied) = (json!(["nosuch"]), json!(["/etc/passwd"]));
+    type Change = Box<dyn FnOnce(&mut Value)>;
+    let changes: [(Change, &str); 6] = [
+        (Box::new(|config| config["process"]["args"] = missing), "executable file not found in $PATH"),
+        (Box::new(|config| config["process"]["args"] = denied), "Permission denied"),
+        (Box::new(|config| config["process"]["user"]["uid"] = json!("root")), "process.user.uid: expected a number"),
+        (Box::new(|config| config["root"]["path"] = json!("nosuch")), "bundle/nosuch"),
+        (Box::new(|config| config["hooks"] = json!({"prestart": [{"path": "/a"}]})), "hooks.prestart: "),
+        (Box::new(|config| config["linux"]["cgroupsPath"] = json!("a:b:c")), "cgroupfs"),
+    ];
+    for (change, words) in changes {
+        let bundle = Bundle::new(&host, "", change);
+        let line = bundle.create().run().refused(1);
+        assert!(line.contains(words), "{line}");
+        let log: Value = serde_json::from_str(&host.inside(|| fs::read_to_string(bundle.log())).unwrap()).unwrap();
+        assert_eq!(
+            (log["level"].as_str(), log["msg"].as_str().is_some_and(|msg| line.contains(msg))),
+            (Some("error"), true)
+        );
+        assert!(!host.inside(|| bundle.pidfile().exists()), "{words}");
+        host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
+        host.prune();
+        before.assert_restored(|| host.snapshot());
+    }
+    let bundle = Bundle::new(&host, "", |_| {});
+    let line = bundle.kontena(&["--systemd-cgroup", "create", "--bundle"]).arg(&bundle.directory).arg("one").run();
+    assert!(line.refused(1).contains("cgroupfs"));
+}
+
+#[test]
+fn create_killed_at_any_system_call_leaves_a_container_or_nothing() {
+    let host = Host::new();
+    // Mounted when it is first asked for.
+    let _ = host.debian();
+    let before = host.snapshot();
+    let bundle = Bundle::new(&host, "sleep 600", |_| {});
+    let with_bundle = host.snapshot();
+    let (mut calls, mut whole) = (0, 0);
+    loop {
+        // The container would hold its output open.
+        let victim = bundle.create().through("sh", &["-c", "exec \"$@\" > /dev/null 2>&1", "sh"]);
+        let mut victim = Traced::start(victim);
+        let ended = (0..=calls).any(|_| victim.next_call().is_none());
+        if ended {
+            let _ = victim.finish().code(0);
+            break;
+        }
+        victim.kill();
+        if bundle.engine(&["state", "one"]).run().code == 0 {
+            wait_until("its process to end or wait", || ["stopped", "created"].contains(&&*bundle.status()));
+            whole += usize::from(bundle.status() == "created");
+            let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+        }
+        host.prune();
+        let _ = host.inside(|| fs::remove_file(bundle.pidfile()));
+        let _ = host.inside(|| fs::remove_file(bundle.pidfile().with_extension("new")));
+        with_bundle.assert_restored(|| host.snapshot());
+        calls += tests::few();
+    }
+    assert!(calls > 50, "only {calls} system calls?");
+    println!("{whole} of {calls} were whole");
+    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+    host.prune();
+    host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn payload_has_nothing_of_its_engine() {
+    let host = Host::new();
+    let script = "ls -l /proc/self/fd | grep -v ' -> /proc/' | wc -l; cat /proc/1/comm; \
+                  grep -E '^(Cap(Inh|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/1/status; \
+                  cat /proc/keys; echo x > /proc/sys/kernel/hostname; touch /etc/x; ls /sys/firmware; ls /tmp";
+    let bundle = Bundle::new(&host, script, |_| {});
+    // What an engine leaks.
+    let engine = format!("exec 7</ 8>{0}/leak; exec \"$@\"", bundle.directory.display());
+    let arguments: Vec<String> = ["--root", &host.state().display().to_string(), "create", "-b"]
+        .iter()
+        .map(|text| (*text).to_owned())
+        .chain([bundle.directory.display().to_string(), "one".into()])
+        .collect();
+    let create = host.program("sh").args(["-c", &engine, "sh"]).arg(oci_launcher()).args(arguments).start();
+    wait_until("it to be created", || {
+        let outcome = bundle.engine(&["state", "one"]).run();
+        outcome.code == 0 && outcome.stdout.contains("\"created\"")
+    });
+    let _ = bundle.engine(&["start", "one"]).run().ok();
+    let outcome = create.finish();
+    let expected = "4\nsh\nCapInh:\t0000000000000000\nCapBnd:\t00000000000020e1\nCapAmb:\t0000000000000000\n\
+                    NoNewPrivs:\t1\nSeccomp:\t2\n";
+    assert_eq!(outcome.stdout, expected, "total and stdio: {}", outcome.stderr);
+    assert_eq!(outcome.stderr.matches("Read-only file system").count(), 2, "{}", outcome.stderr);
+    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+}
+
+#[test]
+fn working_directory_cannot_be_an_open_fd() {
+    let host = Host::new();
+    for number in 0..20 {
+        let cwd = format!("/proc/self/fd/{number}");
+        let bundle = Bundle::new(&host, "sleep 600", |config| config["process"]["cwd"] = json!(cwd));
+        let quiet = |command: &mut Command| _ = command.stdout(Stdio::null()).stderr(Stdio::null());
+        // Its own fds are gone when it starts.
+        if bundle.create().with(quiet).run().code == 0 {
+            let line = bundle.engine(&["start", "one"]).run().refused(1);
+            assert!(line.contains("working directory"), "{line}");
+            let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+        }
+    }
+}
+
+#[test]
+fn mounts_are_those_of_the_bundle_in_their_order() {
+    let host = Host::new();
+    let data = host.directory().join("bundle/data");
+    let script = "cat /mnt/a/file; touch /mnt/file; echo $?; touch /mnt/a/x; echo $?; \
+                  grep -o '/mnt.* ro,nosuid,nodev' /proc/self/mountinfo; exec sleep 600";
+    let bundle = Bundle::new(&host, script, |config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        let options = json!(["nosuid", "nodev", "size=64k"]);
+        mounts.push(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options}));
+        let options = json!(["rbind", "rprivate", "ro", "nosuid", "nodev"]);
+        mounts.push(json!({"destination": "mnt/a", "type": "bind", "source": "data", "options": options}));
+    });
+    host.inside(|| {
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join("file"), "of the host\n").unwrap();
+    });
+    let mut engine = bundle.adopt();
+    let _ = bundle.engine(&["start", "one"]).run().ok();
+    engine.wait_for_output("/mnt/a ro,nosuid,nodev");
+    assert!(engine.stdout().contains("of the host\n0\n1\n"), "{}", engine.stdout());
+    assert!(!data.join("x").exists());
+    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+    bundle.reap();
+    let _ = engine.finish();
+    assert!(!Path::new("/mnt/a").exists());
+}
