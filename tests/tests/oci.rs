@@ -311,12 +311,14 @@ fn working_directory_cannot_be_an_open_fd() {
 fn mounts_are_those_of_the_bundle_in_their_order() {
     let host = Host::new();
     let data = host.directory().join("bundle/data");
-    let script = "cat /mnt/a/file; touch /mnt/file; echo $?; touch /mnt/a/x; echo $?; \
+    let script = "ls -A /etc/skel; touch /etc/skel/x; echo $?; cat /mnt/a/file; touch /mnt/file; echo $?; touch /mnt/a/x; echo $?; \
                   grep -o '/mnt.* ro,nosuid,nodev' /proc/self/mountinfo; exec sleep 600";
     let bundle = Bundle::new(&host, script, |config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
         let options = json!(["nosuid", "nodev", "size=64k"]);
         mounts.push(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": options}));
+        let options = json!(["nosuid", "nodev", "tmpcopyup"]);
+        mounts.push(json!({"destination": "/etc/skel", "type": "tmpfs", "source": "tmpfs", "options": options}));
         let options = json!(["rbind", "rprivate", "ro", "nosuid", "nodev"]);
         mounts.push(json!({"destination": "mnt/a", "type": "bind", "source": "data", "options": options}));
     });
@@ -327,7 +329,7 @@ fn mounts_are_those_of_the_bundle_in_their_order() {
     let mut engine = bundle.adopt();
     let _ = bundle.engine(&["start", "one"]).run().ok();
     engine.wait_for_output("/mnt/a ro,nosuid,nodev");
-    assert!(engine.stdout().contains("of the host\n0\n1\n"), "{}", engine.stdout());
+    assert!(engine.stdout().contains(".bashrc\n.profile\n0\nof the host\n0\n1\n"), "{}", engine.stdout());
     assert!(!data.join("x").exists());
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
     bundle.reap();

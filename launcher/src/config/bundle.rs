@@ -48,6 +48,8 @@ pub struct BundleMount {
     pub is_recursive: bool,
     /// MS_PRIVATE or MS_SLAVE.
     pub propagation: u32,
+    /// Whether a new tmpfs gets the contents of the directory that it covers.
+    pub copies_up: bool,
     /// For the file system.
     pub options: Vec<&'static CStr>,
 }

@@ -9,19 +9,25 @@ use crate::config::bundle::Bundle;
 use crate::container::lifecycle::{Container, Spawned};
 use crate::error::{Context, Error, Result};
 use crate::file;
+use crate::resources::volumes::copy_directory;
 use crate::spawn::clone::{decode_plan, leave_open};
 use crate::spawn::explain::explain;
+use crate::spawn::sources::{Inherited, Place};
 use crate::state::handed_over::{START, STATE, started};
 use crate::state::{Entry, StateDirectory};
 use crate::supervise::message::{self, Message, let_continue};
 use kontena_init::plan::{READY, Step};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, fchmod, fstat};
 use rustix::io::IoSlice;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind,
     connect, listen, sendmsg, socket_with,
 };
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
 /// Makes a container, and hands it over.
@@ -53,6 +59,7 @@ impl Container {
         file::open(&self.directory, STATE, OFlags::WRONLY | OFlags::CREATE)
             .and_then(|file| file::write_open(&file, &bundle.state))
             .context(format_args!("write {}/{STATE}", self.root.path(self.config.name)), "free some space")?;
+        self.fill_tmpfs(bundle)?;
         let listener = self.open_start()?;
         let spawned = self.begin(leave_open(&listener)?)?;
         self.await_whole(bundle, &spawned)?;
@@ -61,6 +68,28 @@ impl Container {
         self.write_pidfile(&pid.to_string())?;
         self.journal.append(Entry::HandedOver(ticks))?;
         let_continue(&spawned.init.status, &[READY])
+    }
+
+    /// Makes the tmpfs that get what they cover; the init makes the others.
+    fn fill_tmpfs(&mut self, bundle: &Bundle) -> Result<()> {
+        let Some(mounts) = &mut self.mounts else { return Ok(()) };
+        for (index, mount) in bundle.mounts.iter().enumerate().filter(|(_, mount)| mount.copies_up) {
+            let Some(root) = mounts.iter().find(|mount| mount.place == Place::Root) else { continue };
+            let make = || {
+                let fd = make_tmpfs(&mount.options)?;
+                let open = || file::open(&fd, ".", OFlags::DIRECTORY);
+                copy_directory(&root.fd, mount.target, open()?, true)?;
+                if let Some(mode) = mode_of(&mount.options) {
+                    fchmod(open()?, Mode::from_raw_mode(mode))?;
+                }
+                fstat(&fd).map(|found| (fd, found))
+            };
+            let what = format_args!("fill a tmpfs for {}", mount.target.to_string_lossy());
+            let (fd, found) = make().context(what, "remove tmpcopyup, or make it larger")?;
+            let (place, path) = (Place::Volume(index), mount.target);
+            mounts.push(Inherited { place, path, idmap: false, fd, is_tree: true, found });
+        }
+        Ok(())
     }
 
     /// The socket of `start`, which nobody but this user reaches.
@@ -94,6 +123,26 @@ impl Container {
             }
         }
     }
+}
+
+/// The mode that a tmpfs was given.
+fn mode_of(options: &[&CStr]) -> Option<u32> {
+    let mode = options.iter().find_map(|option| option.to_bytes().strip_prefix(b"mode="))?;
+    u32::from_str_radix(str::from_utf8(mode).ok()?, 8).ok()
+}
+
+/// A tmpfs that is not attached anywhere.
+fn make_tmpfs(options: &[&CStr]) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for option in options {
+        let text = option.to_string_lossy();
+        match text.split_once('=') {
+            Some((name, value)) => fsconfig_set_string(&context, &*file::c_path(name)?, &*file::c_path(value)?)?,
+            None => fsconfig_set_flag(&context, *option)?,
+        }
+    }
+    fsconfig_create(&context)?;
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// The address of the socket in the directory of a container, however long its path is.

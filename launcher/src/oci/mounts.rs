@@ -63,6 +63,7 @@ pub fn read(node: Node<'static>, bundle: &str) -> Read<BundleMount> {
         has_recursive_attributes: false,
         is_recursive: !has("bind") || has("rbind"),
         propagation: MS_PRIVATE,
+        copies_up: false,
         options: Vec::new(),
     };
     for (place, option) in options {
@@ -87,6 +88,7 @@ fn set(mount: &mut BundleMount, option: &'static str, is_bind: bool) -> Result<(
         "shared" | "rshared" | "unbindable" | "runbindable" => {
             return Err("no mount of a container reaches the host: use rslave or rprivate");
         }
+        "tmpcopyup" if mount.kind == c"tmpfs" => mount.copies_up = true,
         "idmap" | "ridmap" | "tmpcopyup" => return Err("kontena does not do this: remove it"),
         _ if is_bind => return Err("not an option of a bind"),
         // The hierarchy has its options.

@@ -106,6 +106,7 @@ fn a_bundle_has_what_no_option_asks_for() {
         has_recursive_attributes: false,
         is_recursive: true,
         propagation: MS_PRIVATE,
+        copies_up: false,
         options: Vec::new(),
     };
     let (source, readonly) = (Some(c"/bundle/data"), u64::from(MOUNT_ATTR_RDONLY));
@@ -158,7 +159,8 @@ fn a_mistake_is_told_with_its_path() {
         (r#""/data", "type""#, r#""/../data", "type""#, "mounts[3].destination: "),
         (r#""rslave""#, r#""shared""#, "mounts[3].options[1]: shared: "),
         (r#""rslave""#, r#""size=1""#, "mounts[3].options[1]: size=1: "),
-        (r#""strictatime""#, r#""tmpcopyup""#, "mounts[1].options[1]: tmpcopyup: "),
+        (r#""rslave""#, r#""tmpcopyup""#, "mounts[3].options[1]: tmpcopyup: "),
+        (r#""strictatime""#, r#""idmap""#, "mounts[1].options[1]: idmap: "),
         (r#"{"type": "pid"}, "#, "", "linux.namespaces: "),
         (r#"{"type": "pid"}"#, r#"{"type": "time"}"#, "linux.namespaces[0]: "),
         (r#"{"type": "pid"}"#, r#"{"type": "pid", "path": "/a"}"#, "linux.namespaces[0]: "),
@@ -188,6 +190,8 @@ fn less_is_a_bundle_too() {
     assert_eq!((config.user, config.capabilities.bounding, config.umask), (c"0:0", 0, 0o022));
     assert!(!config.security.no_new_privileges && config.filter.code.is_empty() && config.limits.is_empty());
     let bundle = config.bundle.unwrap();
+    let copied = with(r#""strictatime""#, r#""tmpcopyup""#).unwrap().bundle.unwrap();
+    assert!(copied.mounts[1].copies_up && !copied.mounts[0].copies_up);
     assert_eq!((bundle.cgroup, bundle.shared), (BundleCgroup::Own, CLONE_NEWIPC | CLONE_NEWCGROUP));
 }
 

@@ -7,6 +7,8 @@
 
 mod copy;
 
+pub use copy::copy_directory;
+
 use crate::config::volumes::{DATA, is_volume_name};
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD, is_unowned};
