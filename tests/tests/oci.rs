@@ -311,8 +311,8 @@ fn working_directory_cannot_be_an_open_fd() {
 fn mounts_are_those_of_the_bundle_in_their_order() {
     let host = Host::new();
     let data = host.directory().join("bundle/data");
-    let script = "ls -A /etc/skel; touch /etc/skel/x; echo $?; cat /mnt/a/file; touch /mnt/file; echo $?; touch /mnt/a/x; echo $?; \
-                  grep -o '/mnt.* ro,nosuid,nodev' /proc/self/mountinfo; exec sleep 600";
+    let script = "ls -A /etc/skel; touch /etc/skel/x; echo $?; cat /mnt/a/file; touch /mnt/file; echo $?; \
+                  touch /mnt/a/x; echo $?; grep -o '/mnt.* ro,nosuid,nodev' /proc/self/mountinfo; exec sleep 600";
     let bundle = Bundle::new(&host, script, |config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
         let options = json!(["nosuid", "nodev", "size=64k"]);

@@ -3,7 +3,6 @@
 //! Must not start anything.
 
 use crate::config::Config;
-use crate::container::handover;
 use crate::container::release::{release, release_abandoned};
 use crate::error::Result;
 use crate::net;
@@ -12,12 +11,8 @@ use crate::spawn::sources::Sources;
 use crate::state::{Journal, StateDirectory};
 use crate::sys;
 
-/// Makes a container that is not running: its record, and the command line that starts it. One of a bundle waits for
-/// its start.
-pub fn create(state: &'static str, config: &'static Config) -> Result<()> {
-    if config.bundle.is_some() {
-        return handover::create(state, config);
-    }
+/// Makes a container that is not running: its record, and the command line that starts it.
+pub fn create(state: &str, config: &'static Config) -> Result<()> {
     net::choose(config, sys::is_privileged())?;
     drop(Sources::open(config)?);
     config.replace.map_or(Ok(()), |replace| replace(state, config.name))?;

@@ -48,7 +48,10 @@ use crate::error::{Context, Result};
 use crate::sys;
 use lifecycle::Container;
 
-pub use create::create;
+/// Makes a container that is not running; one of a bundle waits for its start.
+pub fn create(state: &'static str, config: &'static Config) -> Result<()> {
+    if config.bundle.is_some() { handover::create(state, config) } else { create::create(state, config) }
+}
 
 /// Runs a container; returns the payload's exit status or, in the background, that of its start.
 pub fn run(state: &'static str, config: &'static Config) -> Result<u8> {

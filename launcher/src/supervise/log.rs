@@ -2,8 +2,7 @@
 //!
 //! `ROOT/NAME/log` is written, and renamed to `log.1` when it is large, what was that to `log.2`, and so on. A line is
 //! `TIME STREAM TAG TEXT`, where TAG is F for a whole line and P for a part of one. The writer never waits for a
-//! reader, and a disk that is full costs the lines that do not fit, which the log says when there is room again. Must
-//! not know where the bytes come from.
+//! reader, and a full disk costs the lines that do not fit, which the log says later. Must not know the bytes' source.
 
 use crate::config::lifecycle::Log as Limits;
 use crate::error::{Context, Result};
