@@ -339,7 +339,8 @@ fn creator_killed_at_any_system_call_leaves_all_or_nothing() {
         }
         host.prune();
         assert!(!victim.directory().exists(), "call {calls}");
-        calls += tests::few();
+        // Each of them also in the emulated machine: few come after the creation.
+        calls += 1;
     }
     assert!(calls > 50 && created > 0, "{calls} system calls, {created} after the creation");
 }
