@@ -160,6 +160,19 @@ fn strict_profile_needs_only_what_the_command_needs() {
 }
 
 #[test]
+fn profile_that_permits_nothing_leaves_no_process() {
+    let host = Host::new();
+    let nothing = profile(&host, "a.json", r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#);
+    for options in [&["--init=false"][..], &[]] {
+        let options = [options, &["--security-opt", &nothing]].concat();
+        let line = host.run(&options, host.demo(), &["/bin/true"]).run().refused(132);
+        assert!(line.contains("its seccomp profile refuses what kontena-init does"), "{line}");
+    }
+    host.prune();
+    assert!(!host.cgroup_parent().exists());
+}
+
+#[test]
 fn profile_that_is_nonsense_is_refused_and_leaves_nothing() {
     let host = Host::new();
     let _ = host.debian();

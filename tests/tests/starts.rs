@@ -139,7 +139,7 @@ fn restart_stops_and_starts() {
     for name in ["gone", "web"] {
         assert!(verb(&host, &["restart", name]).refused(125).contains("cannot be started again"));
     }
-    fs::write(job.directory().join("command"), "/\0\0\0\0--nosuch\0--\0/\0").unwrap();
+    fs::write(job.directory().join("command"), "/\0\0\0\0\0--nosuch\0--\0/\0").unwrap();
     assert!(verb(&host, &["restart", "job"]).refused(125).contains("--nosuch"));
     assert_eq!([gone.status(), job.status()], ["running", "running"]);
     drop(foreground);

@@ -11,7 +11,7 @@ use crate::resources::userns;
 use crate::text::replace;
 use kontena_init::filter;
 use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step};
-use linux_raw_sys::general::SIGSYS;
+use linux_raw_sys::general::{SIGILL, SIGSYS};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -70,6 +70,7 @@ pub fn explain_process(report: Report, process: &ProcessSpec<'_>) -> Error {
 /// What the exit status of a command is due to, if its [filter] of system calls may be the reason; else nothing.
 pub fn explain_status(status: u8, seccomp: u8) -> &'static str {
     const KILLED: u8 = 128 + SIGSYS as u8;
+    const REFUSED: u8 = 128 + SIGILL as u8;
     match (status, seccomp & !filter::KEYS) {
         (KILLED, filter::OWN) => {
             "kontena: status 159 is SIGSYS: the seccomp profile kills a program that makes this system call, or calls \
@@ -78,6 +79,10 @@ pub fn explain_status(status: u8, seccomp: u8) -> &'static str {
         (OWN_FAILURE, filter::OWN) => {
             "kontena: status 125: unless the command returned it, its seccomp profile refuses what kontena-init does \
              before it: permit what docker's profile does\n"
+        }
+        (REFUSED, filter::OWN) => {
+            "kontena: status 132 is SIGILL: unless the command ended so, its seccomp profile refuses what kontena-init \
+             does before it, and exit_group: permit what docker's profile does\n"
         }
         (KILLED, filter::DEFAULT) => {
             "kontena: status 159 is SIGSYS: the filter kills a program that makes system calls of another \
