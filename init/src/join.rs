@@ -19,7 +19,7 @@ use crate::{Child, caps, decode, dev, net, payload, read_block, root, sys, termi
 pub fn join(plan_fd: OwnedFd, status: &OwnedFd) -> core::result::Result<Child, Report> {
     let joining = decode::<Joining<'_>>(read_block(plan_fd)?.keep());
     let joining = joining.as_ref().map_err(|report| *report)?;
-    let is_detached = joining.detached == 1;
+    let is_detached = joining.detached != 0;
     guard(status, if is_detached { 0 } else { END }).map_err(fail(Step::Guard, 0))?;
     enter(joining).map_err(fail(Step::Join, 0))?;
     let root = root::open().map_err(fail(Step::Join, 0))?;
@@ -38,6 +38,13 @@ pub fn join(plan_fd: OwnedFd, status: &OwnedFd) -> core::result::Result<Child, R
         let process = ProcessSpec { seccomp: filter::NONE, ..joining.process };
         return Err(payload::become_payload(&process, &root, None, terminal, status));
     };
+    #[cfg(feature = "oci")]
+    if joining.detached == 2 {
+        // This process ends, so that the caller's ancestor adopts that one, and takes its exit status.
+        let pid = Report { step: Step::Fork, index: 1, errno: process.as_raw_pid() };
+        let _ = write(status, &pid.to_bytes());
+        sys::exit(0);
+    }
     if is_detached {
         let _ = write(status, &[READY]);
     }

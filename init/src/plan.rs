@@ -76,7 +76,8 @@ wire::wire_structs! {
         pub terminal: u32,
         /// CLONE_NEW*: the container's namespaces that the process joins; setns(2).
         pub namespaces: u64,
-        /// 1 if it keeps running when the launcher that started it has exited.
+        /// 1 if it keeps running when the launcher that started it has exited; 2 if it also becomes the child of that
+        /// launcher's subreaper, and its pid is reported: [`Step::Fork`] with index 1, and the pid for the errno.
         pub detached: u8,
         /// What it is.
         pub process: ProcessSpec<'a>,

@@ -51,7 +51,10 @@ impl<'a> Bundle<'a> {
                 "resources": {"devices": [{"allow": false, "access": "rwm"}]},
                 "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"],
                 "readonlyPaths": ["/proc/sys"],
-                "seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}
+                "seccomp": {
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{"names": ["chroot"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]
+                }
             }
         });
         change(&mut config);
@@ -191,6 +194,39 @@ fn running_and_waiting_containers_are_deleted_with_force() {
 }
 
 #[test]
+fn processes_of_a_running_bundle_are_handed_over_too() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "sleep 600", |_| {});
+    let file = |name: &str| bundle.directory.join(name).display().to_string();
+    let exec = |args: Value| {
+        let process = json!({"user": {"uid": 33, "gid": 33}, "args": args, "env": ["PATH=/bin"], "cwd": "/tmp"});
+        host.inside(|| fs::write(file("process.json"), process.to_string())).unwrap();
+        ["exec", "--process", &file("process.json"), "--pid-file", &file("other"), "--detach", "one"].map(String::from)
+    };
+    bundle.create_in_silence();
+    let line = bundle.kontena(&[]).args(exec(json!(["true"]))).run().refused(1);
+    assert!(line.contains("has not been started"), "{line}");
+    let _ = bundle.engine(&["start", "one"]).run().ok();
+    // However soon it ends, its exit status is the engine's.
+    for (script, code) in [("exit 3", 3), ("echo $(id -u) $PWD; sleep 0.5; exit 5", 5)] {
+        let program = host.program(intruder()).arg("adopt").arg(file("other")).arg(oci_launcher()).arg("--root");
+        let mut engine = program.arg(host.state()).args(exec(json!(["sh", "-c", script]))).start();
+        host.inside(|| fs::write(file("other.reap"), "")).unwrap();
+        engine.wait_for_output(&format!(", {code}))"));
+        assert_eq!(engine.stdout().contains("33 /tmp\n"), code == 5, "{}", engine.stdout());
+        host.inside(|| fs::remove_file(file("other"))).unwrap();
+    }
+    let line = bundle.engine(&[]).args(exec(json!(["nosuch"]))).run().refused(1);
+    assert!(line.contains("executable file not found in $PATH"), "{line}");
+    assert!(!host.inside(|| Path::new(&file("other")).exists()));
+    let _ = bundle.engine(&["kill", "--all", "one", "KILL"]).run().ok();
+    wait_until("it to stop", || bundle.status() == "stopped");
+    let line = bundle.engine(&[]).args(exec(json!(["true"]))).run().refused(1);
+    assert!(line.contains("container not running"), "{line}");
+    let _ = bundle.engine(&["delete", "one"]).run().ok();
+}
+
+#[test]
 fn what_cannot_start_is_told_to_create() {
     let host = Host::new();
     // Mounted when it is first asked for.
@@ -311,8 +347,9 @@ fn working_directory_cannot_be_an_open_fd() {
 fn mounts_are_those_of_the_bundle_in_their_order() {
     let host = Host::new();
     let data = host.directory().join("bundle/data");
-    let script = "ls -A /etc/skel; touch /etc/skel/x; echo $?; cat /mnt/a/file; touch /mnt/file; echo $?; \
-                  touch /mnt/a/x; echo $?; grep -o '/mnt.* ro,nosuid,nodev' /proc/self/mountinfo; exec sleep 600";
+    let script = "ls -A /etc/skel; touch /etc/skel/x; echo $?; cat /mnt/a/file; \
+                  touch /mnt/file; echo $?; touch /mnt/a/x; echo $?; \
+                  grep -o '/mnt.* ro,nosuid,nodev' /proc/self/mountinfo; exec sleep 600";
     let bundle = Bundle::new(&host, script, |config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
         let options = json!(["nosuid", "nodev", "size=64k"]);

@@ -2,8 +2,9 @@
 
 use crate::cli::given::Given;
 use crate::cli::needs;
-use crate::cli::options::{Line, Opt};
+use crate::cli::options::{Line, Opt, utf8};
 use crate::cli::table::Verb;
+use crate::commands::Command;
 use crate::config::Config;
 use crate::config::bundle::BundleCgroup;
 use crate::config::{name, wrong};
@@ -40,4 +41,31 @@ pub fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'stati
         return Err(needs("console-socket", hint));
     }
     Ok(config)
+}
+
+/// Checks the options of `exec --process`, and reads the file.
+pub fn process(given: &'static mut Given, line: &Line<'static>) -> Result<Command> {
+    print::answer_engine();
+    let [name] = line.command else {
+        return Err(Error::usage(
+            format_args!("--process goes with one name, and no command"),
+            "see kontena exec --help",
+        ));
+    };
+    let is_known =
+        |name: &str| ["process", "pid-file", "console-socket", "preserve-fds", "detach", "tty"].contains(&name);
+    if let Some((_, option, _)) = line.options.iter().find(|(_, option, _)| !is_known(option.name())) {
+        return Err(needs(option.name(), "with --process the file says that: remove it"));
+    }
+    if !given.config.life.detach {
+        return Err(needs("process", "it needs --detach: kontena does not stay beside the process"));
+    }
+    let is_terminal = given.config.life.tty;
+    let config = &mut given.config;
+    oci::read_process(given.bundle.process.unwrap_or_default(), config)?;
+    config.life.tty |= is_terminal;
+    if config.life.tty != given.bundle.console.is_some() {
+        return Err(needs("console-socket", "it goes with terminal of the process: give both, or none"));
+    }
+    Ok(Command::ExecProcess { name: utf8(name)?, config, console: given.bundle.console })
 }

@@ -23,6 +23,8 @@ pub struct Options {
     pub globals: Globals,
     /// `--bundle`.
     pub directory: Option<&'static str>,
+    /// `--process`.
+    pub process: Option<&'static str>,
     /// `--console-socket`.
     pub console: Option<&'static str>,
 }

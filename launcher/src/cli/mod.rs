@@ -183,6 +183,8 @@ fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>
         }
         Verb::Prune => Ok(Command::Prune),
         #[cfg(feature = "oci")]
+        Verb::Exec if given.bundle.process.is_some() => bundle::process(given, line).map(Command::Existing),
+        #[cfg(feature = "oci")]
         Verb::State => existing::state(&line.names).map(Command::Existing),
         Verb::Volume => existing::volume(given, &line.names).map(Command::Existing),
         verb => existing::command(verb, given, line).map(Command::Existing),

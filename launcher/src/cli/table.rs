@@ -219,14 +219,20 @@ verbs {
     [Create; "oci"] "bundle" -b Value("DIR")
         "Create the container of an OCI bundle, a directory with a config.json, under the name that follows"
         => |to, text| set(&mut to.bundle.directory, Ok(Some(text)));
-    [Create; "oci"] "pid-file" Value("FILE") "With --bundle: write the pid of the container's PID 1 to a file"
+    [Exec; "oci"] "process" -p Value("FILE")
+        "Run the process of an OCI process.json, without COMMAND, and hand it over to the caller; with --detach"
+        => |to, text| set(&mut to.bundle.process, Ok(Some(text)));
+    [Create Exec; "oci"] "pid-file" Value("FILE") "With --bundle or --process: write the pid of the process to a file"
         => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));
-    [Create; "oci"] "console-socket" Value("SOCKET") "With --bundle: send the container's terminal to a unix socket"
+    [Create Exec; "oci"] "console-socket" Value("SOCKET")
+        "With --bundle or --process: send the terminal of the process to a unix socket"
         => |to, text| set(&mut to.bundle.console, Ok(Some(text)));
     [Create; "oci"] "no-pivot" Switch "With --bundle: accepted, and left out: kontena can always change the root"
         => |_, _| Ok(());
     [Create; "oci"] "no-new-keyring" Switch "With --bundle: accepted, and left out: each container has its own keyring"
         => |_, _| Ok(());
+    [Exec; "oci"] "preserve-fds" Value("N") "With --process: pass on the fds from 3 on; only 0 of them so far"
+        => |_, text| if text == "0" { Ok(()) } else { Err("exec passes on no fds but the standard ones yet: use 0") };
     [State; "oci"] "help" -h Switch "Print this help"
         => |_, _| Ok(());
     [Start Restart Exec Attach List Ps Logs Stats Inspect Stop Kill Wait Pause Resume Update Delete Volume Prune]

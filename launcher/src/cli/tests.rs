@@ -182,6 +182,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ),
     ("cgroup-parent", &["/a/b", "a", ".", "../a"], &["", "/", "/../a", "a//b"]),
     ("bundle", &["/a", "."], &[]),
+    ("process", &["/a"], &[]),
     ("pid-file", &["a", "/run/a.pid"], &["", "/run/", ".."]),
     ("console-socket", &["/a"], &[]),
     ("no-pivot", &[""], &["x"]),

@@ -4,26 +4,30 @@
 //! What is said is what engines look for. Must not touch a container that has a launcher.
 
 use crate::commands::{leaf_of, open_init};
-use crate::container::start_address;
+use crate::config::Config;
+use crate::container::{Pidfile, send_terminal, start_address};
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::json::Json;
 use crate::print;
-use crate::resources::cgroup::{all_processes, has_process};
-use crate::spawn::clone::decode_plan;
-use crate::spawn::explain::explain;
-use crate::spawn::plan;
+use crate::resources::cgroup::{all_processes, has_process, is_frozen};
+use crate::spawn::clone::{decode_plan, seal_init};
+use crate::spawn::explain::{explain, explain_process};
+use crate::spawn::{join, plan};
 use crate::state::handed_over::{START, STATE};
 use crate::state::{ContainerRecord, StateDirectory};
 use crate::supervise::message::{Message, listen};
 use crate::sys;
 use crate::time::Moment;
+use kontena_init::plan::{List, ProcessSpec, Report, Step};
 use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
+/// See [`kontena_init::plan::Joining::detached`].
+const HANDED_OVER: u8 = 2;
 /// How long SIGKILL may take, in seconds.
 const PATIENCE: i64 = 10;
 
@@ -148,4 +152,61 @@ fn end(state: &StateDirectory, container: &ContainerRecord) -> Result<()> {
 
 fn not_running(name: &str) -> Error {
     Error::usage(format_args!("container not running: {name}"), "see kontena list")
+}
+
+/// Starts another process in a container, and hands it over to the caller.
+pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option<&str>) -> Result<()> {
+    sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
+    let container = state.find(name)?;
+    let pidfile = config.pidfile.map(Pidfile::open).transpose()?;
+    let init = open_init(state, &container).map_err(|_| not_running(name))?;
+    if state.waits_for_start(name) || container.cgroup_path().is_some_and(is_frozen) {
+        return Err(Error::usage(
+            format_args!("container {name} is paused, or has not been started"),
+            "start it first",
+        ));
+    }
+    let plan = state.directory(name).and_then(|directory| {
+        plan::read(&directory).context(format_args!("read {}/plan", state.path(name)), "it has just exited")
+    })?;
+    let process = ProcessSpec {
+        terminal: config.life.tty.into(),
+        rows: 0,
+        columns: 0,
+        notify: 0,
+        notify_as: 0,
+        capabilities: config.capabilities.bounding,
+        ambient: config.capabilities.ambient,
+        no_new_privs: config.security.no_new_privileges.into(),
+        seccomp: decode_plan(&plan)?.process.seccomp,
+        user: config.user,
+        groups: List::Items(&config.groups),
+        rlimits: List::Items(&config.rlimits),
+        umask: config.umask,
+        cwd: config.workdir,
+        argv: List::Items(&config.command),
+        env: List::Items(&config.env),
+    };
+    let pid = container.init.map_or(0, |init| init.pid);
+    let joined = join::Container { pid, init: &init, leaf: container.cgroup_path() };
+    let started = joined.start_process(&seal_init()?, process, HANDED_OVER)?;
+    if let Some(socket) = &started.terminal
+        && let Message::Fd(terminal) = listen(socket)
+    {
+        send_terminal(console, &terminal)?;
+    }
+    loop {
+        match listen(&started.status) {
+            Message::Failure(Report { step: Step::Fork, index: 1, errno: pid }) => {
+                return pidfile.map_or(Ok(()), |file| file.write(&pid.to_string()));
+            }
+            Message::Failure(report) => {
+                let error = explain_process(report, &process);
+                let is_missing = report.step == Step::Exec && error.status() == 127;
+                return Err(if is_missing { error.advise("executable file not found in $PATH") } else { error });
+            }
+            Message::End => return Err(not_running(name)),
+            Message::Fd(_) | Message::Nothing => {}
+        }
+    }
 }

@@ -83,7 +83,7 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     take_oom_score(&plan);
     let events = container.leaf.map(LeafEvents::from_now);
     let mut joined = Joined { events, process, supervision: Supervision::new(signals, SIGTERM) };
-    let start = || container.start_process(&seal_init()?, process, request.detach);
+    let start = || container.start_process(&seal_init()?, process, request.detach.into());
     if request.detach {
         return joined.leave(&without_stdio(start)?);
     }

@@ -41,6 +41,16 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 pub enum Command {
     /// `kontena exec`.
     Exec(&'static exec::Request),
+    /// `kontena exec --process`.
+    #[cfg(feature = "oci")]
+    ExecProcess {
+        /// The container.
+        name: &'static str,
+        /// The process.
+        config: &'static crate::config::Config,
+        /// `--console-socket`.
+        console: Option<&'static str>,
+    },
     /// `kontena attach`.
     Attach {
         /// The container.
@@ -131,6 +141,8 @@ pub fn carry_out(state: &StateDirectory, command: &Command) -> Result<u8> {
             sys::set_title(&["exec", request.name]);
             return exec::run(state, request);
         }
+        #[cfg(feature = "oci")]
+        Command::ExecProcess { name, config, console } => bundle::exec(state, name, config, *console)?,
         Command::Attach { name, detach_keys, takes_input } => {
             return attach::attach(state, &state.resolve(name)?, detach_keys, *takes_input);
         }

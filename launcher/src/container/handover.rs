@@ -151,7 +151,7 @@ pub fn start_address(directory: &OwnedFd) -> rustix::io::Result<SocketAddrUnix> 
 }
 
 /// Sends the master of the terminal to the caller.
-fn send_terminal(console: Option<&str>, terminal: &OwnedFd) -> Result<()> {
+pub fn send_terminal(console: Option<&str>, terminal: &OwnedFd) -> Result<()> {
     let path = console.unwrap_or_default();
     let send = || {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;

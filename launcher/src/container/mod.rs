@@ -41,7 +41,9 @@ mod volumes;
 mod volumes;
 
 #[cfg(feature = "oci")]
-pub use handover::start_address;
+pub use handover::{send_terminal, start_address};
+#[cfg(feature = "oci")]
+pub use pidfile::Pidfile;
 
 use crate::config::Config;
 use crate::error::{Context, Result};

@@ -45,6 +45,13 @@ pub fn read(directory: &str, config: &mut Config) -> Result<()> {
     parse(bytes, &path, config).map_err(|wrong| Error::usage(format_args!("{path}/{FILE}"), &wrong))
 }
 
+/// Reads a process.json into the defaults of a `config`.
+pub fn read_process(path: &str, config: &mut Config) -> Result<()> {
+    let bytes = file::read(CWD, path).context(format_args!("read {path}"), "--process: use a process.json")?.leak();
+    let mut read = |bytes| process::read(Node::root(Box::leak(Box::new(read::parse(bytes)?))), config);
+    read(bytes).map_err(|wrong: String| Error::usage(format_args!("{path}"), &wrong))
+}
+
 /// The same, of the text of a config.json in the bundle `path`.
 fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
     let value: &'static _ = Box::leak(Box::new(read::parse(bytes)?));

@@ -64,8 +64,9 @@ impl Container<'_> {
         true
     }
 
-    /// Starts `process` in it, by the init's sealed program; `detached` from this launcher's life or not.
-    pub fn start_process(&self, init_program: &OwnedFd, process: ProcessSpec<'_>, detached: bool) -> Result<Started> {
+    /// Starts `process` in it, by the init's sealed program; `detached` from this launcher's life or not, as
+    /// [`Joining::detached`] has it.
+    pub fn start_process(&self, init_program: &OwnedFd, process: ProcessSpec<'_>, detached: u8) -> Result<Started> {
         // A copy, which that process alone inherits.
         let inherited = rustix::io::fcntl_dupfd_cloexec(self.init, 0).at(format_args!("fcntl"))?;
         let init = clone::leave_open(&inherited)?;
@@ -79,7 +80,7 @@ impl Container<'_> {
             userns::give_pipes_to_root_of(self.pid);
         }
         let namespaces = namespaces.into();
-        let joining = Joining { init, terminal, namespaces, detached: detached.into(), process };
+        let joining = Joining { init, terminal, namespaces, detached, process };
         let joining = clone::encode(&joining);
         let mut leaf = self.leaf.map(open_cgroup).transpose()?;
         loop {

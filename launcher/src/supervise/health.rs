@@ -191,7 +191,7 @@ impl<'a> Checks<'a> {
         };
         let pid = container.pid.as_raw_pid() as u32;
         let container = join::Container { pid, init: &container.pidfd, leaf: self.leaf };
-        without_stdio(|| container.start_process(self.init_program, process, false))
+        without_stdio(|| container.start_process(self.init_program, process, 0))
     }
 }
 
