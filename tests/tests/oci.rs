@@ -148,6 +148,10 @@ fn bundle_is_created_started_killed_and_deleted() {
     let listed = bundle.kontena(&["list", "--format", "json"]).run().ok();
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["status"], "running");
     assert!(host.cgroup_parent().join("one").exists());
+    // For an engine, the pids; for a person, a table.
+    let pids: Vec<u32> = serde_json::from_str(&bundle.engine(&["ps", "--format", "json", "one"]).run().ok()).unwrap();
+    assert!(pids.contains(&bundle.pid()), "{pids:?}");
+    assert!(bundle.kontena(&["ps", "one"]).run().ok().contains("PID"));
 
     // Nothing that cleans up has to do with it.
     let _ = bundle.kontena(&["prune"]).run().ok();

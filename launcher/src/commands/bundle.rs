@@ -4,10 +4,11 @@
 //! What is said is what engines look for. Must not touch a container that has a launcher.
 
 use crate::commands::{leaf_of, open_init};
-use crate::config::Config;
+use crate::config::{Config, Format};
 use crate::container::{Pidfile, send_terminal, start_address};
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
+use crate::gather::Gather;
 use crate::json::Json;
 use crate::print;
 use crate::resources::cgroup::{all_processes, has_process, is_frozen};
@@ -70,6 +71,20 @@ pub fn state(state: &StateDirectory, name: &str) -> Result<()> {
     // If `create` was killed, it may be empty.
     let comma = if fixed.is_empty() { "" } else { "," };
     print::answer(&format!("{text}{comma}{}}}\n", String::from_utf8_lossy(&fixed)))
+}
+
+/// `ps` of one container as engines ask for it: prints the pids that its processes have on the host. Returns `false` if
+/// it is kontena's own `ps` that is meant.
+pub fn ps(state: &StateDirectory, names: &[&str], format: Format) -> Result<bool> {
+    let [name] = names else { return Ok(false) };
+    if !print::is_engine() || format != Format::Json {
+        return Ok(false);
+    }
+    let container = state.find(name)?;
+    let (leaf, init) = (container.cgroup_path(), container.running_init());
+    let pids = leaf.map_or_else(|| init.iter().map(|init| init.pid).list(), all_processes);
+    let text = Json::document(|json| json.array(|json| pids.iter().for_each(|pid| json.literal(&pid.to_string()))));
+    print::answer(&text).map(|()| true)
 }
 
 /// Starts a container that waits for it; returns when its command runs.

@@ -149,6 +149,7 @@ pub fn carry_out(state: &StateDirectory, command: &Command) -> Result<u8> {
         Command::Each(names, action) => return act_on_each(state, names, action),
         Command::Wait(names) => return wait::wait(state, names),
         Command::List(format, filters) => list::list(state, *format, filters)?,
+        Command::Ps(names, format) if bundle::ps(state, names, *format)? => {}
         Command::Ps(names, format) => ps::ps(state, names, *format)?,
         Command::Logs { name, wanted, follow } => logs::logs(state, &state.resolve(name)?, wanted, *follow)?,
         Command::Stats { names, format, stream } => stats::stats(state, names, *format, *stream)?,

@@ -20,6 +20,11 @@ pub fn answer_engine() {
     IS_ENGINE.store(true, Relaxed);
 }
 
+/// Whether it is.
+pub fn is_engine() -> bool {
+    IS_ENGINE.load(Relaxed)
+}
+
 /// `--log-format`.
 pub fn log_as_json(is_json: bool) {
     IS_JSON.store(is_json, Relaxed);

@@ -1,5 +1,6 @@
 //! In place of the commands about containers of bundles, where kontena is built without them.
 
+use crate::config::Format;
 use crate::error::{Error, Result};
 use crate::state::{ContainerRecord, StateDirectory};
 
@@ -16,6 +17,11 @@ pub fn status(_: &StateDirectory, _: &ContainerRecord) -> &'static str {
 /// It cannot be asked for.
 pub fn state(_: &StateDirectory, _: &str) -> Result<()> {
     Err(Error::without(format_args!("state"), "oci"))
+}
+
+/// It cannot be asked for.
+pub fn ps(_: &StateDirectory, _: &[&str], _: Format) -> Result<bool> {
+    Ok(false)
 }
 
 /// It cannot be asked for.
