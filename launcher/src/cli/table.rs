@@ -231,8 +231,6 @@ verbs {
         => |_, _| Ok(());
     [Create; "oci"] "no-new-keyring" Switch "With --bundle: accepted, and left out: each container has its own keyring"
         => |_, _| Ok(());
-    [Exec; "oci"] "preserve-fds" Value("N") "With --process: pass on the fds from 3 on; only 0 of them so far"
-        => |_, text| if text == "0" { Ok(()) } else { Err("exec passes on no fds but the standard ones yet: use 0") };
     [State; "oci"] "help" -h Switch "Print this help"
         => |_, _| Ok(());
     [Start Restart Exec Attach List Ps Logs Stats Inspect Stop Kill Wait Pause Resume Update Delete Volume Prune]

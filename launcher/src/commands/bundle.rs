@@ -184,16 +184,20 @@ pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option
     let plan = state.directory(name).and_then(|directory| {
         plan::read(&directory).context(format_args!("read {}/plan", state.path(name)), "it has just exited")
     })?;
+    let containers = decode_plan(&plan)?.process;
     let process = ProcessSpec {
         terminal: config.life.tty.into(),
         rows: 0,
         columns: 0,
         notify: 0,
         notify_as: 0,
+        preserved: 0,
         capabilities: config.capabilities.bounding,
         ambient: config.capabilities.ambient,
         no_new_privs: config.security.no_new_privileges.into(),
-        seccomp: decode_plan(&plan)?.process.seccomp,
+        seccomp: containers.seccomp,
+        filter: containers.filter,
+        filter_flags: containers.filter_flags,
         user: config.user,
         groups: List::Items(&config.groups),
         rlimits: List::Items(&config.rlimits),
