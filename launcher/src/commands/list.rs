@@ -95,7 +95,7 @@ fn write_exit(json: &mut Json, exit: &ExitRecord) {
     }
 }
 
-/// Where in its life a container is.
+/// The state of a container.
 fn life(state: &StateDirectory, container: &ContainerRecord) -> &'static str {
     match (container.is_running, container.running_init(), &container.exit) {
         (true, Some(_), _) if container.cgroup_path().is_some_and(cgroup::is_frozen) => "paused",

@@ -1,4 +1,4 @@
-//! `kontena start` and `kontena restart`: the next life of a container, by the command line that it has kept.
+//! `kontena start` and `kontena restart`: the next run of a container, by the command line that it has kept.
 //!
 //! Must not read that line, nor know how a container is started: the parser is the one of `run`, and so is the rest.
 

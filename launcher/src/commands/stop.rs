@@ -28,7 +28,7 @@ pub fn kill(state: &StateDirectory, name: &str) -> Result<()> {
 
 /// Sends the signal, kills all that is left after the timeout, and waits for the end.
 fn end(state: &StateDirectory, name: &str, Stop { signal, timeout }: Stop) -> Result<()> {
-    // A start takes back what was asked for before it: that is not for this life.
+    // A start takes back what was asked for before it: that is not for this run.
     let Some(container) = state.look(name)?.filter(|container| container.is_running) else { return Ok(()) };
     container.check_pid_namespace()?;
     state.ask_to_stop(name)?;

@@ -63,7 +63,7 @@ pub struct Container {
     /// The program that makes its connections, while it runs.
     helper: Option<Helper>,
     pub(super) sources: Sources,
-    /// The mounts of the first life: whether there are all was found out before anything was taken.
+    /// The mounts of the first run: whether there are all was found out before anything was taken.
     pub(super) mounts: Option<Vec<Inherited>>,
     pidfile: Option<Pidfile>,
     pub(super) maps: Option<Maps>,
@@ -71,7 +71,7 @@ pub struct Container {
     pub(super) locks: Vec<OwnedFd>,
     pub(super) leaf: Option<&'static Leaf>,
     cgroup: Option<OwnedFd>,
-    /// The events of the leaf cgroup in this life.
+    /// The events of the leaf cgroup in this run.
     pub(super) events: Option<LeafEvents<'static>>,
     /// `--stats`, from the time on when there is something to measure.
     measurement: Option<Measurement>,
@@ -91,7 +91,7 @@ struct Measurement {
     missing: Vec<String>,
 }
 
-/// PID 1 of one life, and the Plan that it was started with.
+/// PID 1 of one run, and the Plan that it was started with.
 pub(super) struct Spawned {
     pub(super) init: Started,
     pub(super) plan: Vec<u8>,
@@ -173,7 +173,7 @@ impl Container {
         self.tear_down(ended)
     }
 
-    /// Takes what all lives of the container have in common.
+    /// Takes what all runs of the container have in common.
     pub(super) fn set_up(&mut self) -> Result<()> {
         self.record_life()?;
         if let Some(output) = &mut self.supervision.output {
@@ -224,13 +224,13 @@ impl Container {
         Ok(())
     }
 
-    /// One life, from the clone of its init to its end; returns its exit status.
+    /// One run, from the clone of its init to its end; returns its exit status.
     pub(super) fn run_once(&mut self) -> Result<u8> {
         let spawned = self.begin(0)?;
         self.supervise(&spawned)
     }
 
-    /// Begins a life: clones the init, and connects it to the network. `start` is the number of an fd that the init
+    /// Begins a run: clones the init, and connects it to the network. `start` is the number of an fd that the init
     /// inherits, if it waits for somebody on it.
     pub(super) fn begin(&mut self, start: u32) -> Result<Spawned> {
         let mounts = self.mounts.take().map_or_else(|| self.sources.copy(), Ok)?;
@@ -430,7 +430,7 @@ impl Container {
         }
     }
 
-    /// The exit status of a life that has ended, or why it has failed.
+    /// The exit status of a run that has ended, or why it has failed.
     fn judge(&mut self, exit: &Exit, plan: &[u8]) -> Result<u8> {
         if let Some(report) = exit.report {
             return Err(explain(report, &decode_plan(plan)?, self.config.rootfs));

@@ -1,4 +1,4 @@
-//! A container: what it holds on the host, its lives, and how it ended.
+//! A container: what it holds on the host, its runs, and how it ended.
 //!
 //! Must not know how a process is started, nor how what it holds is made.
 

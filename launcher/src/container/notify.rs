@@ -1,4 +1,4 @@
-//! How a payload reports that it is ready: `--notify-fd`, `--sdnotify`, `--wait-ready port`; opened for one life.
+//! How a payload reports that it is ready: `--notify-fd`, `--sdnotify`, `--wait-ready port`; opened for one run.
 //!
 //! Must not wait for it: the supervisor does.
 

@@ -1,4 +1,4 @@
-//! Releases what a container holds: at its end, between two lives, and after its launcher was killed.
+//! Releases what a container holds: at its end, between two runs, and after its launcher was killed.
 //!
 //! Undoes what the journal says, and only what the container provably owns. Must not decide that a container has ended.
 

@@ -75,7 +75,7 @@ impl Container {
         }
     }
 
-    /// Releases the resources of one life, and waits for the next one. Returns whether there will be one. Where there
+    /// Releases the resources of one run, and waits for the next one. Returns whether there will be one. Where there
     /// is no space for the journal, for example, it waits until there is.
     fn restart(&mut self, exit: &ExitRecord, recorded: Result<()>, restarts: u32, delay: u64) -> Result<bool> {
         let mut released = release_network(&mut self.journal, self.tables.take());

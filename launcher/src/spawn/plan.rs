@@ -316,7 +316,7 @@ pub fn filter_of(security: Security, has_userns: bool) -> u8 {
 
 /// Saves the Plan, for processes that join the container.
 pub fn save(plan: &[u8], directory: &OwnedFd) -> rustix::io::Result<()> {
-    // Over that of the last life: on a disk that is full now there would be no room for another.
+    // Over that of the last run: on a disk that is full now there would be no room for another.
     let file = file::open(directory, FILE, OFlags::WRONLY | OFlags::CREATE)?;
     let written = rustix::io::write(&file, plan)?;
     ftruncate(&file, written as u64)?;

@@ -40,7 +40,7 @@ pub enum Place {
     Notify,
 }
 
-/// A file or directory of the host that is mounted in each of a container's lives.
+/// A file or directory of the host that is mounted in each run of a container.
 struct Source {
     place: Place,
     /// Where it was found.
@@ -55,7 +55,7 @@ struct Source {
     found: Stat,
 }
 
-/// The same for one life. Init inherits the fd.
+/// The same for one run. Init inherits the fd.
 pub struct Inherited {
     /// Which of the container's mounts it becomes.
     pub place: Place,
@@ -179,7 +179,7 @@ impl Sources {
         Ok(())
     }
 
-    /// Adds a named volume, which has been made by now; its copy for the first life. As with the root, its files are
+    /// Adds a named volume, which has been made by now; its copy for the first run. As with the root, its files are
     /// shown to the container's users as theirs, if they are not.
     pub fn add_named(&mut self, index: usize, path: &'static CStr, maps: Option<&Maps>) -> Result<Inherited> {
         let source = self.add(Place::Volume(index), path, format_args!("open {}", path.to_string_lossy()), "")?;
@@ -191,7 +191,7 @@ impl Sources {
         copy
     }
 
-    /// Copies them for one life. After the last one they are closed: as long as they are open, the host cannot unmount
+    /// Copies them for one run. After the last one they are closed: as long as they are open, the host cannot unmount
     /// them.
     pub fn copy(&mut self) -> Result<Vec<Inherited>> {
         let copies = self.all.iter().map(Source::copy).try_list();

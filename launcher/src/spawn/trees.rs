@@ -1,7 +1,7 @@
 //! The mounts that the init inherits by open fds: the root, the layer, the volumes, and what else only the host's root
 //! can open.
 //!
-//! Each is one life's copy. Must not mount anything where the host sees it.
+//! Each is a copy for one run. Must not mount anything where the host sees it.
 
 use crate::error::{Error, Result};
 use crate::file::is_null_device;
@@ -40,7 +40,7 @@ impl Tree {
         fd_number(&self.fd)
     }
 
-    /// A source of the container, for one life; an error where it needs an idmap that it cannot have.
+    /// A source of the container, for one run; an error where it needs an idmap that it cannot have.
     pub fn of(source: Inherited, maps: Option<&Maps>) -> Result<Self> {
         let Inherited { place, path, idmap, fd, is_tree, found } = source;
         let needs_idmap = match place {

@@ -58,7 +58,7 @@ impl StateDirectory {
         }
     }
 
-    /// Takes the name of a container that has ended, or has not been started yet, for its next life.
+    /// Takes the name of a container that has ended, or has not been started yet, for its next run.
     pub fn reopen(&self, name: &str) -> Result<Journal<'_>> {
         let mut is_released = false;
         loop {

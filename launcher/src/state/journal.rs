@@ -122,7 +122,7 @@ impl<'a> Journal<'a> {
     }
 
     /// Makes this process the launcher of a container that has ended and holds nothing. Until the journal says nothing
-    /// of the last life, which another process would take for the next one's, nobody sees that it has a launcher.
+    /// of the last run, which another process would take for the next one's, nobody sees that it has a launcher.
     pub(super) fn begin(mut self) -> Result<Self> {
         self.state.clear_stop(self.name());
         for socket in SOCKETS {

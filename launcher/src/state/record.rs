@@ -34,12 +34,12 @@ pub struct ContainerRecord {
     pub cgroup: Option<Cgroup>,
     /// What it has of the host's network.
     pub network: NetworkRecord,
-    /// PID 1 of its last life.
+    /// PID 1 of its last run.
     pub init: Option<Init>,
     /// When its PID 1 was started, in the kernel's ticks, if it was handed over to the caller: it has no launcher then,
     /// and is running as long as that process is.
     pub handed_over: Option<u64>,
-    /// How its last life ended; `None` from the start of the next one on.
+    /// How its last run ended; `None` from the start of the next one on.
     pub exit: Option<ExitRecord>,
     /// How often it was restarted.
     pub restarts: u32,

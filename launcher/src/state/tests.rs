@@ -209,7 +209,7 @@ fn a_kept_container_is_opened_again_for_its_next_life() {
         journal.append(entry).unwrap();
     }
     drop(journal);
-    // Its launcher was killed: nothing of that life is in the next one.
+    // Its launcher was killed: nothing of that run is in the next one.
     assert_eq!(state.find(name).unwrap().exit.unwrap().status, KILLED);
     let journal = state.reopen(name).unwrap();
     let record = state.find(name).unwrap();

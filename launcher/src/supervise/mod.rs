@@ -58,7 +58,7 @@ const MESSAGES: usize = 8;
 /// Between two looks at a directory whose changes the kernel does not tell, in microseconds.
 const LOOK_AGAIN: u64 = 100_000;
 
-/// The supervision of a container, in all its lives; or of a process that joins one, which needs little of it.
+/// The supervision of a container, in all its runs; or of a process that joins one, which needs little of it.
 pub struct Supervision {
     pub signals: Signals,
     state: State,
@@ -78,7 +78,7 @@ pub struct Supervision {
     events: VecDeque<Event>,
 }
 
-/// One life of a container, or a process that joins one.
+/// One run of a container, or a process that joins one.
 pub struct Life<'a> {
     process: &'a Started,
     /// `--health-cmd`.
@@ -94,7 +94,7 @@ pub struct Life<'a> {
     terminal: Option<OwnedFd>,
 }
 
-/// The time between two lives.
+/// The time between two runs.
 struct Pause {
     /// Its end; CLOCK_MONOTONIC, microseconds.
     due: u64,
@@ -104,7 +104,7 @@ struct Pause {
 
 /// An event on which the container's own code must act.
 pub enum Event {
-    /// Once a life: its command runs, and there is time for other work.
+    /// Once a run: its command runs, and there is time for other work.
     Quiet,
     /// A container has come or gone.
     LeasesChanged,
@@ -183,7 +183,7 @@ impl Supervision {
         }
     }
 
-    /// Where the container is in its life.
+    /// The state of the container.
     pub fn state(&self) -> State {
         self.state
     }

@@ -157,7 +157,7 @@ impl Readiness {
     /// By datagrams to a socket in the container's directory; what comes there is passed on to this launcher's own
     /// $NOTIFY_SOCKET.
     pub fn datagrams(directory: &OwnedFd, is_waited_for: bool) -> Result<Self> {
-        // That of the container's last life.
+        // That of the container's last run.
         file::remove(directory, SOCKET, AtFlags::empty());
         let socket = || {
             let socket = new_socket()?;

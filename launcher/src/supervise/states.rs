@@ -4,7 +4,7 @@
 
 use State::{Restarting, Running, Starting, Stopping, Waiting};
 
-/// Where a container is in its life.
+/// The state of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// Its init prepares it: the command does not run yet.
@@ -25,7 +25,7 @@ pub enum State {
 pub enum Input {
     /// The init's exec has succeeded, or the init has ended without a message.
     Begun,
-    /// Since then nothing has happened for a moment; once a life.
+    /// Since then nothing has happened for a moment; once a run.
     Quiet,
     /// A signal for the command.
     Signal,

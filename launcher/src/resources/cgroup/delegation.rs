@@ -13,7 +13,7 @@ use rustix::process::{Gid, Uid};
 const DELEGATED: [&str; 4] = ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
 
 impl Leaf {
-    /// Makes it anew for one life of the container, with the leaf's controllers, for these ids if they are not the
+    /// Makes it anew for one run of the container, with the leaf's controllers, for these ids if they are not the
     /// caller's. It becomes the root of the container's cgroup namespace.
     pub fn delegate(&self, owner: Option<(u32, u32)>) -> Result<OwnedFd> {
         let path = format!("{}/delegated", self.path);
