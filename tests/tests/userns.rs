@@ -111,6 +111,16 @@ fn files_of_a_volume_belong_to_nobody_unless_idmapped() {
         let options = ["--userns", "map=0:300000:65536", "-v", &volume];
         assert_eq!(intrude(&host, &options, &["owner", "/volume/passwd"]).run().ok(), owner, "{option}");
     }
+    // Those that are given to the container have its ids, on the host or, with idmap, as they are seen in it.
+    let given = host.directory().join("given");
+    for (option, owner) in [("U", 300_000), ("U,idmap", 0)] {
+        fs::write(&given, "").unwrap();
+        let volume = format!("{}:/given:{option}", given.display());
+        let options = ["--userns", "map=0:300000:65536", "-v", &volume];
+        assert_eq!(intrude(&host, &options, &["owner", "/given"]).run().ok(), "0:0\n", "{option}");
+        let found = fs::metadata(&given).unwrap();
+        assert_eq!((found.uid(), found.gid()), (owner, owner), "{option}");
+    }
     let volume = format!("{}:/volume:idmap", etc.display());
     let line = intrude(&host, &["-v", &volume], &["look", MAP]).run().refused(125);
     assert!(line.contains("idmap") && line.contains("--userns"), "{line}");

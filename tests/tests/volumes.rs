@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use tests::Host;
 
 /// A directory with a file in it, and its path.
@@ -98,6 +98,38 @@ fn volume_follows_the_hosts_mounts_only_with_rslave() {
     let options = [&["--net", "none"][..], &usr.each_ref().map(String::as_str), &options].concat();
     let _ = host.run(&options, rootfs, &["mount", "-t", "tmpfs", "none", "/data/later"]).run().ok();
     assert!(!host.says("cat", &["/proc/self/mountinfo"]).contains("/data/later"));
+}
+
+#[test]
+fn volume_is_given_to_the_containers_user() {
+    let host = Host::new();
+    let data = data(&host);
+    let (outside, nested) = (host.directory().join("outside"), format!("{data}/nested"));
+    fs::write(&outside, "").unwrap();
+    fs::create_dir_all(format!("{data}/a/b")).unwrap();
+    fs::create_dir(&nested).unwrap();
+    symlink(&outside, format!("{data}/a/link")).unwrap();
+    let _ = host.program("mount").args(["-t", "tmpfs", "-o", "mode=755", "nested", &nested]).run().ok();
+    let owner = |path: &str| {
+        let found = host.inside(|| fs::symlink_metadata(format!("{data}/{path}")).unwrap());
+        (found.uid(), found.gid())
+    };
+    let volume = format!("{data}:/data:U");
+    let run = |options: &[&str], script: &str| host.sh(&[&["-v", &volume], options].concat(), script).run();
+    let out = run(&["-u", "1000:1001"], "touch /data/a/b/new && stat -c %u:%g /data/a/link /data/file").ok();
+    assert_eq!(out, "1000:1001\n1000:1001\n");
+    for path in ["", "a", "a/b", "a/b/new", "a/link", "file"] {
+        assert_eq!(owner(path), (1000, 1001), "{path}");
+    }
+    // Neither what a link leads to, nor another file system.
+    assert_eq!((fs::metadata(&outside).unwrap().uid(), owner("nested")), (0, (0, 0)));
+    // Only the files of the container say which user a name stands for, and the launcher does not read those.
+    let line = run(&["-u", "nobody"], "true").refused(125);
+    assert!(line.contains("/data: U") && line.contains("numbers"), "{line}");
+    assert_eq!(owner("a"), (1000, 1001));
+    // A file, and read-only for the container.
+    let volume = format!("{data}/file:/file:ro,U");
+    assert_eq!(host.sh(&["-v", &volume], "stat -c %u /file; touch /file || echo refused").run().ok(), "0\nrefused\n");
 }
 
 #[test]

@@ -157,7 +157,7 @@ verbs {
     [Run] "preserve-fds" Value("N") "Pass file descriptors of the caller to the command: N, from 3 on"
         => |to, text| set(&mut to.config.preserve_fds, config::preserve_fds(text));
     [Run] "volume" -v Values("VOLUME")
-        "Mount a file, directory or named volume: [SOURCE:]TARGET[:ro,nosuid,dev,noexec,rslave,idmap,nocopy]"
+        "Mount a file, directory or named volume: [SOURCE:]TARGET[:ro,nosuid,dev,noexec,rslave,idmap,U,nocopy]"
         => |to, text| add_volume(&mut to.config.volumes, volumes::volume(text));
     [Run Exec] "env" -e Values("VARIABLE")
         "Set an environment variable: KEY=VALUE, or KEY to copy it from kontena's environment"

@@ -25,6 +25,8 @@ pub struct Volume {
     pub propagation: u32,
     /// Whether its files belong to the container's users as they do to the host's; mount_setattr(2), MOUNT_ATTR_IDMAP.
     pub idmap: bool,
+    /// `U`: whether its files are given to the container's user.
+    pub chowns: bool,
     /// For the file system: `size=64m`, `mode=1777`.
     pub options: Vec<&'static CStr>,
 }
@@ -44,7 +46,8 @@ impl Volume {
     /// Devices in it are not usable, unless that is asked for.
     fn new(source: Option<&'static CStr>, target: &'static CStr) -> Self {
         let (attributes, options) = (MOUNT_ATTR_NODEV, Vec::new());
-        Self { source, named: None, target, attributes, propagation: MS_PRIVATE, idmap: false, options }
+        let (propagation, idmap, chowns) = (MS_PRIVATE, false, false);
+        Self { source, named: None, target, attributes, propagation, idmap, chowns, options }
     }
 
     /// A volume of kontena's own; without a name, one for this container.
@@ -102,6 +105,10 @@ impl Volume {
             "z" | "Z" | "cached" | "delegated" | "consistent" if self.is_bind() => return Some(()),
             "nocopy" | "volume-nocopy" => {
                 self.named.as_mut()?.copies = false;
+                return Some(());
+            }
+            "U" if self.is_bind() => {
+                self.chowns = true;
                 return Some(());
             }
             "idmap" if self.is_bind() => {
@@ -189,7 +196,7 @@ pub fn volume(text: &str) -> Parsed<Volume> {
     for option in options.unwrap_or("rw").split(',') {
         let hint = match option {
             "shared" | "rshared" => SHARED,
-            _ => "not an option: use ro, rw, nosuid, dev, noexec, rslave, idmap or, with a volume's name, nocopy",
+            _ => "not an option: use ro, rw, nosuid, dev, noexec, rslave, idmap, U or, with a volume's name, nocopy",
         };
         volume.set(option).ok_or(hint)?;
     }
@@ -315,14 +322,20 @@ mod tests {
             ("/a:/b:rslave", Volume { propagation: MS_SLAVE, ..plain() }),
             ("/a:/b:rslave,rprivate", plain()),
             ("/a:/b:idmap", Volume { idmap: true, ..plain() }),
+            ("/a:/b:ro,U", Volume { chowns: true, attributes: MOUNT_ATTR_NODEV | MOUNT_ATTR_RDONLY, ..plain() }),
         ];
         let hint = "use SOURCE:TARGET, SOURCE:TARGET:ro, or TARGET for a new volume";
         check(volume, good, &["/a:/b:ro:rw"], hint);
         check(volume, [], &[":/b", ":"], "the source is empty: use a path of the host, or a volume's name");
         check(volume, [], &["/a:", "/a:b", "/a:/", "/a:/.", "/a://", "/a:/b/..", "/a:../b"], TARGET);
         check(volume, [], &["/a:/b:shared", "data:/b:ro,rshared"], SHARED);
-        let hint = "not an option: use ro, rw, nosuid, dev, noexec, rslave, idmap or, with a volume's name, nocopy";
-        check(volume, [], &["/a:/b:", "/a:/b:rx", "/a:/b:RO", "/a:/b:ro,", "/a:/b:size=1", "/a:/b:nocopy"], hint);
+        let hint = "not an option: use ro, rw, nosuid, dev, noexec, rslave, idmap, U or, with a volume's name, nocopy";
+        check(
+            volume,
+            [],
+            &["/a:/b:u", "/a:/b:", "/a:/b:rx", "/a:/b:RO", "/a:/b:ro,", "/a:/b:size=1", "/a:/b:nocopy"],
+            hint,
+        );
     }
 
     fn named(name: &'static str, copies: bool) -> Volume {

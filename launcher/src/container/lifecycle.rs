@@ -19,6 +19,7 @@ use crate::net::{self, Connected, Helper, Names, Network, PortForward, Relay, Ta
 use crate::print;
 use crate::resources::cgroup::{Leaf, LeafEvents};
 use crate::resources::devices;
+use crate::resources::owner::Owner;
 use crate::resources::stats::{self, Stats};
 use crate::resources::userns::Maps;
 use crate::spawn::clone::{self, Started, decode_plan, seal_init};
@@ -181,6 +182,7 @@ impl Container {
         }
         self.maps = Maps::allocate(self.config.userns.as_ref(), self.is_root, &mut self.journal)?;
         self.open_volumes()?;
+        self.give_volumes()?;
         self.make_cgroup()?;
         let root = self.mounts.iter().flatten().find(|mount| mount.place == Place::Root);
         self.locks.extend(root.and_then(|root| lock_root(self.config, &root.fd)));
@@ -204,6 +206,24 @@ impl Container {
             self.journal.append(Entry::Restart(life.restart.text.into()))?;
         }
         self.config.labels.iter().try_for_each(|label| self.journal.append(Entry::Label((*label).into())))
+    }
+
+    /// Gives volumes to the container's user where that is asked for.
+    fn give_volumes(&self) -> Result<()> {
+        for (index, volume) in self.config.volumes.iter().enumerate().filter(|(_, volume)| volume.chowns) {
+            let what = format_args!("volume {}: U", volume.target.to_string_lossy());
+            if !self.is_root {
+                return Err(Error::usage(what, "only root can give files away: run chown(1) in the container"));
+            }
+            let Some(mount) = self.mounts.iter().flatten().find(|mount| mount.place == Place::Volume(index)) else {
+                continue;
+            };
+            let maps = self.maps.as_ref().filter(|_| !mount.idmap);
+            let owner = Owner::of(&self.config.user.to_string_lossy(), maps);
+            let owner = owner.ok_or_else(|| Error::usage(what, "give -u numbers, which --userns has, not a name"))?;
+            owner.take(&mount.fd).context(what, "use a volume whose file system has owners, and can be written to")?;
+        }
+        Ok(())
     }
 
     fn make_cgroup(&mut self) -> Result<()> {

@@ -10,6 +10,7 @@ pub mod image;
 #[cfg(not(feature = "images"))]
 #[path = "image/without.rs"]
 pub mod image;
+pub mod owner;
 pub mod stats;
 #[cfg(feature = "rootless")]
 pub mod userns;

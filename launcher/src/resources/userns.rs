@@ -97,8 +97,16 @@ impl Maps {
 
     /// The ids of the container's root, unless they are the caller's.
     pub fn root(&self) -> Option<(u32, u32)> {
-        let root = |ranges: &[Range]| ranges.iter().find(|range| range.container == 0).map(|range| range.host);
-        root(&self.uids).zip(root(&self.gids)).filter(|_| !self.is_rootless)
+        self.on_host(0, 0).filter(|_| !self.is_rootless)
+    }
+
+    /// A uid and a gid of the container as the host has them.
+    pub fn on_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        let host = |ranges: &[Range], id: u32| {
+            let range = ranges.iter().find(|range| (range.container..range.container + range.size).contains(&id))?;
+            Some(range.host + (id - range.container))
+        };
+        host(&self.uids, uid).zip(host(&self.gids, gid))
     }
 
     /// Whether a file of this owner is one of the container's already.

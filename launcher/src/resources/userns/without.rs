@@ -44,6 +44,11 @@ impl Maps {
         match *self {}
     }
 
+    /// A uid and a gid of the container as the host has them.
+    pub fn on_host(&self, _: u32, _: u32) -> Option<(u32, u32)> {
+        match *self {}
+    }
+
     /// Whether a file of this owner is one of the container's already.
     pub fn has_owner(&self, _: u32) -> bool {
         match *self {}
