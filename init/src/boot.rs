@@ -15,7 +15,7 @@ use rustix::system::{RebootCommand, finit_module, reboot};
 
 use crate::entrypoint::{execute, usage};
 use crate::failure::{INIT_FAILED, complain};
-use crate::sys::{self, Strings};
+use crate::sys::{self, Signal, Strings};
 use crate::{net, reap, root, text};
 
 /// Where it is mounted, the file system, and its options. All of them are nosuid; /dev must have devices, and /run and
@@ -103,7 +103,7 @@ fn load_modules() {
 fn supervise(command: Pid) -> (i32, bool) {
     let mut interrupted = false;
     loop {
-        let Ok((signal, _)) = sys::wait_for_signal() else { continue };
+        let Ok(Signal { number: signal, .. }) = sys::wait_for_signal() else { continue };
         if signal != SIGCHLD {
             interrupted |= signal == SIGINT;
             // ESRCH: it has just ended, and SIGCHLD is on its way.

@@ -10,7 +10,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait};
 
-use crate::{sys, text};
+use crate::sys::{self, Signal};
+use crate::text;
 
 /// Whom a forwarded signal reaches.
 #[derive(Clone, Copy)]
@@ -32,9 +33,8 @@ pub fn supervise(payload: Pid, target: Target) -> i32 {
     let payload_number = payload.as_raw_nonzero().get();
     loop {
         // EINTR, after a stop and a continue.
-        let Ok((signal, code)) = sys::wait_a_moment_for_signal(QUIET).map_or_else(sys::wait_for_signal, Ok) else {
-            continue;
-        };
+        let next = sys::wait_a_moment_for_signal(QUIET).map_or_else(sys::wait_for_signal, Ok);
+        let Ok(Signal { number: signal, code }) = next else { continue };
         if signal == SIGCHLD
             && let Some(status) = reap(payload)
         {

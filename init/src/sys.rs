@@ -169,24 +169,32 @@ pub fn join_session_keyring() -> Result<()> {
     check(unsafe { syscall!(KEYCTL, JOIN_SESSION_KEYRING, 0) }).map(drop)
 }
 
+/// A signal that has come.
+pub struct Signal {
+    pub number: u32,
+    /// si_code; above 0 if the kernel sent it.
+    pub code: c_int,
+}
+
 /// `int sigwaitinfo(const sigset_t *set, siginfo_t *info)`: takes the next pending signal of any kind, and holds little
-/// memory until it comes. Gives its number and its si_code, which is above 0 where the kernel sent it.
-pub fn wait_for_signal() -> Result<(u32, c_int)> {
+/// memory until it comes.
+pub fn wait_for_signal() -> Result<Signal> {
     let (all, mut info) = (u64::MAX, [0; SIGINFO]);
     let arguments = [&raw const all as usize, info.as_mut_ptr() as usize, 0, size_of::<u64>(), 0];
     // SAFETY: the set is the kernel's 8 bytes, and the siginfo its 128, both alive across the call; the NULL asks for
     // no time limit.
-    check(unsafe { idle::wait(sc::nr::RT_SIGTIMEDWAIT, arguments) }).map(|signal| (signal as u32, info[2]))
+    let number = check(unsafe { idle::wait(sc::nr::RT_SIGTIMEDWAIT, arguments) })? as u32;
+    Ok(Signal { number, code: info[2] })
 }
 
 /// The same for some microseconds; `None` where none has come until then.
-pub fn wait_a_moment_for_signal(microseconds: u32) -> Option<(u32, c_int)> {
+pub fn wait_a_moment_for_signal(microseconds: u32) -> Option<Signal> {
     let (all, mut info, time) = (u64::MAX, [0; SIGINFO], [0u64, u64::from(microseconds) * 1000]);
     // SAFETY: the set is the kernel's 8 bytes, the siginfo its 128, and the timespec two 64-bit numbers, all alive
     // across the call.
     let signal =
         unsafe { syscall!(RT_SIGTIMEDWAIT, &raw const all, info.as_mut_ptr(), time.as_ptr(), size_of::<u64>()) };
-    check(signal).ok().map(|signal| (signal as u32, info[2]))
+    check(signal).ok().map(|number| Signal { number: number as u32, code: info[2] })
 }
 
 /// How many ints a siginfo_t has: the number, an errno and the code come first.

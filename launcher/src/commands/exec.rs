@@ -3,7 +3,8 @@
 //! The container's options are in its Plan. Must not do anything in the container: join.rs hands over to the init.
 
 use crate::commands::open_init;
-use crate::config::{capabilities, environment};
+use crate::config::capabilities::{Capabilities, Changes};
+use crate::config::environment;
 use crate::container::exit::out_of_memory;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
@@ -53,7 +54,7 @@ pub struct Request {
     /// `-u`.
     pub user: Option<&'static CStr>,
     /// `--cap-add` and `--cap-drop`.
-    pub capabilities: capabilities::Changes,
+    pub capabilities: Changes,
 }
 
 /// Runs it; returns its exit status.
@@ -106,7 +107,8 @@ fn environment_of<'a>(plan: &Plan<'a>, request: &Request) -> Result<Vec<&'a CStr
 
 /// The process, but for its command and its environment.
 fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
-    let (capabilities, ambient) = request.capabilities.apply((plan.process.capabilities, plan.process.ambient));
+    let containers = Capabilities { bounding: plan.process.capabilities, ambient: plan.process.ambient };
+    let Capabilities { bounding: capabilities, ambient } = request.capabilities.apply(containers);
     let size = if request.tty { terminal::size() } else { None };
     ProcessSpec {
         terminal: request.tty.into(),

@@ -57,7 +57,7 @@ const EACH: u64 = 1 << 63;
 impl Changes {
     /// The bounding and the ambient set, changed: a capability that is dropped by its name is dropped, and one that is
     /// added by its name stays whatever ALL says. A process that joins a container may have what the container has not.
-    pub fn apply(self, (mut bounding, mut ambient): (u64, u64)) -> (u64, u64) {
+    pub fn apply(self, Capabilities { mut bounding, mut ambient }: Capabilities) -> Capabilities {
         if self.dropped & EACH != 0 {
             (bounding, ambient) = (0, 0);
         }
@@ -65,16 +65,15 @@ impl Changes {
             bounding = ALL;
         }
         let added = self.added & ALL;
-        ((bounding | added) & !self.dropped, (ambient | added) & !self.dropped)
+        Capabilities { bounding: (bounding | added) & !self.dropped, ambient: (ambient | added) & !self.dropped }
     }
 }
 
 impl Capabilities {
     /// Those of a container.
     pub fn new(changes: Changes) -> Self {
-        let default = DEFAULT.iter().fold(0, |set, number| set | 1 << number);
-        let (bounding, ambient) = changes.apply((default, 0));
-        Self { bounding, ambient }
+        let bounding = DEFAULT.iter().fold(0, |set, number| set | 1 << number);
+        changes.apply(Self { bounding, ambient: 0 })
     }
 }
 

@@ -21,6 +21,13 @@ pub enum Userns {
     Maps(Vec<Range>, Vec<Range>),
 }
 
+/// A user and a group, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    pub uid: u32,
+    pub gid: u32,
+}
+
 /// A range of ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {

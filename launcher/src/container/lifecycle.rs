@@ -19,7 +19,7 @@ use crate::net::{self, Connected, Helper, Names, Network, PortForward, Relay, Ta
 use crate::print;
 use crate::resources::cgroup::{Leaf, LeafEvents};
 use crate::resources::devices;
-use crate::resources::owner::Owner;
+use crate::resources::owner;
 use crate::resources::stats::{self, Stats};
 use crate::resources::userns::Maps;
 use crate::spawn::clone::{self, Started, decode_plan, seal_init};
@@ -219,9 +219,10 @@ impl Container {
                 continue;
             };
             let maps = self.maps.as_ref().filter(|_| !mount.idmap);
-            let owner = Owner::of(&self.config.user.to_string_lossy(), maps);
+            let owner = owner::on_host(&self.config.user.to_string_lossy(), maps);
             let owner = owner.ok_or_else(|| Error::usage(what, "give -u numbers, which --userns has, not a name"))?;
-            owner.take(&mount.fd).context(what, "use a volume whose file system has owners, and can be written to")?;
+            owner::give(&mount.fd, owner)
+                .context(what, "use a volume whose file system has owners, and can be written to")?;
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ use crate::config::network::Net;
 use crate::config::publish::PublishVia;
 use crate::error::Result;
 use crate::gather::Gather;
-use crate::resources::etc_files::{self, Reach};
+use crate::resources::etc_files::{self, EtcFile, Reach};
 use crate::spawn::clone::Started;
 use crate::spawn::join;
 use crate::state::{Journal, StateDirectory};
@@ -60,7 +60,7 @@ use publish::Via;
 use relay::Dialer;
 use rustix::fd::OwnedFd;
 use sockets::Sockets;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr};
 use veth::Port;
 
@@ -151,7 +151,7 @@ impl<'a> Network<'a> {
     }
 
     /// /etc/hosts and its like.
-    pub fn etc_files(&self, config: &Config) -> Vec<(&'static CStr, CString)> {
+    pub fn etc_files(&self, config: &Config) -> Vec<EtcFile> {
         etc_files::files(config, &self.reach())
     }
 

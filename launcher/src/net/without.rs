@@ -8,7 +8,7 @@ use crate::config::bridge::Guest;
 use crate::config::network::Net;
 use crate::config::publish::Publish;
 use crate::error::{Error, Result};
-use crate::resources::etc_files::{self, Reach};
+use crate::resources::etc_files::{self, EtcFile, Reach};
 use crate::spawn::clone::Started;
 use crate::spawn::join;
 use crate::state::{Journal, PortRecord, StateDirectory};
@@ -17,7 +17,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use std::convert::Infallible;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -162,7 +162,7 @@ impl Network<'_> {
     }
 
     /// /etc/hosts and its like.
-    pub fn etc_files(&self, config: &Config) -> Vec<(&'static CStr, CString)> {
+    pub fn etc_files(&self, config: &Config) -> Vec<EtcFile> {
         let reach = match self {
             Self::None => Reach::Loopback,
             Self::Host => Reach::Host,

@@ -27,20 +27,30 @@ pub enum Reach<'a> {
     Loopback,
 }
 
-/// Path and content of each file, /etc/hosts first. A container with loopback alone has no servers to ask, unless they
+/// A file that covers the root's.
+pub struct EtcFile {
+    /// Its path in the container.
+    pub target: &'static CStr,
+    pub content: CString,
+}
+
+/// The files, /etc/hosts first. A container with loopback alone has no servers to ask, unless they
 /// are given.
-pub fn files(config: &Config, reach: &Reach<'_>) -> Vec<(&'static CStr, CString)> {
+pub fn files(config: &Config, reach: &Reach<'_>) -> Vec<EtcFile> {
     let hostname = config.hostname.to_string_lossy();
-    let content = |text: String| CString::new(replace(&text, '\0', "")).unwrap_or_default();
+    let file = |target, text: String| {
+        let content = CString::new(replace(&text, '\0', "")).unwrap_or_default();
+        EtcFile { target, content }
+    };
     let mut files = vec![
-        (c"/etc/hosts", content(hosts(reach, &hostname, &config.names.hosts))),
-        (c"/etc/hostname", content(format!("{hostname}\n"))),
+        file(c"/etc/hosts", hosts(reach, &hostname, &config.names.hosts)),
+        file(c"/etc/hostname", format!("{hostname}\n")),
     ];
     let names = &config.names;
     if !matches!(reach, Reach::Loopback) || !names.servers.is_empty() {
         let needs_hosts = names.servers.is_empty() || names.search.is_empty();
         let inherited = if needs_hosts { inherited_resolv_conf(reach) } else { String::new() };
-        files.push((c"/etc/resolv.conf", content(resolv_conf(&inherited, names))));
+        files.push(file(c"/etc/resolv.conf", resolv_conf(&inherited, names)));
     }
     files
 }

@@ -3,7 +3,7 @@
 //! As root the maps are written here; an ordinary user may map nothing but its own id, and the rest by newuidmap(1) and
 //! newgidmap(1), where the host has them and grants a range. Must not change the owner of any file.
 
-use crate::config::userns::{Range, Userns};
+use crate::config::userns::{Ids, Range, Userns};
 use crate::error::{Context, Error, FILTERED, Result};
 use crate::file::{self, CWD};
 use crate::gather::Gather;
@@ -90,23 +90,23 @@ impl Maps {
 
     /// See [`give_pipes`].
     pub fn own_pipes(&self) {
-        if let Some((uid, gid)) = self.root() {
+        if let Some(Ids { uid, gid }) = self.root() {
             give_pipes(uid, Some(gid));
         }
     }
 
     /// The ids of the container's root, unless they are the caller's.
-    pub fn root(&self) -> Option<(u32, u32)> {
-        self.on_host(0, 0).filter(|_| !self.is_rootless)
+    pub fn root(&self) -> Option<Ids> {
+        self.on_host(Ids { uid: 0, gid: 0 }).filter(|_| !self.is_rootless)
     }
 
     /// A uid and a gid of the container as the host has them.
-    pub fn on_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+    pub fn on_host(&self, ids: Ids) -> Option<Ids> {
         let host = |ranges: &[Range], id: u32| {
             let range = ranges.iter().find(|range| (range.container..range.container + range.size).contains(&id))?;
             Some(range.host + (id - range.container))
         };
-        host(&self.uids, uid).zip(host(&self.gids, gid))
+        Some(Ids { uid: host(&self.uids, ids.uid)?, gid: host(&self.gids, ids.gid)? })
     }
 
     /// Whether a file of this owner is one of the container's already.

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::file::{self, CWD};
 use crate::gather::Gather;
 use crate::resources::devices::Found;
+use crate::resources::etc_files::EtcFile;
 use crate::resources::userns::Maps;
 use crate::spawn::clone;
 use crate::spawn::defaults::*;
@@ -87,8 +88,8 @@ pub struct Network<'a> {
     pub is_loopback: bool,
     /// As [`Plan::settings`].
     pub settings: &'a [&'a CStr],
-    /// Paths and contents of /etc/hosts and its like.
-    pub files: Vec<(&'static CStr, CString)>,
+    /// /etc/hosts and its like.
+    pub files: Vec<EtcFile>,
 }
 
 /// The parts of a Plan.
@@ -277,7 +278,7 @@ fn device(Found { device, found }: &Found) -> Device<'_> {
     }
 }
 
-fn etc_file<'a>((target, content): &'a (&'static CStr, CString), is_linked: bool) -> File<'a> {
+fn etc_file(EtcFile { target, content }: &EtcFile, is_linked: bool) -> File<'_> {
     File { target, content, is_launchers: (is_linked && *target == c"/etc/hosts").into() }
 }
 

@@ -1,6 +1,7 @@
 //! The way of a command line to the Plan that the init reads.
 
 use super::run;
+use crate::resources::etc_files::EtcFile;
 use crate::spawn::plan::{self, Extras, Inputs, Network};
 use crate::spawn::sources::Place;
 use crate::spawn::trees::Tree;
@@ -11,7 +12,8 @@ use std::ffi::CStr;
 
 /// The Plan that a command line of `run` becomes with a network of its own, but for what the host has to be asked for.
 fn plan(args: &[&str], trees: &[Tree]) -> Vec<u8> {
-    let files = vec![(c"/etc/hosts", c"::1 localhost\n".to_owned()), (c"/etc/hostname", c"x\n".to_owned())];
+    let file = |target, content: &CStr| EtcFile { target, content: content.to_owned() };
+    let files = vec![file(c"/etc/hosts", c"::1 localhost\n"), file(c"/etc/hostname", c"x\n")];
     let (is_own, is_linked, settings) = (true, true, &[c"sys/net/ipv4/ip_forward=0"][..]);
     let network = Network { is_own, is_hosts: false, is_linked, is_loopback: false, settings, files };
     let (devices, maps, extras) = (&[][..], None, &Extras::default());

@@ -2,6 +2,7 @@
 
 use super::Leaf;
 use super::removal::remove_tree;
+use crate::config::userns::Ids;
 use crate::error::{Context, Result};
 use crate::file::{self, CWD};
 use rustix::fd::OwnedFd;
@@ -15,7 +16,7 @@ const DELEGATED: [&str; 4] = ["", "cgroup.procs", "cgroup.subtree_control", "cgr
 impl Leaf {
     /// Makes it anew for one run of the container, with the leaf's controllers, for these ids if they are not the
     /// caller's. It becomes the root of the container's cgroup namespace.
-    pub fn delegate(&self, owner: Option<(u32, u32)>) -> Result<OwnedFd> {
+    pub fn delegate(&self, owner: Option<Ids>) -> Result<OwnedFd> {
         let path = format!("{}/delegated", self.path);
         let make = || {
             match remove_tree(&path) {
@@ -31,7 +32,7 @@ impl Leaf {
             }
             file::make_directory(CWD, &path)?;
             let directory = file::open(CWD, &path, OFlags::DIRECTORY)?;
-            if let Some((uid, gid)) = owner {
+            if let Some(Ids { uid, gid }) = owner {
                 for name in DELEGATED {
                     let name = file::c_path(name)?;
                     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));

@@ -1,6 +1,6 @@
 //! In place of user namespaces, where kontena is built without them.
 
-use crate::config::userns::Userns;
+use crate::config::userns::{Ids, Userns};
 use crate::error::{Error, Result};
 use crate::state::Journal;
 use rustix::fd::OwnedFd;
@@ -40,12 +40,12 @@ impl Maps {
     }
 
     /// The ids of the container's root.
-    pub fn root(&self) -> Option<(u32, u32)> {
+    pub fn root(&self) -> Option<Ids> {
         match *self {}
     }
 
     /// A uid and a gid of the container as the host has them.
-    pub fn on_host(&self, _: u32, _: u32) -> Option<(u32, u32)> {
+    pub fn on_host(&self, _: Ids) -> Option<Ids> {
         match *self {}
     }
 
