@@ -109,7 +109,9 @@ fn volume_is_given_to_the_containers_user() {
     fs::create_dir_all(format!("{data}/a/b")).unwrap();
     fs::create_dir(&nested).unwrap();
     symlink(&outside, format!("{data}/a/link")).unwrap();
-    let _ = host.program("mount").args(["-t", "tmpfs", "-o", "mode=755", "nested", &nested]).run().ok();
+    let of_host = host.directory().join("of-host");
+    fs::create_dir(&of_host).unwrap();
+    let _ = host.program("mount").arg("--bind").arg(&of_host).arg(&nested).run().ok();
     let owner = |path: &str| {
         let found = host.inside(|| fs::symlink_metadata(format!("{data}/{path}")).unwrap());
         (found.uid(), found.gid())
@@ -121,11 +123,13 @@ fn volume_is_given_to_the_containers_user() {
     for path in ["", "a", "a/b", "a/b/new", "a/link", "file"] {
         assert_eq!(owner(path), (1000, 1001), "{path}");
     }
-    // Neither what a link leads to, nor another file system.
+    // Neither what a link leads to, nor what is mounted there, be it of the same file system.
     assert_eq!((fs::metadata(&outside).unwrap().uid(), owner("nested")), (0, (0, 0)));
     // Only the files of the container say which user a name stands for, and the launcher does not read those.
-    let line = run(&["-u", "nobody"], "true").refused(125);
-    assert!(line.contains("/data: U") && line.contains("numbers"), "{line}");
+    for user in ["nobody", "1000", "4294967295:0"] {
+        let line = run(&["-u", user], "true").refused(125);
+        assert!(line.contains("/data: U") && line.contains("UID:GID"), "{line}");
+    }
     assert_eq!(owner("a"), (1000, 1001));
     // A file, and read-only for the container.
     let volume = format!("{data}/file:/file:ro,U");

@@ -220,7 +220,7 @@ impl Container {
             };
             let maps = self.maps.as_ref().filter(|_| !mount.idmap);
             let owner = owner::on_host(&self.config.user.to_string_lossy(), maps);
-            let owner = owner.ok_or_else(|| Error::usage(what, "give -u numbers, which --userns has, not a name"))?;
+            let owner = owner.ok_or_else(|| Error::usage(what, "give -u UID:GID, numbers that --userns has"))?;
             owner::give(&mount.fd, owner)
                 .context(what, "use a volume whose file system has owners, and can be written to")?;
         }

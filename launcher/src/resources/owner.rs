@@ -1,7 +1,7 @@
 //! Gives files of the host to a container's user: the volume option `U`, which is podman's.
 //!
 //! Others may change the tree meanwhile, a running container for example: each name is opened alone and never followed,
-//! and what belongs to another file system is left alone. Must not know where the tree is mounted.
+//! and what is mounted in the tree is left alone. Must not know where the tree is mounted.
 
 use crate::config::userns::Ids;
 use crate::file;
@@ -9,27 +9,26 @@ use crate::resources::userns::Maps;
 use crate::sys;
 use crate::text::number;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, openat, openat2};
 use rustix::io::{Errno, Result};
 use std::ffi::CString;
 
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 
-/// The user of `-u`, `UID[:GID]` or nothing for root, as the host has it; `None` for a name, which only the container's
-/// own files explain, and for ids that the container does not have.
+/// The user of `-u`, `UID:GID` or nothing for root, as the host has it; `None` for a name and for a uid alone, whose
+/// groups only the container's own files tell, and for ids that the container does not have.
 pub fn on_host(user: &str, maps: Option<&Maps>) -> Option<Ids> {
-    let (uid, gid) = user.split_once(':').unwrap_or((if user.is_empty() { "0" } else { user }, "0"));
-    let ids = Ids { uid: number(uid)?.try_into().ok()?, gid: number(gid)?.try_into().ok()? };
+    let (uid, gid) = if user.is_empty() { ("0", "0") } else { user.split_once(':')? };
+    let id = |text| number(text).and_then(|id| u32::try_from(id).ok()).filter(|id| *id < u32::MAX);
+    let ids = Ids { uid: id(uid)?, gid: id(gid)? };
     maps.map_or(Some(ids), |maps| maps.on_host(ids))
 }
 
 /// Gives a file, or a directory with all that is in it, to `owner`.
 pub fn give(tree: &OwnedFd, owner: Ids) -> Result<()> {
-    let top = fstat(tree)?;
-    give_one(tree, &top, owner)?;
     let mut levels = Vec::new();
-    if is_directory(&top) {
+    if give_one(tree, owner)? == FileType::Directory {
         levels.push(Level::open(tree)?);
     }
     // Its way down is as long as this process may have open files.
@@ -41,32 +40,29 @@ pub fn give(tree: &OwnedFd, owner: Ids) -> Result<()> {
         if sys::ending_signal().is_some() {
             return Err(Errno::INTR);
         }
-        let file = match openat(&level.directory, &*name, LOOK, Mode::empty()) {
-            // It has been removed since.
-            Err(Errno::NOENT) => continue,
-            file => file?,
-        };
-        let found = fstat(&file)?;
-        if found.st_dev == top.st_dev {
-            give_one(&file, &found, owner)?;
-            if is_directory(&found) {
-                levels.push(Level::open(&file)?);
-            }
+        let below = openat2(&level.directory, &*name, LOOK, Mode::empty(), ResolveFlags::NO_XDEV).and_then(|file| {
+            let is_directory = give_one(&file, owner)? == FileType::Directory;
+            if is_directory { Level::open(&file).map(Some) } else { Ok(None) }
+        });
+        match below {
+            // It has been removed since, or something is mounted on it.
+            Err(Errno::NOENT | Errno::XDEV) => {}
+            below => levels.extend(below?),
         }
     }
     Ok(())
 }
 
-/// Only what is another's: chown(2) takes set-user-ID bits away.
-fn give_one(file: &OwnedFd, found: &Stat, Ids { uid, gid }: Ids) -> Result<()> {
-    if (found.st_uid, found.st_gid) == (uid, gid) {
-        return Ok(());
+/// Only what is another's, since chown(2) takes set-user-ID bits away; and no device, which may be the host's own.
+/// Returns what it is.
+fn give_one(file: &OwnedFd, Ids { uid, gid }: Ids) -> Result<FileType> {
+    let found = fstat(file)?;
+    let kind = FileType::from_raw_mode(found.st_mode);
+    let is_device = matches!(kind, FileType::BlockDevice | FileType::CharacterDevice);
+    if (found.st_uid, found.st_gid) != (uid, gid) && !is_device {
+        chownat(file, c"", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)?;
     }
-    chownat(file, c"", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)
-}
-
-fn is_directory(found: &Stat) -> bool {
-    FileType::from_raw_mode(found.st_mode) == FileType::Directory
+    Ok(kind)
 }
 
 /// A directory, and the names in it that are left.
