@@ -304,6 +304,43 @@ fn create_killed_at_any_system_call_leaves_a_container_or_nothing() {
 }
 
 #[test]
+fn fds_of_kontenas_own_are_not_preserved() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "sleep 600", |_| {});
+    for number in ["1", "2", "9"] {
+        let line = bundle.create().args(["--preserve-fds", number]).run().refused(1);
+        assert!(line.contains("--preserve-fds: fd 3"), "{line}");
+    }
+    assert_eq!(bundle.engine(&["state", "one"]).run().code, 1);
+}
+
+#[test]
+fn settings_of_the_callers_namespaces_are_refused() {
+    let host = Host::new();
+    let few = json!([{"type": "mount"}, {"type": "pid"}]);
+    let callers = json!([{"type": "mount"}, {"type": "pid"}, {"type": "network", "path": "/proc/self/ns/net"}]);
+    for (namespaces, setting) in [
+        (&few, "net.ipv4.ip_forward"),
+        (&callers, "net.ipv4.ip_forward"),
+        (&few, "kernel.shmmax"),
+        (&few, "fs.mqueue.msg_max"),
+        (&few, "kernel.domainname"),
+    ] {
+        let bundle = Bundle::new(&host, "sleep 600", |config| {
+            config["linux"]["namespaces"] = namespaces.clone();
+            config["linux"]["sysctl"] = json!({setting: "1"});
+        });
+        let line = bundle.create().run().refused(1);
+        assert!(line.contains("linux.sysctl") && line.contains("caller's"), "{setting}: {line}");
+    }
+    let bundle = Bundle::new(&host, "sleep 600", |config| {
+        config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
+    });
+    let line = bundle.create().run().refused(1);
+    assert!(line.contains("linux.uidMappings") && line.contains("user namespace"), "{line}");
+}
+
+#[test]
 fn payload_has_nothing_of_its_engine() {
     let host = Host::new();
     let script = "ls -l /proc/self/fd | grep -v ' -> /proc/' | wc -l; cat /proc/1/comm; \

@@ -12,6 +12,8 @@ use crate::config::userns::{Range, Userns};
 use crate::config::{Config, Share};
 use crate::json::read::Node;
 use linux_raw_sys::general::{CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWUTS, MS_PRIVATE, MS_SLAVE, S_IFBLK, S_IFCHR};
+use rustix::fs::{Stat, stat};
+use std::ffi::CStr;
 
 /// What every container has in its /dev, whatever its bundle says.
 const DEFAULT_DEVICES: [&str; 8] =
@@ -28,6 +30,10 @@ pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
     }
     if let Some(name) = root.get("domainname").given() {
         sysctl(name, "kernel.domainname", name.text()?, config)?;
+    }
+    if let Some(setting) = callers_setting(config, bundle) {
+        let hint = format!("{setting} would be the caller's: give the container a namespace of its own for it");
+        return Err(node.get("sysctl").wrong(&hint));
     }
     for (name, paths) in [("maskedPaths", &mut bundle.masked), ("readonlyPaths", &mut bundle.readonly)] {
         for path in node.get(name).items()? {
@@ -97,7 +103,36 @@ fn namespaces(node: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> 
         let what = "kontena needs a new pid and a new mount namespace: add them";
         return Err(node.get("namespaces").wrong(what));
     }
+    for maps in [node.get("uidMappings"), node.get("gidMappings")] {
+        if config.userns == Some(Userns::Host) && maps.items()?.next().is_some() {
+            return Err(maps.wrong("it needs a user namespace: add it to linux.namespaces"));
+        }
+    }
     Ok(())
+}
+
+/// A setting that is in a namespace which the container shares with the caller.
+fn callers_setting(config: &Config, bundle: &Bundle) -> Option<&'static str> {
+    let joins = |flag, kind| bundle.joined.iter().any(|(of, path)| *of == flag && !is_callers(path, kind));
+    let has_net = match &config.net {
+        Some(Net::Namespace(path)) => !is_callers(path, "net"),
+        net => net.as_ref().is_some_and(Net::is_own),
+    };
+    let has_uts = config.uts == Share::Private || joins(CLONE_NEWUTS, "uts");
+    let has_ipc = bundle.shared & CLONE_NEWIPC == 0 || joins(CLONE_NEWIPC, "ipc");
+    let is_callers = |setting: &&&str| match &*process::sysctl_path(setting) {
+        path if path.starts_with("net") => !has_net,
+        path if path.starts_with("kernel/domainname") => !has_uts,
+        _ => !has_ipc,
+    };
+    config.sysctls.iter().find(is_callers).copied()
+}
+
+/// Whether a path leads to the namespace that this process is in.
+fn is_callers(path: &CStr, kind: &str) -> bool {
+    let number = |found: Stat| (found.st_dev, found.st_ino);
+    let own = stat(&*format!("/proc/self/ns/{kind}")).map(number);
+    stat(path).map(number) == own || own.is_err()
 }
 
 fn ranges(node: Node<'static>) -> Read<Vec<Range>> {
