@@ -115,7 +115,12 @@ impl Container<'_> {
         for (name, flag) in NAMESPACES {
             let number = |process: &str| {
                 let hint = "the container has just exited, or is another user's";
-                namespace(process, name).context(format_args!("open /proc/{process}/ns/{name}"), hint)
+                // A process that ends has no namespaces, even before it is a zombie.
+                let found = namespace(process, name).map_err(|errno| match errno {
+                    Errno::NOENT => Errno::SRCH,
+                    errno => errno,
+                });
+                found.context(format_args!("open /proc/{process}/ns/{name}"), hint)
             };
             if number(&self.pid.to_string())? != number("self")? {
                 flags |= flag;

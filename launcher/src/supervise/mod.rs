@@ -49,6 +49,7 @@ use kontena_init::plan::Report;
 use linux_raw_sys::general::{SIGINT, SIGKILL, SIGTERM};
 use rustix::event::PollFlags;
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketType, send};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use std::collections::VecDeque;
@@ -467,8 +468,12 @@ impl Supervision {
         }
     }
 
-    /// Says where the container's own words go that its health command could not be run.
+    /// Says where the container's own words go that its health command could not be run; nothing if the container is
+    /// about to end.
     fn complain(&mut self, error: &Error) {
+        if error.errno() == Some(Errno::SRCH) {
+            return;
+        }
         let text =
             format!("kontena: the health command could not be started, which does not count as a failure: {error}\n");
         match &mut self.output {
