@@ -20,6 +20,9 @@ use linux_raw_sys::ptrace::*;
 /// The largest profile in bytes: docker's has 15 kB.
 const LARGEST: usize = 1 << 20;
 
+/// The most names, each as often as it has rules: docker's has 500.
+const MOST: usize = 20_000;
+
 /// The result of reading a profile: an error has the path of the field.
 type Read<T> = std::result::Result<T, String>;
 
@@ -200,6 +203,9 @@ fn add<'a>(rules: &mut Rules<'a>, entry: Node<'a>) -> Read<()> {
     }
     for name in name.given().into_iter().chain(names.items()?) {
         let name = name.text()?;
+        if rules.names.len() > MOST {
+            return Err(entry.wrong("more names than a filter has room for: shorten it"));
+        }
         for place in places.clone() {
             let at = rules.names.partition_point(|(known, _)| *known <= name);
             rules.names.insert(at, (name, place));

@@ -12,7 +12,7 @@ use crate::spawn::trees::Tree;
 use crate::state::StateDirectory;
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::process::{chroot, fchdir};
 use rustix::thread::move_into_link_name_space;
 
@@ -64,7 +64,10 @@ impl Shared {
             // setns(2) changes both.
             let (root, directory, own) = (path(c"/")?, path(c".")?, own_namespace("mnt")?);
             enter(theirs)?;
-            let tree = path(c"/dev/shm").and_then(|shm| copy_tree(shm, true));
+            // The container may have put a link there.
+            let resolve = ResolveFlags::NO_SYMLINKS;
+            let shm = openat2(CWD, c"/dev/shm", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+            let tree = shm.and_then(|shm| copy_tree(shm, true));
             enter(&own)?;
             fchdir(&root)?;
             chroot(c".")?;
