@@ -176,6 +176,7 @@ pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
         initramfs.copy("bin/suite", &suite.runner)?;
         initramfs.copy("bin/intruder", &suite.intruder)?;
         let oci = dist::small_profile(arch, dist::OCI)?;
+        initramfs.directory("oci");
         for name in dist::PAIR {
             initramfs.copy(&format!("oci/{name}"), &oci.join(name))?;
         }
