@@ -117,7 +117,13 @@ fn files_of_a_volume_belong_to_nobody_unless_idmapped() {
         fs::write(&given, "").unwrap();
         let volume = format!("{}:/given:{option}", given.display());
         let options = ["--userns", "map=0:300000:65536", "-v", &volume];
-        assert_eq!(intrude(&host, &options, &["owner", "/given"]).run().ok(), "0:0\n", "{option}");
+        let outcome = intrude(&host, &options, &["owner", "/given"]).run();
+        if outcome.stderr.contains("has no idmapped mounts on this kernel") {
+            // A tmpfs has them since Linux 6.3.
+            assert!(option == "U,idmap" && instruments() != Path::new("/"), "{outcome}");
+            continue;
+        }
+        assert_eq!(outcome.ok(), "0:0\n", "{option}");
         let found = fs::metadata(&given).unwrap();
         assert_eq!((found.uid(), found.gid()), (owner, owner), "{option}");
     }
@@ -251,18 +257,22 @@ fn ordinary_user_runs_a_container() {
 fn ordinary_user_keeps_their_id() {
     let host = Host::new();
     let user = User::new(&host);
+    // Where setuid programs are what they are.
+    let helpers = host.debian().join("helpers");
     let run = |options: &[&str], script: &str| {
-        // Where the helpers are, setuid.
-        let program = user.kontena().env("PATH", &user.bin).args(["run", "--userns", "keep-id"]).args(options);
+        let program = user.kontena().env("PATH", &helpers).args(["run", "--userns", "keep-id"]).args(options);
         program.arg(host.debian()).args(["sh", "-c", script])
     };
     let line = run(&[], "true").run().refused(125);
     assert!(line.contains("--userns keep-id") && line.contains("/etc/subuid"), "{line}");
-    for name in ["newuidmap", "newgidmap"] {
-        let helper = user.bin.join(name);
-        let _ = host.program("cp").arg(host.debian().join("usr/bin").join(name)).arg(&helper).run().ok();
-        fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
-    }
+    host.inside(|| {
+        fs::create_dir(&helpers).unwrap();
+        for name in ["newuidmap", "newgidmap"] {
+            fs::copy(host.debian().join("usr/bin").join(name), helpers.join(name)).unwrap();
+            let setuid = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
+            fs::set_permissions(helpers.join(name), setuid).unwrap();
+        }
+    });
     host.set_aside("tester:300000:65536\n");
     let passwd = host.directory().join("etc/passwd");
     let accounts = fs::read_to_string(&passwd).unwrap();
