@@ -462,7 +462,7 @@ fn fds_from_a_container_never_block_the_launcher() {
     let all = attack(launcher, init);
     let _ = container.stop().code(143);
     ends(all);
-    // One whose launcher is killed leaves nobody behind who waits.
+    // One whose launcher is killed leaves no waiting process behind.
     let job = host.background("job", &options, script);
     let all = attack(job.launcher().as_raw().cast_unsigned(), job.init());
     kill(job.launcher(), Signal::SIGKILL).unwrap();
