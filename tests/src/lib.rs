@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod background;
+mod bundle;
 mod container;
 mod host;
 pub mod netlink;
@@ -21,6 +22,7 @@ mod trace;
 pub mod traffic;
 
 pub use background::Background;
+pub use bundle::{Bundle, mount};
 pub use container::{Container, leaf_processes};
 pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6, REGISTRY};
 pub use place::Place;

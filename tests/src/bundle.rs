@@ -1,0 +1,128 @@
+//! Bundles, and the commands by which engines make containers of them.
+
+use crate::{Host, Program, Running, intruder, oci_launcher};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// One of a config.json's mounts.
+pub fn mount(target: &str, kind: &str, options: &[&str]) -> Value {
+    json!({"destination": target, "type": kind, "source": kind, "options": options})
+}
+
+/// A bundle on a host, whose container is called `one`.
+pub struct Bundle<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// Its directory.
+    pub directory: PathBuf,
+}
+
+impl<'a> Bundle<'a> {
+    /// A bundle whose container runs a script, as an engine writes it; `change` changes its config.json.
+    pub fn new(host: &'a Host, script: &str, change: impl FnOnce(&mut Value)) -> Self {
+        let directory = host.directory().join("bundle");
+        let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_RAW"]);
+        let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({"type": kind}));
+        let mut config = json!({
+            "ociVersion": "1.0.2-dev",
+            "annotations": {"a.b": "c \"d\""},
+            "process": {
+                "user": {"uid": 0, "gid": 0, "additionalGids": [7]},
+                "args": ["sh", "-c", script],
+                "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "A=b c"],
+                "cwd": "/",
+                "capabilities": {"bounding": capabilities, "permitted": capabilities, "effective": capabilities},
+                "noNewPrivileges": true
+            },
+            "root": {"path": host.debian(), "readonly": true},
+            "hostname": "bundled",
+            "mounts": [
+                mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+                mount("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+                mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "gid=5"]),
+                mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+                mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"])
+            ],
+            "linux": {
+                "cgroupsPath": format!("{}/one", host.cgroup_parent_option()),
+                "namespaces": namespaces,
+                "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+                "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"],
+                "readonlyPaths": ["/proc/sys"],
+                "seccomp": {
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{"names": ["chroot"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]
+                }
+            }
+        });
+        change(&mut config);
+        host.inside(|| {
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("config.json"), config.to_string()).unwrap();
+        });
+        Self { host, directory }
+    }
+
+    /// A command of kontena, of the host's state directory.
+    pub fn kontena(&self, words: &[&str]) -> Program<'a> {
+        self.host.program(oci_launcher()).arg("--root").arg(self.host.state()).args(words)
+    }
+
+    /// The same, as an engine calls it.
+    pub fn engine(&self, words: &[&str]) -> Program<'a> {
+        let log = self.log();
+        self.kontena(&["--log", &log.display().to_string(), "--log-format", "json"]).args(words)
+    }
+
+    /// The file of `--log`.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("log.json")
+    }
+
+    /// The file of `--pid-file`.
+    pub fn pidfile(&self) -> PathBuf {
+        self.directory.join("pid")
+    }
+
+    /// The number in it.
+    pub fn pid(&self) -> u32 {
+        self.host.inside(|| fs::read_to_string(self.pidfile())).unwrap().parse().expect("a number and nothing else")
+    }
+
+    /// Creates it, and does not wait for the end of its output.
+    pub fn create_in_silence(&self) {
+        let quiet = |command: &mut Command| _ = command.stdout(Stdio::null()).stderr(Stdio::null());
+        assert_eq!(self.create().with(quiet).run().code, 0);
+    }
+
+    /// The command that creates it.
+    pub fn create(&self) -> Program<'a> {
+        self.engine(&["create", "--bundle"]).arg(&self.directory).arg("--pid-file").arg(self.pidfile()).arg("one")
+    }
+
+    /// Creates it, and adopts its process.
+    pub fn adopt(&self) -> Running {
+        let program = self.host.program(intruder()).arg("adopt").arg(self.pidfile()).arg(oci_launcher()).arg("--root");
+        let program = program.arg(self.host.state()).args(["create", "one", "--pid-file"]).arg(self.pidfile());
+        let mut running = program.arg(format!("--bundle={}", self.directory.display())).start();
+        running.wait_for_output("made: Some(0)");
+        running
+    }
+
+    /// Lets the process be reaped.
+    pub fn reap(&self) {
+        self.host.inside(|| fs::write(self.directory.join("pid.reap"), "")).unwrap();
+    }
+
+    /// What `state` says.
+    pub fn state(&self) -> Value {
+        serde_json::from_str(&self.engine(&["state", "one"]).run().ok()).unwrap()
+    }
+
+    /// The same, of its status.
+    pub fn status(&self) -> String {
+        self.state()["status"].as_str().unwrap().into()
+    }
+}
