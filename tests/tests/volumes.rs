@@ -137,6 +137,28 @@ fn volume_is_given_to_the_containers_user() {
 }
 
 #[test]
+fn stop_ends_a_start_that_gives_a_volume_away() {
+    let host = Host::new();
+    let data = data(&host);
+    for number in 0..20 {
+        fs::write(format!("{data}/{number}"), "").unwrap();
+    }
+    let options = ["--name", "web", "-u", "1000:1001", "-v", &format!("{data}:/data:U")];
+    let mut launcher = tests::Traced::start(host.sh(&options, "true"));
+    let mut given = 0;
+    while let Some((number, _)) = launcher.next_call() {
+        if number as i64 == nix::libc::SYS_fchownat {
+            given += 1;
+            // As kontena stop asks.
+            fs::set_permissions(host.state().join("web"), fs::Permissions::from_mode(0o1700)).unwrap();
+        }
+    }
+    let outcome = launcher.finish().code(125);
+    assert!(outcome.stderr.contains("/data: U: stopped before all files had their owner"), "{outcome}");
+    assert!(given < 3, "{given} files");
+}
+
+#[test]
 fn mount_option_equals_volume_and_tmpfs() {
     let host = Host::new();
     let data = data(&host);

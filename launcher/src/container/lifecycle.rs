@@ -40,6 +40,7 @@ use crate::sys;
 use kontena_init::plan::{READY, Report, Step};
 use linux_raw_sys::general::{CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUTS, SIGTERM};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use rustix::termios::Winsize;
 
@@ -221,8 +222,11 @@ impl Container {
             let maps = self.maps.as_ref().filter(|_| !mount.idmap);
             let owner = owner::on_host(&self.config.user.to_string_lossy(), maps);
             let owner = owner.ok_or_else(|| Error::usage(what, "give -u UID:GID, numbers that --userns has"))?;
-            owner::give(&mount.fd, owner)
-                .context(what, "use a volume whose file system has owners, and can be written to")?;
+            let is_stopped = || sys::ending_signal().is_some() || stop::is_asked(&self.directory);
+            match owner::give(&mount.fd, owner, is_stopped) {
+                Err(Errno::INTR) => return Err(Error::usage(what, "stopped before all files had their owner")),
+                given => given.context(what, "use a volume whose file system has owners, and can be written to")?,
+            }
         }
         Ok(())
     }

@@ -6,7 +6,6 @@
 use crate::config::userns::Ids;
 use crate::file;
 use crate::resources::userns::Maps;
-use crate::sys;
 use crate::text::number;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, openat, openat2};
@@ -25,8 +24,9 @@ pub fn on_host(user: &str, maps: Option<&Maps>) -> Option<Ids> {
     maps.map_or(Some(ids), |maps| maps.on_host(ids))
 }
 
-/// Gives a file, or a directory with all that is in it, to `owner`.
-pub fn give(tree: &OwnedFd, owner: Ids) -> Result<()> {
+/// Gives a file, or a directory with all that is in it, to `owner`. EINTR once `is_stopped` says so: who else may write
+/// to the tree could keep it busy for ever.
+pub fn give(tree: &OwnedFd, owner: Ids, is_stopped: impl Fn() -> bool) -> Result<()> {
     let mut levels = Vec::new();
     if give_one(tree, owner)? == FileType::Directory {
         levels.push(Level::open(tree)?);
@@ -37,7 +37,7 @@ pub fn give(tree: &OwnedFd, owner: Ids) -> Result<()> {
             levels.pop();
             continue;
         };
-        if sys::ending_signal().is_some() {
+        if is_stopped() {
             return Err(Errno::INTR);
         }
         let below = openat2(&level.directory, &*name, LOOK, Mode::empty(), ResolveFlags::NO_XDEV).and_then(|file| {
