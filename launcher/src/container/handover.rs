@@ -150,11 +150,12 @@ pub fn start_address(directory: &OwnedFd) -> rustix::io::Result<SocketAddrUnix> 
     SocketAddrUnix::new(&*file::c_path(&format!("/proc/self/fd/{}/{START}", directory.as_raw_fd()))?)
 }
 
-/// Sends the master of the terminal to the caller.
+/// Sends the master of the terminal to the caller, who is not waited for.
 pub fn send_terminal(console: Option<&str>, terminal: &OwnedFd) -> Result<()> {
     let path = console.unwrap_or_default();
     let send = || {
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
         connect(&socket, &SocketAddrUnix::new(&*file::c_path(path)?)?)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [terminal.as_fd()]);

@@ -1,0 +1,165 @@
+//! Attacks on the commands of engines: through what other users have put where an engine's files are, and by a
+//! container that ends meanwhile.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
+use tests::{Bundle, Host, wait_until};
+
+#[test]
+fn console_socket_that_nobody_serves_is_an_error() {
+    let host = Host::new();
+    // Mounted when it is first asked for.
+    let _ = host.debian();
+    let bundle = Bundle::new(&host, "sleep 600", |config| config["process"]["terminal"] = json!(true));
+    let path = |name: &str| bundle.directory.join(name);
+    let (file, full, link) = (path("file"), path("full"), path("link"));
+    let (listener, waiting) = host.inside(|| {
+        fs::write(&file, "").unwrap();
+        let listener = UnixListener::bind(&full).unwrap();
+        symlink("/nowhere", &link).unwrap();
+        // Its queue is as short as it gets, and then full.
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        (listener, UnixStream::connect(&full).unwrap())
+    });
+    let before = host.snapshot();
+    for console in [&path("missing"), &file, &full, &link, &bundle.directory] {
+        let line = bundle.create().arg("--console-socket").arg(console).run().refused(1);
+        assert!(line.contains("--console-socket") && line.contains("somebody listens"), "{line}");
+        assert!(!host.inside(|| bundle.pidfile().exists()), "{}", console.display());
+        host.inside(|| fs::remove_file(bundle.log()).unwrap());
+        host.prune();
+        before.assert_restored(|| host.snapshot());
+    }
+    drop((listener, waiting));
+}
+
+#[test]
+fn files_of_engines_are_not_written_through_links() {
+    let host = Host::new();
+    let _ = host.debian();
+    let bundle = Bundle::new(&host, "sleep 600", |_| {});
+    let canary = host.directory().join("canary");
+    host.inside(|| {
+        fs::write(&canary, "untouched").unwrap();
+        for name in ["pid", "pid.new", "log.json"] {
+            symlink(&canary, bundle.directory.join(name)).unwrap();
+        }
+    });
+    bundle.create_in_silence();
+    assert!(bundle.pid() > 0 && !host.inside(|| bundle.pidfile().is_symlink()));
+    // What it says goes to the log.
+    let _ = bundle.create().run().refused(1);
+    assert_eq!(host.inside(|| fs::read_to_string(&canary)).unwrap(), "untouched");
+    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+    // A log that nobody reads, and one that is no file.
+    let fifo = bundle.directory.join("fifo");
+    host.inside(|| nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU)).unwrap();
+    for log in [&fifo, &bundle.directory] {
+        let program = bundle.kontena(&["--log"]).arg(log).args(["state", "one"]);
+        assert!(program.run().refused(1).contains("does not exist"), "{}", log.display());
+    }
+    // A pid file that is a directory.
+    host.inside(|| {
+        fs::remove_file(bundle.pidfile()).unwrap();
+        fs::create_dir(bundle.pidfile()).unwrap();
+    });
+    host.prune();
+    let before = host.snapshot();
+    let line = bundle.create().run().refused(1);
+    assert!(line.contains("pid"), "{line}");
+    host.prune();
+    before.assert_restored(|| host.snapshot());
+}
+
+#[test]
+fn config_that_is_no_file_is_an_error() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "", |_| {});
+    let config = bundle.directory.join("config.json");
+    type Make = fn(&std::path::Path);
+    let makes: [Make; 4] = [
+        |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        |path| fs::create_dir(path).unwrap(),
+        |path| symlink("/dev/zero", path).unwrap(),
+        |path| fs::write(path, [b'['; 100_000]).unwrap(),
+    ];
+    for make in makes {
+        host.inside(|| {
+            let _ = fs::remove_file(&config);
+            let _ = fs::remove_dir(&config);
+            make(&config);
+        });
+        let line = bundle.create().run().refused(1);
+        assert!(line.contains("config.json"), "{line}");
+    }
+}
+
+#[test]
+fn exec_into_a_dying_container_is_inside_or_nowhere() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "sleep 600", |_| {});
+    let own = host.program("readlink").arg("/proc/self/ns/pid").run().ok();
+    let file = |name: &str| bundle.directory.join(name);
+    let args = json!(["/usr/bin/readlink", "/proc/self/ns/pid"]);
+    let process = json!({"user": {"uid": 0, "gid": 0}, "args": args, "cwd": "/"});
+    host.inside(|| fs::write(file("process.json"), process.to_string()).unwrap());
+    let (mut inside, mut refused) = (0, 0);
+    for round in 0..tests::rounds(40) {
+        bundle.create_in_silence();
+        let _ = bundle.engine(&["start", "one"]).run().ok();
+        let exec = |number: usize| {
+            let pidfile = file(&format!("pid.{number}"));
+            let program = bundle.engine(&["exec", "--process"]).arg(file("process.json")).arg("--pid-file");
+            (program.arg(&pidfile).args(["--detach", "one"]).start(), pidfile)
+        };
+        let before = exec(0);
+        let kill = bundle.engine(&["kill", "one", "KILL"]).start();
+        let after = exec(1);
+        let _ = kill.finish();
+        for (exec, pidfile) in [before, after] {
+            let outcome = exec.finish();
+            assert!(outcome.stdout != own, "round {round}: in the host's: {outcome}");
+            inside += usize::from(!outcome.stdout.is_empty());
+            let has_pid = host.inside(|| fs::remove_file(&pidfile)).is_ok();
+            assert_eq!(has_pid, outcome.code == 0, "round {round}: {outcome}");
+            if outcome.code != 0 {
+                refused += 1;
+                let told = ["container not running", "has just exited", "ended"];
+                assert!(told.iter().any(|text| outcome.stderr.contains(text)), "round {round}: {outcome}");
+            }
+        }
+        wait_until("it to stop", || bundle.status() == "stopped");
+        let _ = bundle.engine(&["delete", "one"]).run().ok();
+    }
+    println!("{inside} ran inside, {refused} were refused");
+    assert!(refused > 0);
+}
+
+#[test]
+fn state_of_another_user_is_not_trusted() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "sleep 600", |_| {});
+    bundle.create_in_silence();
+    let _ = bundle.engine(&["start", "one"]).run().ok();
+    // All of it, as an ordinary user can write it down, with the pids and cgroups of others.
+    let theirs = host.directory().join("theirs");
+    host.inside(|| {
+        let copied = Command::new("cp").args(["-a"]).arg(host.state()).arg(&theirs).status().unwrap();
+        assert!(copied.success());
+        let given = Command::new("chown").args(["-R", "1000:1000"]).arg(&theirs).status().unwrap();
+        assert!(given.success());
+    });
+    for words in
+        [&["kill", "one", "KILL"][..], &["delete", "--force", "one"], &["exec", "one", "true"], &["state", "one"]]
+    {
+        let outcome = host.program(tests::launcher()).arg("--root").arg(&theirs).args(words).run();
+        assert_ne!(outcome.code, 0, "{words:?}: {outcome}");
+        assert!(outcome.stderr.contains(&theirs.display().to_string()), "{words:?}: {outcome}");
+    }
+    assert_eq!(bundle.status(), "running");
+    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+}
