@@ -1,6 +1,6 @@
 //! Bundles, and the commands by which engines make containers of them.
 
-use crate::{Host, Program, Running, intruder, oci_launcher};
+use crate::{Host, Program, Running, intruder, launcher};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ impl<'a> Bundle<'a> {
 
     /// A command of kontena, of the host's state directory.
     pub fn kontena(&self, words: &[&str]) -> Program<'a> {
-        self.host.program(oci_launcher()).arg("--root").arg(self.host.state()).args(words)
+        self.host.program(launcher()).arg("--root").arg(self.host.state()).args(words)
     }
 
     /// The same, as an engine calls it.
@@ -104,7 +104,7 @@ impl<'a> Bundle<'a> {
 
     /// Creates it, and adopts its process.
     pub fn adopt(&self) -> Running {
-        let program = self.host.program(intruder()).arg("adopt").arg(self.pidfile()).arg(oci_launcher()).arg("--root");
+        let program = self.host.program(intruder()).arg("adopt").arg(self.pidfile()).arg(launcher()).arg("--root");
         let program = program.arg(self.host.state()).args(["create", "one", "--pid-file"]).arg(self.pidfile());
         let mut running = program.arg(format!("--bundle={}", self.directory.display())).start();
         running.wait_for_output("made: Some(0)");

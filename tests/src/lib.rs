@@ -72,11 +72,6 @@ pub fn init() -> PathBuf {
     provided("KONTENA_BIN_DIR").join("kontena-init")
 }
 
-/// The launcher's file, of a kontena that knows OCI bundles; its init is beside it.
-pub fn oci_launcher() -> PathBuf {
-    provided("KONTENA_OCI_DIR").join("kontena")
-}
-
 /// The program that tests run inside containers.
 pub fn intruder() -> PathBuf {
     provided("KONTENA_INTRUDER")

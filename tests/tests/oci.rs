@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use tests::{Bundle, Host, Traced, intruder, oci_launcher, wait_until};
+use tests::{Bundle, Host, Traced, intruder, launcher, wait_until};
 
 #[test]
 fn bundle_is_created_started_killed_and_deleted() {
@@ -101,7 +101,7 @@ fn processes_of_a_running_bundle_are_handed_over_too() {
     let _ = bundle.engine(&["start", "one"]).run().ok();
     // However soon it ends, its exit status is the engine's.
     for (script, code) in [("exit 3", 3), ("echo $(id -u) $PWD; sleep 0.5; exit 5", 5)] {
-        let program = host.program(intruder()).arg("adopt").arg(file("other")).arg(oci_launcher()).arg("--root");
+        let program = host.program(intruder()).arg("adopt").arg(file("other")).arg(launcher()).arg("--root");
         let mut engine = program.arg(host.state()).args(exec(json!(["sh", "-c", script]))).start();
         host.inside(|| fs::write(file("other.reap"), "")).unwrap();
         engine.wait_for_output(&format!(", {code}))"));
@@ -242,7 +242,7 @@ fn payload_has_nothing_of_its_engine() {
         .map(|text| (*text).to_owned())
         .chain([bundle.directory.display().to_string(), "one".into()])
         .collect();
-    let create = host.program("sh").args(["-c", &engine, "sh"]).arg(oci_launcher()).args(arguments).start();
+    let create = host.program("sh").args(["-c", &engine, "sh"]).arg(launcher()).args(arguments).start();
     wait_until("it to be created", || {
         let outcome = bundle.engine(&["state", "one"]).run();
         outcome.code == 0 && outcome.stdout.contains("\"created\"")

@@ -72,22 +72,16 @@ pub struct Profile {
 }
 
 /// All that kontena does.
-pub const FULL: Profile = Profile {
-    name: "full",
-    features: "kontena/net,kontena/background,kontena/rootless,kontena/images,kontena/seccomp",
-    budget: 453_500,
-};
+pub const FULL: Profile = Profile { name: "full", features: "kontena/net,kontena/images,kontena/oci", budget: 600_000 };
 
-/// The same, and OCI bundles, which are not whole yet. Tests use it.
-pub const OCI: Profile = Profile {
-    name: "oci",
-    features: "kontena/net,kontena/background,kontena/rootless,kontena/images,kontena/oci",
-    budget: 508_000,
-};
-
-/// All profiles. A board that runs one service needs no `exec` and no `logs`.
-pub const PROFILES: [Profile; 3] = [
+/// All profiles. A board has no engine, and one that runs one service needs no `exec` and no `logs`.
+pub const PROFILES: [Profile; 4] = [
     FULL,
+    Profile {
+        name: "board",
+        features: "kontena/net,kontena/background,kontena/rootless,kontena/images,kontena/seccomp",
+        budget: 453_500,
+    },
     Profile { name: "lean", features: "kontena/net", budget: 301_000 },
     Profile { name: "bare", features: "", budget: 211_000 },
 ];

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PORT: u16 = 8080;
 
 /// What a profile must refuse: the command line behind `kontena`, and the Cargo feature that it needs.
-const REFUSED: [(&[&str], &str); 8] = [
+const REFUSED: [(&[&str], &str); 9] = [
     (&["run", "-p", "80", "/"], "net"),
     (&["run", "/"], "net"),
     (&["exec", "web", "true"], "background"),
@@ -27,6 +27,7 @@ const REFUSED: [(&[&str], &str); 8] = [
     (&["run", "--net", "bridge=lan", "/"], "net"),
     (&["run", "--health-cmd", "true", "/"], "background"),
     (&["run", "--userns", "auto", "/"], "rootless"),
+    (&["create", "--bundle", "/", "web"], "oci"),
     (&["run", "--net", "none", "--security-opt", "seccomp=a.json", "/"], "seccomp"),
 ];
 

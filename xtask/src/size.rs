@@ -2,7 +2,7 @@
 //! the same code, with its symbols.
 
 use crate::arch::Arch;
-use crate::dist::{self, OCI, PROFILES};
+use crate::dist::{self, PROFILES};
 use crate::{host, setup};
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSymbol, SymbolKind};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// The most bytes that the stripped init may have; dist.rs has the launcher's, which depend on the profile.
-const INIT_BUDGET: u64 = 41_500;
+const INIT_BUDGET: u64 = 46_000;
 
 /// How many of the largest symbols are shown.
 const SHOWN: usize = 12;
@@ -23,7 +23,7 @@ pub fn size() -> Result<ExitCode> {
     let arch = Arch::native()?;
     let (mut good, mut flash) = (true, Vec::new());
     // All of kontena is built last: its symbols are shown.
-    for profile in [OCI].into_iter().chain(PROFILES.into_iter().rev()) {
+    for profile in PROFILES.into_iter().rev() {
         let dist = dist::small_profile(arch, profile)?;
         good &= within(&format!("kontena, {}", profile.name), &dist.join("kontena"), profile.budget)?;
         let [xz, zstd] = ["xz", "zstd"].map(|compressor| compressed(&dist, compressor));

@@ -124,7 +124,6 @@ impl Suite {
         let rootfs = rootfs::build(arch, &pair)?;
         command.env("KONTENA_IMAGES", image::build(arch, &rootfs)?).env("KONTENA_INTRUDER", &self.intruder);
         command.env("KONTENA_ROOTFS", rootfs).env("KONTENA_BIN_DIR", pair);
-        command.env("KONTENA_OCI_DIR", dist::small_profile(arch, dist::OCI)?);
         command.env("KONTENA_DEBIAN_ROOTFS", debian::rootfs(arch)?).envs(page.map(|page| ("KONTENA_PAGE", page)));
         // One pipe for both, so that the text of a failure is in its place.
         let (reader, writer) = std::io::pipe()?;

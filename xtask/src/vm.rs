@@ -36,7 +36,7 @@ pub struct Vm {
     /// x86_64, aarch64 or riscv64 (default: this machine's)
     #[argh(option, default = "std::env::consts::ARCH.into()")]
     arch: String,
-    /// full, lean or bare (default: full): what of kontena is built
+    /// full, board, lean or bare (default: full): what of kontena is built
     #[argh(option, default = "dist::FULL.name.into()")]
     profile: String,
     /// seconds after which COMMAND's machine is switched off (default 120)
@@ -74,7 +74,7 @@ const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "
 
 /// The tests' environment: the kernel passes unknown parameters to its first process. Nothing but the tests' own
 /// instruments is on PATH, and they are on a disk that nothing else uses.
-const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_OCI_DIR=/oci KONTENA_ROOTFS=/rootfs \
+const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_ROOTFS=/rootfs \
      KONTENA_DEBIAN_ROOTFS=/instruments KONTENA_IMAGES=/images KONTENA_INTRUDER=/bin/intruder \
      KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 \
      PATH=/instruments/usr/sbin:/instruments/usr/bin";
@@ -175,11 +175,6 @@ pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
         }
         initramfs.copy("bin/suite", &suite.runner)?;
         initramfs.copy("bin/intruder", &suite.intruder)?;
-        let oci = dist::small_profile(arch, dist::OCI)?;
-        initramfs.directory("oci");
-        for name in dist::PAIR {
-            initramfs.copy(&format!("oci/{name}"), &oci.join(name))?;
-        }
         initramfs.tree("images", &image::build(arch, &rootfs::build(arch, &dist::small(arch)?)?)?)?;
         initramfs.tree("tests", &suite.programs)
     })?;
