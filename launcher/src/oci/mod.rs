@@ -1,13 +1,14 @@
 //! The OCI's runtime-spec: reads the config.json of a bundle, as a [`Config`](crate::config::Config), from which all
 //! goes on as from a command line.
 //!
-//! `process.rs`, `mounts.rs` and `linux.rs` read a part each. A wrong value is an error with its path in the file.
-//! Members that the specification does not know are passed over; one that kontena does not do is an error that names
-//! it. Must not act on anything.
+//! `process.rs`, `mounts.rs`, `linux.rs` and `resources.rs` read a part each. A wrong value is an error with its path
+//! in the file. Members that the specification does not know are passed over; one that kontena does not do is an error
+//! that names it. Must not act on anything.
 
 mod linux;
 mod mounts;
 mod process;
+pub mod resources;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

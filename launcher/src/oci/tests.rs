@@ -1,6 +1,7 @@
 //! A config.json as engines write it, and each of its mistakes.
 
 use super::parse;
+use super::resources::read_resources;
 use crate::cli::defaults;
 use crate::config::bundle::{Access, BundleCgroup, BundleMount, Node};
 use crate::config::devices::{MKNOD, READ, WRITE};
@@ -200,4 +201,13 @@ fn a_text_cut_anywhere_is_an_error() {
     for length in 0..WHOLE.len() {
         assert!(read(&WHOLE[..length]).is_err(), "{length}");
     }
+}
+
+#[test]
+fn resources_alone_are_limits() {
+    let limits = read_resources(br#"{"memory": {"limit": 4096}, "devices": [{"allow": false}]}"#).unwrap();
+    let lines: Vec<_> = limits.iter().map(|limit| format!("{}={}", limit.file, limit.value)).collect();
+    assert_eq!(lines, ["memory.swap.max=4096", "memory.max=4096"]);
+    assert_eq!(read_resources(br#"{"memory": []"#).map(drop), Err("line 1: expected , or }".into()));
+    assert!(read_resources(br#"{"pids": {"limit": "1"}}"#).map(drop).unwrap_err().starts_with("pids.limit: "));
 }
