@@ -8,6 +8,8 @@ use core::convert::Infallible;
 use kontena_init::plan::{Plan, READY, Report, Step};
 use rustix::fd::{IntoRawFd, OwnedFd};
 use rustix::fs::Mode;
+#[cfg(feature = "oci")]
+use rustix::fs::ResolveFlags;
 use rustix::io::{self, Errno};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use rustix::process::umask;
@@ -22,6 +24,8 @@ use crate::handover::await_start;
 use crate::payload::{Handshake, become_payload, confine};
 use crate::root::Root;
 use crate::sys::Block;
+#[cfg(feature = "oci")]
+use crate::tree::make_target;
 use crate::{Child, caps, decode, dev, mounts, net, proc, read_block, root, sys, terminal};
 
 /// Makes the container of a Plan. Returns in PID 1 alone, with the payload's process, unless PID 1 is that.
@@ -34,8 +38,8 @@ pub fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Child, Report> {
     let early_proc = proc::make_early(plan)?;
     umask(Mode::empty());
     root::leave_host(plan)?;
-    let root = root::attach(plan)?;
-    let (dev, empty) = mounts::mount_dev(&root.tree, &plan.dev)?;
+    let mut root = root::attach(plan)?;
+    let (dev, empty) = mounts::mount_dev(&mut root, &plan.dev)?;
     let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.map_err(fail(Step::Handshake, 0))?;
     if plan.init == 0 {
@@ -105,7 +109,9 @@ fn make_proc(
 
 /// What every container has beside its root, /dev and /proc.
 fn furnish(plan: &Plan<'_>, root: &OwnedFd, dev: &OwnedFd, empty: &Empty, status: &OwnedFd) -> Result<(), Report> {
-    dev::populate(dev, plan.files.iter()).map_err(fail(Step::Devices, plan.dev.id))?;
+    if !plan.dev.target.is_empty() {
+        dev::populate(dev, plan.files.iter()).map_err(fail(Step::Devices, plan.dev.id))?;
+    }
     mounts::pass_on_hosts(dev, plan.files, status)?;
     mounts::mount_files(root, dev, plan.files)?;
     mounts::mount_all(root, empty, plan.mounts)?;
@@ -119,18 +125,25 @@ fn furnish(plan: &Plan<'_>, root: &OwnedFd, dev: &OwnedFd, empty: &Empty, status
 /// network is ready. Returns the payload's terminal.
 fn complete(
     plan: &Plan<'_>,
-    Root { tree: root, stays_readonly }: Root,
+    Root { tree: root, stays_readonly, .. }: Root,
     dev: OwnedFd,
     empty: Empty,
     status: &OwnedFd,
 ) -> Result<Option<OwnedFd>, Report> {
     let terminal = make_terminal(plan, &root, &dev, status)?;
-    mount_requested(plan, &root, dev, empty)?;
+    mount_requested(plan, &root, dev, &empty)?;
+    #[cfg(feature = "oci")]
+    if plan.bundle.is_one == 1 {
+        finish_bundle(plan, &root, &empty)?;
+    }
+    drop(empty);
     if plan.root_readonly == 1 || stays_readonly {
         root::make_readonly(&root).map_err(fail(Step::RootReadonly, 0))?;
     }
     // Of all processes in the mount namespace; pivot_root(2).
     root::pivot(root).map_err(fail(Step::PivotRoot, 0))?;
+    #[cfg(feature = "oci")]
+    root::propagate(plan.bundle.propagation).map_err(fail(Step::PivotRoot, 0))?;
     await_network(status)?;
     Ok(terminal)
 }
@@ -142,19 +155,32 @@ fn make_terminal(plan: &Plan<'_>, root: &OwnedFd, dev: &OwnedFd, status: &OwnedF
     }
     let make = || -> io::Result<OwnedFd> {
         let slave = terminal::open(root, &plan.process, status)?;
-        terminal::mount_console(dev, &slave)?;
+        if plan.dev.target.is_empty() {
+            mounts::mount_console(root, &slave)?;
+        } else {
+            terminal::mount_console(dev, &slave)?;
+        }
         Ok(slave)
     };
     make().map(Some).map_err(fail(Step::Terminal, 0))
 }
 
 /// What was asked for: volumes and devices.
-fn mount_requested(plan: &Plan<'_>, root: &OwnedFd, dev: OwnedFd, empty: Empty) -> Result<(), Report> {
-    mounts::mount_all(root, &empty, plan.volumes)?;
+fn mount_requested(plan: &Plan<'_>, root: &OwnedFd, dev: OwnedFd, empty: &Empty) -> Result<(), Report> {
+    mounts::mount_all(root, empty, plan.volumes)?;
     for (index, device) in (0..).zip(plan.devices.iter()) {
         mounts::make_device(root, &dev, &device).map_err(fail(Step::Device, index))?;
     }
     Ok(())
+}
+
+/// What a bundle says of its mounts as a whole. The working directory is made where it is missing; if it cannot be,
+/// entering it says so.
+#[cfg(feature = "oci")]
+fn finish_bundle(plan: &Plan<'_>, root: &OwnedFd, empty: &Empty) -> Result<(), Report> {
+    let _ = make_target(root, true, plan.process.cwd, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    mounts::mount_all(root, empty, plan.bundle.last)?;
+    mounts::cover_all(root, empty, &plan.bundle)
 }
 
 /// `false` for the end of file.

@@ -52,21 +52,23 @@ const FILES: [&CStr; 3] = [c"pts/0", c"pts/1", c"pts/2"];
 pub struct Empty {
     /// The device null of this /dev, which nobody else can have put there, open for reading and writing.
     pub null: OwnedFd,
-    /// The directory that /dev/shm is mounted on: from then on nobody reaches it, and it stays empty.
+    /// The directory that /dev/shm is mounted on: from then on nobody reaches it, and it stays empty. Of a bundle, a
+    /// directory beside the container.
     pub directory: OwnedFd,
 }
 
-/// Makes what masks are made of in `dev`, the root of a tmpfs that is not attached anywhere. The caller's umask is 0.
-pub fn make_empty(dev: &OwnedFd) -> Result<Empty> {
-    let find = |name, flags| openat(dev, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-    mkdirat(dev, SHM, Mode::from_raw_mode(0o755))?;
+/// Makes what masks are made of: the device in `dev`, the root of a tmpfs that is not attached anywhere yet, and the
+/// directory in `place`. The caller's umask is 0.
+pub fn make_empty(dev: &OwnedFd, place: &OwnedFd) -> Result<Empty> {
+    let find = |at, name, flags| openat(at, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    mkdirat(place, SHM, Mode::from_raw_mode(0o755))?;
     let null = match make_node(dev, c"null", NULL) {
-        Ok(()) => find(c"null", OFlags::RDWR)?,
+        Ok(()) => find(dev, c"null", OFlags::RDWR)?,
         // The host's, as [`make`] will mount it.
         Err(Errno::PERM) => find_on_host(NULL, OFlags::RDWR)?,
         Err(errno) => return Err(errno),
     };
-    Ok(Empty { null, directory: find(SHM, OFlags::PATH)? })
+    Ok(Empty { null, directory: find(place, SHM, OFlags::PATH)? })
 }
 
 /// Fills `dev`, which is attached by now, with all the rest.
@@ -161,7 +163,7 @@ pub fn make_null() -> Result<OwnedFd> {
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
     let tree = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    make_empty(&tree).map(|empty| empty.null)
+    make_empty(&tree, &tree).map(|empty| empty.null)
 }
 
 /// Puts the container's null device in the place of the host's.

@@ -7,7 +7,7 @@ use core::convert::Infallible;
 use core::ffi::CStr;
 use kontena_init::plan::{ProcessSpec, Report, Step, WHOLE};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Access, ResolveFlags, access};
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
@@ -15,7 +15,6 @@ use crate::failure::{fail, give_up};
 use crate::guard::outlive_launcher;
 use crate::payload::{Prepared, become_payload, confine, enter_directory, find, prepare};
 use crate::sys;
-use crate::tree::make_target;
 
 /// Waits for `start`, whose connection to `listener` is the status socket from then on, and becomes the payload. What
 /// comes back is why the container was not handed over.
@@ -51,12 +50,10 @@ pub fn await_start(
     sys::exit(give_up(&status, report))
 }
 
-/// Looks for the user, the working directory, which is made where it is missing, and the executable, for a container
-/// that is started later: only an executable's interpreter can be missing then.
+/// Looks for the user, the working directory and the executable, for a container that is started later: only an
+/// executable's interpreter can be missing then.
 fn check(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<(), Report> {
     let Prepared { arguments, environment, .. } = prepare(process, root)?;
-    // If the root is read-only, entering it says so.
-    let _ = make_target(root, true, process.cwd, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
     enter_directory(process.cwd)?;
     let look = |path: &CStr| access(path, Access::EXEC_OK).err().unwrap_or(Errno::EXIST);
     match find(arguments, environment, &mut { look }) {

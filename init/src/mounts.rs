@@ -5,6 +5,8 @@
 
 use core::ffi::CStr;
 use core::result::Result;
+#[cfg(feature = "oci")]
+use kontena_init::plan::Bundled;
 use kontena_init::plan::{Device, File, HOSTS, List, Mount, Report, Step, mount_kind};
 use linux_raw_sys::general::MOUNT_ATTR_RDONLY;
 use rustix::fd::OwnedFd;
@@ -14,20 +16,30 @@ use rustix::mount::{MoveMountFlags, move_mount};
 
 use crate::dev::{self, Empty};
 use crate::failure::fail;
+use crate::root::Root;
 use crate::sys;
 use crate::text;
-use crate::tree::{PATH_FD, attach, clone_tree, make, make_target, open_in, open_or_make_target, or_make};
+use crate::tree::{PATH_FD, attach, change, clone_tree, make, make_target, open_in, open_or_make_target, or_make};
 
 /// Makes mounts of the Plan, in their order.
 #[inline(never)]
 pub fn mount_all(root: &OwnedFd, empty: &Empty, mounts: List<'_, Mount<'_>>) -> Result<(), Report> {
     for mount in mounts.iter() {
+        if mount.kind == mount_kind::REMOUNT {
+            remount(root, &mount).map_err(fail(Step::Mount, mount.id))?;
+            continue;
+        }
         match make(&mount) {
             Err(Errno::NODEV) if mount.kind == mount_kind::FILESYSTEM_IF_KNOWN => {}
             tree => place(root, &tree.map_err(fail(Step::Mount, mount.id))?, &mount, empty)?,
         }
     }
     Ok(())
+}
+
+/// Changes what is mounted on a target.
+fn remount(root: &OwnedFd, mount: &Mount<'_>) -> io::Result<()> {
+    change(&open_in(root, mount.target, PATH_FD, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?, mount)
 }
 
 /// Mounts it where it goes, and covers what of it must not be seen or changed.
@@ -43,15 +55,45 @@ pub fn place(root: &OwnedFd, tree: &OwnedFd, mount: &Mount<'_>, empty: &Empty) -
     Ok(())
 }
 
-/// Mounts /dev, with no more in it than what paths are masked with; [`dev::populate`] does the rest.
-pub fn mount_dev(root: &OwnedFd, mount: &Mount<'_>) -> Result<(OwnedFd, Empty), Report> {
-    let tree = make(mount).map_err(fail(Step::Mount, mount.id))?;
-    let empty = dev::make_empty(&tree).map_err(fail(Step::Devices, mount.id))?;
+/// Mounts /dev, with no more in it than what paths are masked with; [`dev::populate`] does the rest. Without a target,
+/// the devices are made beside the root.
+pub fn mount_dev(root: &mut Root, mount: &Mount<'_>) -> Result<(OwnedFd, Empty), Report> {
+    let beside = root.beside.take();
+    let (tree, empty) = match beside {
+        Some(beside) if mount.target.is_empty() => {
+            let empty = dev::make_empty(&beside, &beside);
+            (beside, empty)
+        }
+        beside => {
+            let tree = make(mount).map_err(fail(Step::Mount, mount.id))?;
+            let empty = dev::make_empty(&tree, beside.as_ref().unwrap_or(&tree));
+            (tree, empty)
+        }
+    };
+    let empty = empty.map_err(fail(Step::Devices, mount.id))?;
     dev::replace_null(&empty.null).map_err(fail(Step::Devices, mount.id))?;
-    open_or_make_target(root, &tree, mount)
-        .and_then(|target| attach(&tree, target))
-        .map_err(fail(Step::MountTarget, mount.id))?;
+    if !mount.target.is_empty() {
+        open_or_make_target(&root.tree, &tree, mount)
+            .and_then(|target| attach(&tree, target))
+            .map_err(fail(Step::MountTarget, mount.id))?;
+    }
     Ok((tree, empty))
+}
+
+/// Covers the paths that a bundle names, wherever its mounts and the links in its root lead to.
+#[cfg(feature = "oci")]
+pub fn cover_all(root: &OwnedFd, empty: &Empty, bundle: &Bundled<'_>) -> Result<(), Report> {
+    let cover = |paths: List<'_, &CStr>, step, cover: &dyn Fn(&OwnedFd) -> io::Result<()>| {
+        for (index, path) in (0..).zip(paths.iter()) {
+            match open_in(root, path, PATH_FD, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                found => found.and_then(|found| cover(&found)).map_err(fail(step, index))?,
+            }
+        }
+        Ok(())
+    };
+    cover(bundle.masked, Step::MaskPath, &|found| mask(found, c"", empty))?;
+    cover(bundle.readonly, Step::ReadonlyPath, &|found| make_readonly(found, c""))
 }
 
 /// Mounts the Plan's files, which [`dev::populate`] has made in `dev`. One that is a link in the root is covered, for
@@ -96,13 +138,21 @@ pub fn make_device(root: &OwnedFd, dev: &OwnedFd, device: &Device<'_>) -> io::Re
     dev::make(dev, &parent, text::tail(device.target, slash + 1), device)
 }
 
+/// Mounts the payload's terminal on /dev/console of a /dev that is not the container's own.
+pub fn mount_console(root: &OwnedFd, slave: &OwnedFd) -> io::Result<()> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let tree = clone_tree(slave, c"", false)?;
+    let found = open_in(root, c"/dev/console", PATH_FD, resolve);
+    or_make(found, root, &tree, c"/dev/console", resolve).and_then(|target| attach(&tree, target))
+}
+
 /// Covers a path of a mount of ours, the kernel's own file system, with something empty of the same kind.
 fn mask(tree: &OwnedFd, path: &CStr, empty: &Empty) -> io::Result<()> {
-    let cover = match statat(tree, path, AtFlags::SYMLINK_NOFOLLOW) {
+    let cover = match statat(tree, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         found if FileType::from_raw_mode(found?.st_mode) == FileType::Directory => {
             let cover = clone_tree(&empty.directory, c"", false)?;
-            sys::mount_setattr(&cover, false, u64::from(MOUNT_ATTR_RDONLY), 0)?;
+            sys::mount_setattr(&cover, false, u64::from(MOUNT_ATTR_RDONLY), 0, 0)?;
             cover
         }
         _ => clone_tree(&empty.null, c"", false)?,
@@ -116,12 +166,13 @@ fn make_readonly(tree: &OwnedFd, path: &CStr) -> io::Result<()> {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
         readonly => {
             let readonly = readonly?;
-            sys::mount_setattr(&readonly, true, u64::from(MOUNT_ATTR_RDONLY), 0)?;
+            sys::mount_setattr(&readonly, true, u64::from(MOUNT_ATTR_RDONLY), 0, 0)?;
             cover_path(&readonly, tree, path)
         }
     }
 }
 
 fn cover_path(cover: &OwnedFd, tree: &OwnedFd, path: &CStr) -> io::Result<()> {
-    move_mount(cover, c"", tree, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(cover, c"", tree, path, flags)
 }

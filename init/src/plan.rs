@@ -38,6 +38,8 @@ wire::wire_structs! {
         /// What the host's mounts become here before anything else: MS_PRIVATE, or MS_SLAVE where a volume is to follow
         /// them.
         pub propagation: u64,
+        /// What only the container of a bundle has.
+        pub bundle: Bundled<'a>,
         /// 1 in a user namespace of its own.
         pub userns: u8,
         /// 1 if the network is the container's own and has only `lo`, which the init sets up.
@@ -49,9 +51,11 @@ wire::wire_structs! {
         pub start: u32,
         /// The UTS node name, sethostname(2); empty if the UTS namespace is the host's.
         pub hostname: &'a CStr,
-        /// /dev, which comes first: masked paths are covered with its null device.
+        /// /dev, which comes first: masked paths are covered with its null device. Without a target it is made, but
+        /// nobody sees it.
         pub dev: Mount<'a>,
-        /// /proc, which has the most to be masked: the payload's process makes it while PID 1 makes the others.
+        /// /proc, which has the most to be masked: the payload's process makes it while PID 1 makes the others. Without
+        /// a target it is made for the settings, and nobody sees it.
         pub proc: Mount<'a>,
         /// All other mounts that every container has.
         pub mounts: List<'a, Mount<'a>>,
@@ -137,9 +141,16 @@ wire::wire_structs! {
         pub source: &'a CStr,
         /// Where it goes, as an absolute path in the container; made where it is missing.
         pub target: &'a CStr,
-        /// `MOUNT_ATTR_*` of mount_setattr(2).
+        /// `MOUNT_ATTR_*` of mount_setattr(2): of a bind, for all mounts in it.
         pub attributes: u64,
-        /// MS_PRIVATE or MS_SLAVE, for a bind or a tree.
+        /// Attributes that all mounts in a bind lose, before they get `attributes`.
+        pub cleared: u64,
+        /// Attributes of the top mount of a bind alone.
+        pub top: u64,
+        /// Attributes that it loses before.
+        pub top_cleared: u64,
+        /// MS_* of mount(2): of a bind, for all mounts in it; but without MS_REC, MS_UNBINDABLE is for the top one
+        /// alone. 0 for a file system that is private.
         pub propagation: u64,
         /// For fsconfig(2): `key=value` or `flag`.
         pub options: List<'a, &'a CStr>,
@@ -147,6 +158,22 @@ wire::wire_structs! {
         pub masked: List<'a, &'a CStr>,
         /// Paths in it, relative, made read-only; one that does not exist is passed over.
         pub readonly: List<'a, &'a CStr>,
+    }
+
+    /// The part of a Plan that no command line asks for.
+    #[derive(Default)]
+    pub struct Bundled<'a> {
+        /// 1 if there is one.
+        pub is_one: u8,
+        /// Mounts that come behind the devices: what cannot be read-only before.
+        pub last: List<'a, Mount<'a>>,
+        /// Absolute paths in the container, covered by something empty when all mounts are there; one that does not
+        /// exist is passed over.
+        pub masked: List<'a, &'a CStr>,
+        /// The same, made read-only.
+        pub readonly: List<'a, &'a CStr>,
+        /// MS_* of mount(2), for `/` when it is the root, and with MS_REC for all mounts; 0 to leave them.
+        pub propagation: u64,
     }
 
     /// A device of the host's that the container has too; mknod(2).
@@ -215,7 +242,7 @@ impl<'a> Plan<'a> {
     /// The mount that a [`Report`] calls `id`.
     pub fn mount(&self, id: u16) -> Option<Mount<'a>> {
         let all = [self.dev, self.proc].into_iter().chain(self.mounts.iter()).chain(self.volumes.iter());
-        { all }.find(|mount| mount.id == id)
+        { all }.chain(self.bundle.last.iter()).find(|mount| mount.id == id)
     }
 }
 
@@ -248,6 +275,9 @@ mod tests {
             source: c"proc",
             target: c"/proc",
             attributes: 14,
+            cleared: 1,
+            top: 2,
+            top_cleared: 3,
             propagation: 0,
             options: List::Items(&[]),
             masked: List::Items(&[c"kcore", c"keys"]),
@@ -261,6 +291,7 @@ mod tests {
             overlay: overlay::ALWAYS,
             root_readonly: 1,
             propagation: 1 << 18,
+            bundle: Bundled { is_one: 1, masked: List::Items(&[c"/a"]), propagation: 1 << 20, ..Bundled::default() },
             userns: 1,
             loopback: 1,
             init: 1,

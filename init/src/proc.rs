@@ -29,9 +29,13 @@ pub fn make_early(plan: &Plan<'_>) -> Result<Option<OwnedFd>, Report> {
 
 /// Mounts /proc, which may have been made by then, and writes the Plan's settings.
 pub fn mount(root: &OwnedFd, empty: &Empty, plan: &Plan<'_>, early: Option<OwnedFd>) -> Result<(), Report> {
+    let is_seen = !plan.proc.target.is_empty();
+    if !is_seen && plan.settings.is_empty() {
+        return Ok(());
+    }
     let proc = early.map_or_else(|| make(&plan.proc), Ok).map_err(fail(Step::Mount, plan.proc.id))?;
     write_settings(&proc, plan, |setting| !setting.to_bytes().starts_with(b"-"))?;
-    place(root, &proc, &plan.proc, empty)
+    if is_seen { place(root, &proc, &plan.proc, empty) } else { Ok(()) }
 }
 
 fn write_settings(proc: &OwnedFd, plan: &Plan<'_>, which: impl Fn(&CStr) -> bool) -> Result<(), Report> {

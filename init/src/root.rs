@@ -23,7 +23,7 @@ use crate::tree::{PATH_FD, clone_tree, make, make_filesystem, open_in};
 /// is done there still is seen here.
 fn cut_off(propagation: u64) -> Result<()> {
     let root = open()?;
-    sys::mount_setattr(root, true, 0, propagation)
+    sys::mount_setattr(root, true, 0, 0, propagation)
 }
 
 /// Whether `/` may be the initial root: an initramfs, of one of these two file systems. A tmpfs that is not only costs
@@ -57,6 +57,9 @@ pub struct Root {
     pub tree: OwnedFd,
     /// Whether it was read-only, and only got a layer for its mountpoints.
     pub stays_readonly: bool,
+    /// Of a bundle: a tmpfs between the host's root and this one, which goes with the host's. What is in it can be
+    /// mounted, and is never seen.
+    pub beside: Option<OwnedFd>,
 }
 
 /// Makes the container's root, and attaches it.
@@ -69,39 +72,46 @@ pub fn attach(plan: &Plan<'_>) -> core::result::Result<Root, Report> {
     } else {
         lower
     };
+    let beside = if plan.bundle.is_one == 1 { Some(make_filesystem(&PLACE).and_then(stacked)) } else { None };
+    let beside = beside.transpose().map_err(fail(Step::AttachRoot, 0))?;
     stack(&root).map_err(fail(Step::AttachRoot, 0))?;
-    Ok(Root { tree: root, stays_readonly: is_needed })
+    Ok(Root { tree: root, stays_readonly: is_needed, beside })
 }
 
 /// Whether something that something is mounted on is missing in `root`, but for what is in a mount of ours.
 fn lacks_a_target(root: &OwnedFd, plan: &Plan<'_>) -> bool {
     let is_ours =
         |target: &CStr| target.to_bytes().first_chunk().is_some_and(|top| [b"/dev/", b"/sys/"].contains(&top));
-    let find = |target| open_in(root, target, PATH_FD, ResolveFlags::IN_ROOT);
-    let is_lacking = |Mount { target, .. }| !is_ours(target) && matches!(find(target), Err(Errno::NOENT));
+    let find = |target: &CStr| open_in(root, target, PATH_FD, ResolveFlags::IN_ROOT);
+    let is_lacking = |Mount { target, .. }: Mount<'_>| {
+        !is_ours(target) && !target.is_empty() && matches!(find(target), Err(Errno::NOENT))
+    };
     let ours = [plan.dev, plan.proc].into_iter();
     { ours.chain(plan.mounts.iter()).chain(plan.volumes.iter()) }.any(is_lacking)
 }
 
+/// A tmpfs that stands over the host's root for a while.
+const PLACE: Mount<'_> = Mount {
+    id: 0,
+    kind: mount_kind::FILESYSTEM,
+    fd: 0,
+    source: c"tmpfs",
+    target: c"/",
+    attributes: 0,
+    cleared: 0,
+    top: 0,
+    top_cleared: 0,
+    propagation: 0,
+    options: List::Items(&[]),
+    masked: List::Items(&[]),
+    readonly: List::Items(&[]),
+};
+
 /// Lays the Plan's layer over `lower`: overlayfs, which takes its layers by their paths.
 fn lay_over(lower: &OwnedFd, plan: &Plan<'_>) -> Result<OwnedFd> {
-    const PLACE: Mount<'_> = Mount {
-        id: 0,
-        kind: mount_kind::FILESYSTEM,
-        fd: 0,
-        source: c"tmpfs",
-        target: c"/",
-        attributes: 0,
-        propagation: 0,
-        options: List::Items(&[]),
-        masked: List::Items(&[]),
-        readonly: List::Items(&[]),
-    };
     let layer = make(&plan.layer)?;
     let directory = openat(CWD, c".", PATH_FD, Mode::empty())?;
-    let place = make_filesystem(&PLACE)?;
-    stack(&place)?;
-    fchdir(place)?;
+    fchdir(make_filesystem(&PLACE).and_then(stacked)?)?;
     for (name, tree) in [(c"lower", lower), (c"layer", &layer)] {
         mkdirat(CWD, name, Mode::from_raw_mode(0o700))?;
         move_mount(tree, c"", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
@@ -164,9 +174,13 @@ fn stack(tree: &OwnedFd) -> Result<()> {
     move_mount(tree, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
+fn stacked(tree: OwnedFd) -> Result<OwnedFd> {
+    stack(&tree).map(|()| tree)
+}
+
 /// Makes `/` read-only, as the last mount to be changed; those below it keep their own attributes.
 pub fn make_readonly(root: &OwnedFd) -> Result<()> {
-    sys::mount_setattr(root, false, u64::from(uapi::MOUNT_ATTR_RDONLY), 0)
+    sys::mount_setattr(root, false, u64::from(uapi::MOUNT_ATTR_RDONLY), 0, 0)
 }
 
 /// Leaves the host's mounts behind: `root` becomes `/`, and the old root goes, with all below it.
@@ -177,6 +191,16 @@ pub fn pivot(root: OwnedFd) -> Result<()> {
     rustix::process::pivot_root(c".", c".")?;
     unmount(c".", UnmountFlags::DETACH)?;
     chdir(c"/")
+}
+
+/// Gives `/`, or with MS_REC all mounts, the propagation that a bundle asks for: by now nothing of the host's is there.
+#[cfg(feature = "oci")]
+pub fn propagate(propagation: u64) -> Result<()> {
+    let recursive = propagation & u64::from(uapi::MS_REC) != 0;
+    match propagation & !u64::from(uapi::MS_REC) {
+        0 => Ok(()),
+        propagation => sys::mount_setattr(open()?, recursive, 0, 0, propagation),
+    }
 }
 
 /// Opens the root of this process, to find files in it.

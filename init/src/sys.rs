@@ -246,8 +246,8 @@ pub const RTENTRY: usize = 120;
 
 /// `int mount_setattr(int dirfd, const char *path, unsigned int flags, struct mount_attr *attr, size_t size)` of the
 /// mount that `fd` is the root of; with `recursive` of all mounts below it too.
-pub fn mount_setattr(fd: impl AsFd, recursive: bool, set: u64, propagation: u64) -> Result<()> {
-    let attributes = uapi::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+pub fn mount_setattr(fd: impl AsFd, recursive: bool, set: u64, cleared: u64, propagation: u64) -> Result<()> {
+    let attributes = uapi::mount_attr { attr_set: set, attr_clr: cleared, propagation, userns_fd: 0 };
     let flags = uapi::AT_EMPTY_PATH | if recursive { uapi::AT_RECURSIVE } else { 0 };
     // SAFETY: an empty path and a mount_attr of the size given, both alive across the call.
     check(unsafe {

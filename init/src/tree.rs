@@ -4,9 +4,11 @@
 
 use core::ffi::CStr;
 use kontena_init::plan::{Mount, mount_kind};
+use linux_raw_sys::general::{MOUNT_ATTR__ATIME, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, mkdirat, openat, openat2,
+    readlinkat_raw,
 };
 use rustix::io::{Errno, Result};
 use rustix::mount::{
@@ -53,16 +55,48 @@ fn is_directory(fd: &OwnedFd) -> Result<bool> {
 pub fn make(mount: &Mount<'_>) -> Result<OwnedFd> {
     let tree = match mount.kind {
         mount_kind::BIND => clone_tree(CWD, mount.source, true)?,
-        mount_kind::KNOWN | mount_kind::TREE | mount_kind::TREE_TOP => inherited(mount)?,
-        _ => return make_filesystem(mount),
+        mount_kind::KNOWN | mount_kind::TREE => inherited(mount)?,
+        _ => {
+            let tree = make_filesystem(mount)?;
+            return propagate(&tree, mount).map(|()| tree);
+        }
     };
-    // Nothing that is mounted below a read-only volume stays writable, unless that was asked for.
-    let all = if mount.kind == mount_kind::TREE_TOP { 0 } else { mount.attributes };
-    sys::mount_setattr(&tree, true, all, mount.propagation)?;
-    if all != mount.attributes {
-        sys::mount_setattr(&tree, false, mount.attributes, 0)?;
-    }
+    change(&tree, mount)?;
     Ok(tree)
+}
+
+/// Gives the mounts of a bind their attributes and their propagation. Nothing that is mounted below a read-only volume
+/// stays writable, unless that was asked for.
+pub fn change(tree: &OwnedFd, mount: &Mount<'_>) -> Result<()> {
+    let first = mount.propagation & u64::from(MS_PRIVATE | MS_SLAVE);
+    clear_and_set(tree, true, mount.attributes, mount.cleared, first)?;
+    if mount.top | mount.top_cleared != 0 {
+        clear_and_set(tree, false, mount.top, mount.top_cleared, 0)?;
+    }
+    propagate(tree, mount)
+}
+
+/// An attribute that was locked when this mount namespace was made cannot be cleared, and stays; mount_namespaces(7).
+fn clear_and_set(tree: &OwnedFd, recursive: bool, set: u64, cleared: u64, propagation: u64) -> Result<()> {
+    match sys::mount_setattr(tree, recursive, set, cleared, propagation) {
+        Err(Errno::PERM) if cleared != 0 => {
+            // Times of access are one attribute of several bits, which only change together.
+            let times = u64::from(MOUNT_ATTR__ATIME);
+            sys::mount_setattr(tree, recursive, set & !times, 0, propagation)
+        }
+        changed => changed,
+    }
+}
+
+/// What comes behind MS_PRIVATE or MS_SLAVE.
+fn propagate(tree: &OwnedFd, mount: &Mount<'_>) -> Result<()> {
+    let has = |bit| mount.propagation & u64::from(bit) != 0;
+    for (bit, recursive) in [(MS_SHARED, true), (MS_UNBINDABLE, has(MS_REC))] {
+        if has(bit) {
+            sys::mount_setattr(tree, recursive, 0, 0, bit.into())?;
+        }
+    }
+    Ok(())
 }
 
 /// The tree of an inherited fd; or the one at a path, if that is still what the launcher opened before the first start.
@@ -107,11 +141,17 @@ pub fn or_make(
     }
 }
 
+/// How many links are followed, as by the kernel; path_resolution(7).
+const LINKS: u32 = 40;
+
 /// Walks to `target` one component at a time and makes those that are missing: directories, and at the end what the
 /// mount is, a directory or a file.
 pub fn make_target(root: &OwnedFd, is_directory: bool, target: &CStr, resolve: ResolveFlags) -> Result<OwnedFd> {
-    let (mut room, target) = (sys::room::<{ sys::PATH_MAX }>(), target.to_bytes());
-    let length = target.len();
+    walk(root, is_directory, target.to_bytes(), resolve, LINKS)
+}
+
+fn walk(root: &OwnedFd, is_directory: bool, target: &[u8], resolve: ResolveFlags, links: u32) -> Result<OwnedFd> {
+    let (mut room, length) = (sys::room::<{ sys::PATH_MAX }>(), target.len());
     let mut parent = open_in(root, c"/", PATH_FD, resolve)?;
     let mut start = 0;
     while start < length {
@@ -130,7 +170,15 @@ pub fn make_target(root: &OwnedFd, is_directory: bool, target: &CStr, resolve: R
                         openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
                     };
                     match made {
-                        Ok(()) | Err(Errno::EXIST) => open_in(root, path, PATH_FD, resolve)?,
+                        Ok(()) => open_in(root, path, PATH_FD, resolve)?,
+                        Err(Errno::EXIST) => match open_in(root, path, PATH_FD, resolve) {
+                            Err(Errno::NOENT) if cfg!(feature = "oci") => {
+                                let path = follow(&parent, name, [&target[..start], &target[end..]])?;
+                                let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                                return walk(root, is_directory, path.to_bytes(), resolve, links);
+                            }
+                            found => found?,
+                        },
                         Err(errno) => return Err(errno),
                     }
                 }
@@ -140,6 +188,17 @@ pub fn make_target(root: &OwnedFd, is_directory: bool, target: &CStr, resolve: R
         start = end + 1;
     }
     Ok(parent)
+}
+
+/// The path that a link stands for, which leads to what is missing; `around` it is the rest.
+#[cold]
+#[inline(never)]
+fn follow(parent: &OwnedFd, name: &CStr, around: [&[u8]; 2]) -> Result<&'static CStr> {
+    let mut link = [0; sys::PATH_MAX];
+    let length = readlinkat_raw(parent, name, &mut link)?;
+    let link = link.get(..length).unwrap_or_default();
+    let before = if link.starts_with(b"/") { &[] } else { around[0] };
+    sys::concatenate([sys::concatenate([before, link])?.to_bytes(), around[1]])
 }
 
 /// The target of a mount, by fd, below `root`; made where it is missing.

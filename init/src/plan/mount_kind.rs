@@ -14,5 +14,5 @@ pub const TREE: u8 = 4;
 pub const TMPFS: u8 = 5;
 /// The same, with the owner and the mode of the directory that it covers.
 pub const TMPFS_LIKE_TARGET: u8 = 6;
-/// As [`TREE`], but its attributes are those of its top mount alone.
-pub const TREE_TOP: u8 = 7;
+/// Nothing new: what is mounted on the target, whose attributes are changed.
+pub const REMOUNT: u8 = 7;

@@ -42,6 +42,10 @@ steps! {
     Mask = "mask paths in",
     /// A mount, by its id: a read-only path.
     Readonly = "make paths read-only in",
+    /// A masked path of a bundle, by its index in the Plan.
+    MaskPath = "mask",
+    /// A read-only path of a bundle, by its index in the Plan.
+    ReadonlyPath = "make read-only",
     /// A device, by its index in the Plan.
     Device = "make the device",
     /// A file, by its index in the Plan.

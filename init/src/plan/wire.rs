@@ -5,7 +5,7 @@
 use core::ffi::CStr;
 
 /// Opens every Plan; changes with the format, so that a launcher and an init of two builds never misread each other.
-const MAGIC: u32 = u32::from_le_bytes(*b"kp06");
+const MAGIC: u32 = u32::from_le_bytes(*b"kp07");
 
 /// The bytes that a Plan is written to.
 pub trait Writer {
@@ -72,6 +72,12 @@ pub enum List<'a, T> {
     Items(&'a [T]),
     /// What the init finds: how many, and their bytes.
     Block(u32, &'a [u8]),
+}
+
+impl<T> Default for List<'_, T> {
+    fn default() -> Self {
+        Self::Items(&[])
+    }
 }
 
 impl<'a, T: Wire<'a>> List<'a, T> {

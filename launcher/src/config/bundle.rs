@@ -3,6 +3,7 @@
 //! Data. `oci/` reads it; what kontena has an option for is in the [`Config`](super::Config) itself. Must not touch the
 //! system.
 
+use crate::config::userns::Idmap;
 use std::ffi::CStr;
 
 /// The part of a bundle's container that no option asks for.
@@ -19,6 +20,10 @@ pub struct Bundle {
     pub readonly: Vec<&'static CStr>,
     /// What the host's mounts become in it: MS_PRIVATE or MS_SLAVE.
     pub propagation: u32,
+    /// Whether its root follows the host's: MS_SLAVE; MS_PRIVATE otherwise.
+    pub root: u32,
+    /// MS_SHARED or MS_UNBINDABLE for its root when it is whole, with MS_REC for all mounts; or 0.
+    pub last: u32,
     /// Its cgroup.
     pub cgroup: BundleCgroup,
     /// CLONE_NEW* of the namespaces that are the caller's.
@@ -40,18 +45,31 @@ pub struct BundleMount {
     pub kind: &'static CStr,
     /// An absolute path in the container.
     pub target: &'static CStr,
-    /// MOUNT_ATTR_*.
-    pub attributes: u64,
-    /// Whether the attributes are those of all mounts below it, too.
-    pub has_recursive_attributes: bool,
+    /// Its attributes.
+    pub top: Change,
+    /// The same, of all mounts below it, too.
+    pub all: Change,
     /// Whether a bind takes the mounts below the source along.
     pub is_recursive: bool,
-    /// MS_PRIVATE or MS_SLAVE.
+    /// Whether nothing is mounted, but what is there changed.
+    pub is_remount: bool,
+    /// MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, and MS_REC.
     pub propagation: u32,
+    /// The owners of its files.
+    pub idmap: Option<Idmap>,
     /// Whether a new tmpfs gets the contents of the directory that it covers.
     pub copies_up: bool,
     /// For the file system.
     pub options: Vec<&'static CStr>,
+}
+
+/// Attributes of a mount that change; MOUNT_ATTR_* of mount_setattr(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Those that it gets.
+    pub set: u32,
+    /// Those that it loses, before it gets the others.
+    pub cleared: u32,
 }
 
 /// One of `linux.devices`; mknod(2).
@@ -96,10 +114,11 @@ pub enum BundleCgroup {
 }
 
 impl Bundle {
-    /// The binds: their places among the mounts, their sources, and whether they are recursive.
-    pub fn binds(&self) -> impl Iterator<Item = (usize, &'static CStr, bool)> {
-        let bind = |(index, mount): (usize, &BundleMount)| Some((index, mount.source?, mount.is_recursive));
-        self.mounts.iter().enumerate().filter_map(bind)
+    /// The binds: their places among the mounts, their sources, whether they are recursive, and their idmaps.
+    pub fn binds(&self) -> impl Iterator<Item = (usize, &'static CStr, bool, Option<&Idmap>)> {
+        { self.mounts.iter().enumerate() }.filter_map(|(index, mount)| {
+            mount.source.map(|source| (index, source, mount.is_recursive, mount.idmap.as_ref()))
+        })
     }
 
     /// Its cgroup.

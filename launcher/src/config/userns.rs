@@ -39,6 +39,17 @@ pub struct Range {
     pub size: u32,
 }
 
+/// How a mount shows the owners of its files; mount_setattr(2).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Idmap {
+    /// Owners as the files have them, and as they are seen on the host; none for the container's own map.
+    pub uids: Vec<Range>,
+    /// See `uids`.
+    pub gids: Vec<Range>,
+    /// Whether it is for the mounts below, too.
+    pub is_recursive: bool,
+}
+
 /// `host`, `auto`, `keep-id` or `map=CONTAINER:HOST:SIZE[,…]`.
 pub fn userns(text: &str) -> Parsed<Userns> {
     let range = |text: &str| {

@@ -87,7 +87,7 @@ impl Container {
             let what = format_args!("fill a tmpfs for {}", mount.target.to_string_lossy());
             let (fd, found) = make().context(what, "remove tmpcopyup, or make it larger")?;
             let (place, path) = (Place::Volume(index), mount.target);
-            mounts.push(Inherited { place, path, idmap: false, fd, is_tree: true, found });
+            mounts.push(Inherited { place, path, idmap: false, idmap_top: false, fd, is_tree: true, found });
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `linux` of a config.json, and what of it decides about the rest: namespaces, settings, covered paths.
 
+use super::mounts::check_idmaps;
 use super::{Read, c_text, in_container, refuse, resources};
 use crate::config::bundle::Bundle;
 use crate::config::network::Net;
@@ -9,7 +10,9 @@ use crate::config::security::Seccomp;
 use crate::config::userns::{Range, Userns};
 use crate::config::{Config, Share};
 use crate::json::read::Node;
-use linux_raw_sys::general::{CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWUTS, MS_PRIVATE, MS_SLAVE};
+use linux_raw_sys::general::{
+    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWUTS, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE,
+};
 use rustix::fs::{Stat, stat};
 use std::ffi::CStr;
 
@@ -31,23 +34,24 @@ pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
     }
     for (name, paths) in [("maskedPaths", &mut bundle.masked), ("readonlyPaths", &mut bundle.readonly)] {
         for path in node.get(name).items()? {
-            let covered = in_container(path)?;
-            if ![b"/proc/" as &[u8], b"/sys/"].iter().any(|top| covered.to_bytes().starts_with(top)) {
-                return Err(path.wrong("kontena only covers paths of /proc and /sys"));
-            }
-            paths.push(covered);
+            paths.push(in_container(path)?);
         }
     }
     resources::nodes(node.get("devices"), bundle)?;
     let propagation = node.get("rootfsPropagation");
-    bundle.propagation = match propagation.given().map_or(Ok(""), Node::text)? {
-        "" | "private" | "rprivate" => MS_PRIVATE,
-        "slave" | "rslave" => MS_SLAVE,
-        _ => return Err(propagation.wrong("no mount of a container reaches the host: use rslave or rprivate")),
+    (bundle.root, bundle.last) = match propagation.given().map_or(Ok(""), Node::text)? {
+        "" | "private" | "rprivate" => (MS_PRIVATE, 0),
+        "slave" | "rslave" => (MS_SLAVE, 0),
+        "shared" => (MS_PRIVATE, MS_SHARED),
+        "rshared" => (MS_PRIVATE, MS_SHARED | MS_REC),
+        "unbindable" => (MS_PRIVATE, MS_UNBINDABLE),
+        "runbindable" => (MS_PRIVATE, MS_UNBINDABLE | MS_REC),
+        _ => return Err(propagation.expected("private, slave, shared or unbindable, or one with r before it")),
     };
-    if bundle.mounts.iter().any(|mount| mount.propagation == MS_SLAVE) {
-        bundle.propagation = MS_SLAVE;
-    }
+    let follows = |propagation| propagation & MS_SLAVE != 0;
+    let follows = follows(bundle.root) || bundle.mounts.iter().any(|mount| follows(mount.propagation));
+    bundle.propagation = if follows { MS_SLAVE } else { MS_PRIVATE };
+    check_idmaps(root.get("mounts"), &bundle.mounts, config.has_userns())?;
     if let Some(profile) = node.get("seccomp").given() {
         let system = rustix::system::uname();
         let kernel = system.release().to_str().unwrap_or_default();
@@ -126,7 +130,8 @@ fn is_callers(path: &CStr, kind: &str) -> bool {
     stat(path).map(number) == own || own.is_err()
 }
 
-fn ranges(node: Node<'static>) -> Read<Vec<Range>> {
+/// Ranges of ids, of which there must be some.
+pub fn ranges(node: Node<'static>) -> Read<Vec<Range>> {
     let mut ranges = Vec::new();
     for map in node.items()? {
         let range = Range {
@@ -139,7 +144,7 @@ fn ranges(node: Node<'static>) -> Read<Vec<Range>> {
         }
         ranges.push(range);
     }
-    if ranges.is_empty() { Err(node.expected("a map of the new user namespace")) } else { Ok(ranges) }
+    if ranges.is_empty() { Err(node.expected("a map of ids")) } else { Ok(ranges) }
 }
 
 fn sysctl(node: Node<'static>, key: &str, value: &str, config: &mut Config) -> Read<()> {

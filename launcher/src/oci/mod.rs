@@ -67,6 +67,8 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         masked: Vec::new(),
         readonly: Vec::new(),
         propagation: MS_PRIVATE,
+        root: MS_PRIVATE,
+        last: 0,
         cgroup: BundleCgroup::Own,
         shared: 0,
         joined: Vec::new(),

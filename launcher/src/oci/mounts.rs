@@ -1,44 +1,58 @@
 //! `mounts` of a config.json, and their options.
 
+use super::linux::ranges;
 use super::{Read, in_bundle, in_container};
-use crate::config::bundle::BundleMount;
+use crate::config::bundle::{BundleMount, Change};
 use crate::json::read::Node;
 use crate::text::c_static;
 use linux_raw_sys::general::*;
 
-/// The names of attributes, and what they set; with `r` before them, for all mounts below, too.
-const ATTRIBUTES: [(&str, u32, bool); 12] = [
-    ("ro", MOUNT_ATTR_RDONLY, true),
-    ("rw", MOUNT_ATTR_RDONLY, false),
-    ("nosuid", MOUNT_ATTR_NOSUID, true),
-    ("suid", MOUNT_ATTR_NOSUID, false),
-    ("nodev", MOUNT_ATTR_NODEV, true),
-    ("dev", MOUNT_ATTR_NODEV, false),
-    ("noexec", MOUNT_ATTR_NOEXEC, true),
-    ("exec", MOUNT_ATTR_NOEXEC, false),
-    ("noatime", MOUNT_ATTR_NOATIME, true),
-    ("strictatime", MOUNT_ATTR_STRICTATIME, true),
-    ("nodiratime", MOUNT_ATTR_NODIRATIME, true),
-    ("nosymfollow", MOUNT_ATTR_NOSYMFOLLOW, true),
+/// The names of attributes: what they set, of which bits. With `r` before them they are for all mounts below, too.
+const ATTRIBUTES: [(&str, u32, u32); 18] = [
+    ("ro", MOUNT_ATTR_RDONLY, MOUNT_ATTR_RDONLY),
+    ("rw", 0, MOUNT_ATTR_RDONLY),
+    ("nosuid", MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSUID),
+    ("suid", 0, MOUNT_ATTR_NOSUID),
+    ("nodev", MOUNT_ATTR_NODEV, MOUNT_ATTR_NODEV),
+    ("dev", 0, MOUNT_ATTR_NODEV),
+    ("noexec", MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOEXEC),
+    ("exec", 0, MOUNT_ATTR_NOEXEC),
+    ("relatime", 0, MOUNT_ATTR__ATIME),
+    ("norelatime", 0, MOUNT_ATTR__ATIME),
+    ("atime", 0, MOUNT_ATTR__ATIME),
+    ("noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME),
+    ("strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME),
+    ("nostrictatime", 0, MOUNT_ATTR__ATIME),
+    ("diratime", 0, MOUNT_ATTR_NODIRATIME),
+    ("nodiratime", MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NODIRATIME),
+    ("symfollow", 0, MOUNT_ATTR_NOSYMFOLLOW),
+    ("nosymfollow", MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW),
 ];
-/// What a mount has anyway; mount(8).
-const DEFAULTS: &[&str] = &[
-    "defaults",
-    "relatime",
-    "rrelatime",
-    "norelatime",
-    "nostrictatime",
-    "atime",
-    "diratime",
+/// What changes nothing: it is so anyway, or today's kernels do not know it; mount(2), mount(8).
+const WITHOUT_EFFECT: [&str; 15] = [
+    "acl",
     "async",
-    "loud",
-    "noiversion",
-    "nomand",
-    "nolazytime",
-    "symfollow",
     "bind",
+    "defaults",
+    "iversion",
+    "loud",
+    "mand",
+    "noacl",
+    "noiversion",
+    "nolazytime",
+    "nomand",
     "rbind",
+    "remount",
+    "silent",
+    "",
 ];
+/// Flags of a file system, which a bind shares with its source.
+const OF_FILE_SYSTEM: [&str; 3] = ["dirsync", "lazytime", "sync"];
+/// mount(2). One that is private or a slave is so with all mounts in it.
+const PROPAGATION: [(&str, u32); 4] =
+    [("private", MS_PRIVATE), ("slave", MS_SLAVE), ("shared", MS_SHARED), ("unbindable", MS_UNBINDABLE)];
+/// The longest value that fsconfig(2) takes.
+const VALUE: usize = 255;
 
 /// Reads one.
 pub fn read(node: Node<'static>, bundle: &str) -> Read<BundleMount> {
@@ -49,7 +63,8 @@ pub fn read(node: Node<'static>, bundle: &str) -> Read<BundleMount> {
         options.push((option, option.text()?));
     }
     let has = |name: &str| options.iter().any(|(_, option)| *option == name);
-    let is_bind = kind == "bind" || has("bind") || has("rbind");
+    let is_remount = has("remount");
+    let is_bind = !is_remount && (kind == "bind" || has("bind") || has("rbind"));
     let kind = match kind {
         // Of the hierarchy that there is.
         "cgroup" => c"cgroup2",
@@ -59,41 +74,83 @@ pub fn read(node: Node<'static>, bundle: &str) -> Read<BundleMount> {
         source: if is_bind { Some(in_bundle(bundle, node.get("source"))?) } else { None },
         kind,
         target,
-        attributes: 0,
-        has_recursive_attributes: false,
+        top: Change::default(),
+        all: Change::default(),
         is_recursive: !has("bind") || has("rbind"),
-        propagation: MS_PRIVATE,
+        is_remount,
+        propagation: if is_remount { 0 } else { MS_PRIVATE },
+        idmap: None,
         copies_up: false,
         options: Vec::new(),
     };
     for (place, option) in options {
-        set(&mut mount, option, is_bind).map_err(|hint| place.wrong(&format!("{option}: {hint}")))?;
+        set(&mut mount, option).map_err(|hint| place.wrong(&format!("{option}: {hint}")))?;
+    }
+    let maps = [node.get("uidMappings"), node.get("gidMappings")];
+    if mount.idmap.is_some() || maps.iter().any(|maps| !maps.is_missing()) {
+        if !is_bind {
+            return Err(node.wrong("only a bind can be idmapped"));
+        }
+        let idmap = mount.idmap.get_or_insert_default();
+        if maps.iter().any(|maps| !maps.is_missing()) {
+            (idmap.uids, idmap.gids) = (ranges(maps[0])?, ranges(maps[1])?);
+        }
+    }
+    let name = node.get("source").given().map_or(Ok(""), Node::text)?;
+    if !is_bind && !is_remount && mount.kind != c"cgroup2" && !name.is_empty() && !mount.copies_up {
+        let source = c_static(format!("source={name}")).map_err(|_| node.get("source").expected("no NUL"))?;
+        mount.options.push(source);
     }
     Ok(mount)
 }
 
-fn set(mount: &mut BundleMount, option: &'static str, is_bind: bool) -> Result<(), &'static str> {
+fn set(mount: &mut BundleMount, option: &'static str) -> Result<(), &'static str> {
     let find = |name: &str| ATTRIBUTES.iter().find(|(known, ..)| *known == name);
-    let recursive = option.strip_prefix('r').and_then(find);
-    if let Some((_, attribute, is_set)) = find(option).or(recursive) {
-        mount.has_recursive_attributes |= recursive.is_some() && find(option).is_none();
-        let attribute = u64::from(*attribute);
-        mount.attributes = if *is_set { mount.attributes | attribute } else { mount.attributes & !attribute };
+    if let Some((_, set, of)) = find(option) {
+        mount.top.add(*set, *of);
+        return Ok(());
+    }
+    if let Some((_, set, of)) = option.strip_prefix('r').and_then(find) {
+        mount.all.add(*set, *of);
+        return Ok(());
+    }
+    let (name, recursive) = option.strip_prefix('r').map_or((option, 0), |name| (name, MS_REC));
+    if let Some((_, flag)) = PROPAGATION.iter().find(|(known, _)| *known == name || *known == option) {
+        mount.propagation = flag | recursive;
         return Ok(());
     }
     match option {
-        _ if DEFAULTS.contains(&option) => {}
-        "private" | "rprivate" => mount.propagation = MS_PRIVATE,
-        "slave" | "rslave" => mount.propagation = MS_SLAVE,
-        "shared" | "rshared" | "unbindable" | "runbindable" => {
-            return Err("no mount of a container reaches the host: use rslave or rprivate");
-        }
+        _ if WITHOUT_EFFECT.contains(&option) => {}
         "tmpcopyup" if mount.kind == c"tmpfs" => mount.copies_up = true,
-        "idmap" | "ridmap" | "tmpcopyup" => return Err("kontena does not do this: remove it"),
-        _ if is_bind => return Err("not an option of a bind"),
+        "tmpcopyup" => return Err("only a tmpfs has it"),
+        "idmap" => _ = mount.idmap.get_or_insert_default(),
+        "ridmap" => mount.idmap.get_or_insert_default().is_recursive = true,
+        _ if mount.source.is_some() && OF_FILE_SYSTEM.contains(&option) => {}
+        _ if mount.source.is_some() => return Err("not an option of a bind"),
+        _ if mount.is_remount => return Err("only attributes of mounts are changed"),
         // The hierarchy has its options.
         _ if mount.kind == c"cgroup2" => {}
+        _ if option.split_once('=').is_some_and(|(_, value)| value.len() > VALUE) => {
+            return Err("longer than the 255 bytes that fsconfig(2) takes");
+        }
         _ => mount.options.push(c_static(option).map_err(|_| "a NUL cannot be passed on")?),
+    }
+    Ok(())
+}
+
+impl Change {
+    /// Adds what an option sets of some bits; the last one counts.
+    fn add(&mut self, set: u32, of: u32) {
+        (self.set, self.cleared) = (self.set & !of | set, self.cleared | of);
+    }
+}
+
+/// Idmaps of the container's own ids need some.
+pub fn check_idmaps(node: Node<'static>, mounts: &[BundleMount], has_userns: bool) -> Read<()> {
+    for (node, mount) in node.items()?.zip(mounts) {
+        if mount.idmap.as_ref().is_some_and(|idmap| idmap.uids.is_empty() && !has_userns) {
+            return Err(node.wrong("idmap: add uidMappings and gidMappings, or a user namespace to linux.namespaces"));
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::parse;
 use super::resources::read_resources;
 use crate::cli::defaults;
-use crate::config::bundle::{Access, BundleCgroup, BundleMount, Node};
+use crate::config::bundle::{Access, BundleCgroup, BundleMount, Change, Node};
 use crate::config::devices::{MKNOD, READ, WRITE};
 use crate::config::network::Net;
 use crate::config::userns::{Range, Userns};
@@ -98,27 +98,31 @@ fn a_bundle_is_a_config() {
 #[test]
 fn a_bundle_has_what_no_option_asks_for() {
     let bundle = read(WHOLE).unwrap().bundle.unwrap();
-    let no = u64::from(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV);
-    let mount = |kind, target, attributes| BundleMount {
+    let no = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV;
+    let mount = |kind, target, top| BundleMount {
         source: None,
         kind,
         target,
-        attributes,
-        has_recursive_attributes: false,
+        top,
+        all: Change::default(),
         is_recursive: true,
+        is_remount: false,
         propagation: MS_PRIVATE,
+        idmap: None,
         copies_up: false,
         options: Vec::new(),
     };
-    let (source, readonly) = (Some(c"/bundle/data"), u64::from(MOUNT_ATTR_RDONLY));
-    let data = mount(c"bind", c"/data", readonly);
-    let strict = u64::from(MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME);
+    let change = |set, cleared| Change { set, cleared };
+    let (source, readonly) = (Some(c"/bundle/data"), change(MOUNT_ATTR_RDONLY, MOUNT_ATTR_RDONLY));
+    let data = mount(c"bind", c"/data", Change::default());
+    let strict = change(MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_NOSUID | MOUNT_ATTR__ATIME);
+    let hosts = mount(c"none", c"/etc/hosts", change(0, MOUNT_ATTR_RDONLY));
     let expected = [
-        mount(c"proc", c"/proc", no),
-        BundleMount { options: vec![c"mode=755"], ..mount(c"tmpfs", c"/dev", strict) },
-        mount(c"cgroup2", c"/sys/fs/cgroup", readonly),
-        BundleMount { source, propagation: MS_SLAVE, has_recursive_attributes: true, ..data },
-        BundleMount { source: Some(c"/run/hosts"), is_recursive: false, ..mount(c"none", c"/etc/hosts", 0) },
+        BundleMount { options: vec![c"source=proc"], ..mount(c"proc", c"/proc", change(no, no)) },
+        BundleMount { options: vec![c"mode=755", c"source=tmpfs"], ..mount(c"tmpfs", c"/dev", strict) },
+        BundleMount { propagation: MS_PRIVATE | MS_REC, ..mount(c"cgroup2", c"/sys/fs/cgroup", readonly) },
+        BundleMount { source, propagation: MS_SLAVE | MS_REC, all: readonly, ..data },
+        BundleMount { source: Some(c"/run/hosts"), is_recursive: false, ..hosts },
     ];
     assert_eq!(bundle.mounts, expected);
     let fuse = Node { path: c"/dev/fuse", mode: S_IFCHR | 0o666, uid: 1, gid: 2, major: 10, minor: 229 };
@@ -158,10 +162,10 @@ fn a_mistake_is_told_with_its_path() {
         (r#""apparmorProfile": """#, r#""apparmorProfile": "a""#, "process.apparmorProfile: kontena does not do this"),
         (r#""prestart": []"#, r#""prestart": [{"path": "/a"}]"#, "hooks.prestart: "),
         (r#""/data", "type""#, r#""/../data", "type""#, "mounts[3].destination: "),
-        (r#""rslave""#, r#""shared""#, "mounts[3].options[1]: shared: "),
         (r#""rslave""#, r#""size=1""#, "mounts[3].options[1]: size=1: "),
         (r#""rslave""#, r#""tmpcopyup""#, "mounts[3].options[1]: tmpcopyup: "),
-        (r#""strictatime""#, r#""idmap""#, "mounts[1].options[1]: idmap: "),
+        (r#""strictatime""#, r#""idmap""#, "mounts[1]: only a bind can be idmapped"),
+        (r#""rro"]"#, r#""rro"], "uidMappings": [{"size": 1}]"#, "mounts[3].uidMappings[0].containerID: missing"),
         (r#"{"type": "pid"}, "#, "", "linux.namespaces: "),
         (r#"{"type": "pid"}"#, r#"{"type": "time"}"#, "linux.namespaces[0]: "),
         (r#"{"type": "pid"}"#, r#"{"type": "pid", "path": "/a"}"#, "linux.namespaces[0]: "),
@@ -169,7 +173,8 @@ fn a_mistake_is_told_with_its_path() {
         ("net.ipv4.ip_forward", "vm.swappiness", "linux.sysctl."),
         (r#""/engine/web""#, r#""/engine/../web""#, "linux.cgroupsPath: "),
         (r#""/engine/web""#, r#""a.slice:b:c""#, "linux.cgroupsPath: kontena does not ask systemd"),
-        (r#""/proc/kcore""#, r#""/etc/shadow""#, "linux.maskedPaths[0]: "),
+        (r#""/proc/kcore""#, r#""/../shadow""#, "linux.maskedPaths[0]: "),
+        (r#""sysctl""#, r#""rootfsPropagation": "both", "sysctl""#, "linux.rootfsPropagation: expected private, "),
         (r#""type": "c", "major": 10, "minor": 229"#, r#""type": "p""#, "linux.devices[0].type: "),
         (r#""limit": 67108864"#, r#""limit": "64m""#, "linux.resources.memory.limit: expected a number"),
         (r#""pids": {"#, r#""rdma": {"a": 1}, "pids": {"#, "linux.resources.rdma: "),
@@ -210,4 +215,34 @@ fn resources_alone_are_limits() {
     assert_eq!(lines, ["memory.swap.max=4096", "memory.max=4096"]);
     assert_eq!(read_resources(br#"{"memory": []"#).map(drop), Err("line 1: expected , or }".into()));
     assert!(read_resources(br#"{"pids": {"limit": "1"}}"#).map(drop).unwrap_err().starts_with("pids.limit: "));
+}
+
+#[test]
+fn options_of_mounts_are_changes_of_attributes() {
+    let attributes = |options: &str| {
+        let bundle = with(r#""rbind", "rslave", "rro""#, options).unwrap().bundle.unwrap();
+        let BundleMount { top, all, propagation, .. } = &bundle.mounts[3];
+        (*top, *all, *propagation)
+    };
+    let (change, none) = (|set, cleared| Change { set, cleared }, Change::default());
+    let time = MOUNT_ATTR__ATIME;
+    for (options, expected) in [
+        (r#""rw", "noatime", "relatime", "nodiratime""#, (change(MOUNT_ATTR_NODIRATIME, 0x1 | time | 0x80), none)),
+        (r#""ro", "rw", "defaults", "mand", "sync""#, (change(0, MOUNT_ATTR_RDONLY), none)),
+        (r#""rnoatime", "nosymfollow""#, (change(0x20_0000, 0x20_0000), change(MOUNT_ATTR_NOATIME, time))),
+        (r#""rrelatime", "rsuid", "rdev""#, (none, change(0, time | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV))),
+    ] {
+        assert_eq!(attributes(&format!(r#""rbind", {options}"#)), (expected.0, expected.1, MS_PRIVATE), "{options}");
+    }
+    for (name, flag) in [
+        ("private", MS_PRIVATE),
+        ("rprivate", MS_PRIVATE | MS_REC),
+        ("slave", MS_SLAVE),
+        ("shared", MS_SHARED),
+        ("rshared", MS_SHARED | MS_REC),
+        ("unbindable", MS_UNBINDABLE),
+        ("runbindable", MS_UNBINDABLE | MS_REC),
+    ] {
+        assert_eq!(attributes(&format!(r#""rbind", "{name}""#)).2, flag, "{name}");
+    }
 }

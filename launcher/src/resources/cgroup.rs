@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::resources::devices;
 use crate::text::split_last;
-use hierarchy::{ancestors, below, hierarchy, is_cgroup2, mount_hierarchy, own_cgroup};
+use hierarchy::{ancestors, below, is_cgroup2, mount_hierarchy, own_cgroup};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, Mode, OFlags, access, mkdir, rmdir, stat};
 use rustix::io::Errno;
@@ -27,6 +27,7 @@ use std::cell::RefCell;
 use std::ffi::CStr;
 
 pub use events::{LeafEvents, is_frozen, is_full, wait_until_frozen};
+pub use hierarchy::hierarchy;
 pub use limits::limits;
 pub use processes::{all_processes, has_process, of_process, processes};
 pub use removal::remove;

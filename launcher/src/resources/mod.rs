@@ -5,6 +5,8 @@
 pub mod cgroup;
 pub mod devices;
 pub mod etc_files;
+#[cfg(feature = "oci")]
+pub mod idmap;
 #[cfg(feature = "images")]
 pub mod image;
 #[cfg(not(feature = "images"))]

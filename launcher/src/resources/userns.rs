@@ -145,12 +145,12 @@ fn is_inside(ranges: &[Range], id: u32) -> bool {
 }
 
 /// Shows the files of a tree to the users of `child`'s namespace as theirs, with the ids they have on the host.
-pub fn show_to(child: Pid, tree: &OwnedFd, what: &str) -> Result<()> {
+pub fn show_to(child: Pid, tree: &OwnedFd, recursive: bool, what: &str) -> Result<()> {
     let path = format!("/proc/{}/ns/user", child.as_raw_pid());
     let namespace = file::open(CWD, &path, OFlags::RDONLY).at(format_args!("open {path}"))?;
     let hint = "its file system, or one mounted below it, has no idmapped mounts on this kernel: put it on ext4, \
                 xfs, btrfs or an erofs image, or chown its files to the ids of --userns map=…";
-    sys::idmap(tree, namespace.as_fd()).context(format_args!("idmap {what}"), hint)
+    sys::idmap(tree, namespace.as_fd(), recursive).context(format_args!("idmap {what}"), hint)
 }
 
 /// Why there is no user namespace for `errno`, and which setting forbids it.

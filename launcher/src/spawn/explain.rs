@@ -28,6 +28,8 @@ pub fn explain(report: Report, plan: &Plan<'_>, rootfs: &CStr) -> Error {
         Step::Mount | Step::MountTarget | Step::Devices | Step::Mask | Step::Readonly => {
             words(plan.mount(report.index).map_or(c"", |mount| mount.target))
         }
+        Step::MaskPath => words(plan.bundle.masked.iter().nth(index).unwrap_or_default()),
+        Step::ReadonlyPath => words(plan.bundle.readonly.iter().nth(index).unwrap_or_default()),
         Step::Device => words(plan.devices.iter().nth(index).map_or(c"", |device| device.target)),
         Step::File => "over /etc/hosts, /etc/hostname or /etc/resolv.conf".into(),
         _ => return explain_process(report, &plan.process),
@@ -180,7 +182,7 @@ fn failure(report: Report, object: &str, hint: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kontena_init::plan::{Device, List, Mount};
+    use kontena_init::plan::{Bundled, Device, List, Mount};
 
     const NO_MOUNT: Mount<'_> = Mount {
         id: 0,
@@ -189,6 +191,9 @@ mod tests {
         source: c"",
         target: c"/",
         attributes: 0,
+        cleared: 0,
+        top: 0,
+        top_cleared: 0,
         propagation: 0,
         options: List::Items(&[]),
         masked: List::Items(&[]),
@@ -221,6 +226,13 @@ mod tests {
         overlay: 0,
         root_readonly: 0,
         propagation: 0,
+        bundle: Bundled {
+            is_one: 0,
+            last: List::Items(&[]),
+            masked: List::Items(&[c"/a"]),
+            readonly: List::Items(&[c"/b"]),
+            propagation: 0,
+        },
         userns: 0,
         loopback: 0,
         init: 1,
@@ -284,6 +296,8 @@ mod tests {
             (Step::Devices, 1, Errno::IO, "/dev", ""),
             (Step::Mask, 2, Errno::IO, "/proc", ""),
             (Step::Readonly, 2, Errno::IO, "/proc", ""),
+            (Step::MaskPath, 0, Errno::IO, "/a", ""),
+            (Step::ReadonlyPath, 0, Errno::IO, "/b", ""),
             (Step::Device, 0, Errno::IO, "/dev/b", ""),
             (Step::Device, 0, Errno::EXIST, "/dev/b", "use another target"),
             (Step::File, 0, Errno::IO, "over /etc/hosts, /etc/hostname or /etc/resolv.conf", ""),

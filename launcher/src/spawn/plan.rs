@@ -24,7 +24,7 @@ use crate::spawn::sources::Place;
 use crate::spawn::trees::Tree;
 use crate::text::c_string;
 use kontena_init::filter;
-use kontena_init::plan::{Device, File, List, Mount, Plan, ProcessSpec, mount_kind, overlay};
+use kontena_init::plan::{Bundled, Device, File, List, Mount, Plan, ProcessSpec, mount_kind, overlay};
 use linux_raw_sys::general::{CAP_MKNOD, MS_PRIVATE, MS_SLAVE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, ftruncate};
@@ -143,6 +143,7 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
         overlay: if config.overlay == Overlay::None { overlay::IF_NEEDED } else { overlay::ALWAYS },
         root_readonly: config.read_only.into(),
         propagation: propagation(config).into(),
+        bundle: Bundled::default(),
         userns: maps.is_some().into(),
         loopback: network.is_loopback.into(),
         init: config.init.into(),

@@ -5,6 +5,7 @@
 
 use crate::config::bundle::Bundle;
 use crate::config::lifecycle::{OnFailure, Restart};
+use crate::config::userns::Idmap;
 use crate::config::{Config, Overlay, Share};
 use crate::error::{Context, Error, Result};
 use crate::file;
@@ -47,6 +48,8 @@ struct Source {
     path: &'static CStr,
     /// Whether `idmap` was asked for.
     idmap: bool,
+    /// A bundle's own idmap.
+    maps: Option<&'static Idmap>,
     /// Whether what is mounted below it comes along.
     is_recursive: bool,
     /// Opened with O_PATH, but for an image.
@@ -63,6 +66,8 @@ pub struct Inherited {
     pub path: &'static CStr,
     /// Whether `idmap` was asked for.
     pub idmap: bool,
+    /// Whether that is for its top mount alone.
+    pub idmap_top: bool,
     /// A copy of the mounts or, where this launcher may not make one, what the init must find at the path.
     pub fd: OwnedFd,
     /// Whether it is a copy.
@@ -96,10 +101,11 @@ impl Sources {
                 sources.add(Place::Volume(index), source, what, hint)?.idmap = volume.idmap;
             }
         }
-        for (index, source, is_recursive) in config.bundle.iter().flat_map(Bundle::binds) {
-            let what = format_args!("bind {}", source.to_string_lossy());
-            sources.add(Place::Volume(index), source, what, "mounts: the source must exist")?.is_recursive =
-                is_recursive;
+        for (index, path, is_recursive, idmap) in config.bundle.iter().flat_map(Bundle::binds) {
+            let what = format_args!("bind {}", path.to_string_lossy());
+            let source = sources.add(Place::Volume(index), path, what, "mounts: the source must exist")?;
+            (source.is_recursive, source.maps) = (is_recursive, idmap);
+            source.idmap = idmap.is_some_and(|idmap| idmap.uids.is_empty());
         }
         if config.ipc == Share::Host {
             let what = format_args!("--ipc host");
@@ -124,7 +130,16 @@ impl Sources {
         // A FIFO or a device is only looked at: opening it would block, or do something.
         let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what, hint)?;
         let found = fstat(&fd).context(what, hint)?;
-        Ok(self.all.push_mut(Source { place, path, idmap: false, is_recursive: true, fd, image: None, found }))
+        Ok(self.all.push_mut(Source {
+            place,
+            path,
+            idmap: false,
+            maps: None,
+            is_recursive: true,
+            fd,
+            image: None,
+            found,
+        }))
     }
 
     fn open_root(&mut self, config: &'static Config) -> Result<()> {
@@ -204,12 +219,13 @@ impl Sources {
 
 impl Source {
     fn copy(&self) -> Result<Inherited> {
-        let &Self { place, path, idmap, is_recursive, mut found, .. } = self;
+        let &Self { place, path, idmap, maps, is_recursive, mut found, .. } = self;
+        let idmap_top = maps.is_some_and(|idmap| !idmap.is_recursive);
         if let Some(kind) = self.image {
             let what = format_args!("mount image {}", path.to_string_lossy());
             let fd = image::mount(&self.fd, path, kind).context(what, kind.hint())?;
             found = fstat(&fd).at(what)?;
-            return Ok(Inherited { place, path, idmap, fd, is_tree: true, found });
+            return Ok(Inherited { place, path, idmap, idmap_top, fd, is_tree: true, found });
         }
         if place == Place::Layer
             && let Ok(upper) = statat(&self.fd, c"upper", AtFlags::SYMLINK_NOFOLLOW)
@@ -222,7 +238,11 @@ impl Source {
             Err(Errno::PERM) => (fcntl_dupfd_cloexec(&self.fd, 3).at(what)?, false),
             tree => (tree.at(what)?, true),
         };
-        Ok(Inherited { place, path, idmap, fd, is_tree, found })
+        #[cfg(feature = "oci")]
+        if let Some(maps) = maps.filter(|_| !idmap) {
+            crate::resources::idmap::apply(&fd, maps, path)?;
+        }
+        Ok(Inherited { place, path, idmap, idmap_top, fd, is_tree, found })
     }
 }
 

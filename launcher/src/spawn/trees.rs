@@ -27,12 +27,14 @@ pub struct Tree {
     fd: OwnedFd,
     /// Whether the container's users must see its files as theirs.
     needs_idmap: bool,
+    /// Whether those of the mounts below it stay as they are.
+    idmap_top: bool,
 }
 
 impl Tree {
     /// A copy of mounts that is shown as it is.
     pub fn new(place: Place, fd: OwnedFd) -> Self {
-        Self { place, kind: mount_kind::TREE, is_null: false, path: c"", fd, needs_idmap: false }
+        Self { place, kind: mount_kind::TREE, is_null: false, path: c"", fd, needs_idmap: false, idmap_top: false }
     }
 
     /// The number of its fd, as the Plan has it.
@@ -42,7 +44,7 @@ impl Tree {
 
     /// A source of the container, for one run; an error where it needs an idmap that it cannot have.
     pub fn of(source: Inherited, maps: Option<&Maps>) -> Result<Self> {
-        let Inherited { place, path, idmap, fd, is_tree, found } = source;
+        let Inherited { place, path, idmap, idmap_top, fd, is_tree, found } = source;
         let needs_idmap = match place {
             Place::Volume(_) => idmap,
             // One whose files are the container's already is shown as it is.
@@ -52,7 +54,7 @@ impl Tree {
             check_idmap(place, path, is_tree, found.st_uid, maps)?;
         }
         let kind = if is_tree { mount_kind::TREE } else { mount_kind::KNOWN };
-        Ok(Self { place, kind, is_null: is_null_device(&found), path, fd, needs_idmap })
+        Ok(Self { place, kind, is_null: is_null_device(&found), path, fd, needs_idmap, idmap_top })
     }
 
     /// Leaves it open across the exec of the next process: no other process may be started before.
@@ -65,7 +67,7 @@ impl Tree {
         if !self.needs_idmap {
             return Ok(());
         }
-        userns::show_to(init, &self.fd, &self.path.to_string_lossy())
+        userns::show_to(init, &self.fd, !self.idmap_top, &self.path.to_string_lossy())
     }
 }
 

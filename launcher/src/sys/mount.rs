@@ -10,15 +10,16 @@ use rustix::io::Result;
 use sc::syscall;
 use std::ffi::CStr;
 
-/// `int mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, { MOUNT_ATTR_IDMAP, userns_fd }, size)`.
-pub fn idmap(tree: &OwnedFd, userns: BorrowedFd<'_>) -> Result<()> {
+/// `int mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, { MOUNT_ATTR_IDMAP, userns_fd }, size)`, with AT_RECURSIVE
+/// where it is for all mounts of the tree.
+pub fn idmap(tree: &OwnedFd, userns: BorrowedFd<'_>, recursive: bool) -> Result<()> {
     let attributes = uapi::mount_attr {
         attr_set: uapi::MOUNT_ATTR_IDMAP.into(),
         attr_clr: 0,
         propagation: 0,
         userns_fd: userns.as_raw_fd() as u64,
     };
-    let flags = uapi::AT_EMPTY_PATH | uapi::AT_RECURSIVE;
+    let flags = uapi::AT_EMPTY_PATH | if recursive { uapi::AT_RECURSIVE } else { 0 };
     // SAFETY: an empty path and a mount_attr of the size given, both alive across the call.
     check(unsafe {
         sc::syscall5(

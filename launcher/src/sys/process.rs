@@ -200,7 +200,7 @@ pub fn execute_path(program: &CStr, arguments: &[CString]) {
 
 /// Runs a program with an empty environment, and waits for its exit status; 128+n where signal n ended it.
 pub fn run(program: &CStr, arguments: &[CString]) -> Result<u32> {
-    let Some(pid) = fork()? else {
+    let Some(pid) = fork(0)? else {
         execute_path(program, arguments);
         exit(127);
     };
@@ -224,7 +224,7 @@ pub fn fork_apart<const N: usize, T: Copy + 'static>(
     live: fn([OwnedFd; N], T) -> u8,
     with: T,
 ) -> Result<Pid> {
-    if let Some(child) = fork()? {
+    if let Some(child) = fork(0)? {
         return Ok(child);
     }
     let mut kept = keep.each_ref().map(|fd| fd.as_raw_fd() as usize);
@@ -256,11 +256,11 @@ pub fn exit(status: u8) -> ! {
     }
 }
 
-/// `pid_t fork(void)`, by clone(2): `None` in the child.
-pub fn fork() -> Result<Option<Pid>> {
+/// `pid_t fork(void)`, by clone(2), with CLONE_NEW* for new namespaces: `None` in the child.
+pub fn fork(namespaces: u32) -> Result<Option<Pid>> {
     // SAFETY: without CLONE_VM the child has its own copy of everything, and there is no other thread that could hold a
     // lock of it.
-    let pid = check(unsafe { syscall!(CLONE, uapi::SIGCHLD, 0, 0, 0, 0) })?;
+    let pid = check(unsafe { syscall!(CLONE, uapi::SIGCHLD | namespaces, 0, 0, 0, 0) })?;
     Ok(Pid::from_raw(pid as i32))
 }
 

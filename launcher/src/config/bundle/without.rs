@@ -1,5 +1,6 @@
 //! In place of containers of bundles, where kontena is built without them.
 
+use crate::config::userns::Idmap;
 use std::ffi::CStr;
 
 /// There are none.
@@ -32,7 +33,7 @@ pub enum BundleCgroup {
 
 impl Bundle {
     /// None.
-    pub fn binds(&self) -> impl Iterator<Item = (usize, &'static CStr, bool)> {
+    pub fn binds(&self) -> impl Iterator<Item = (usize, &'static CStr, bool, Option<&Idmap>)> {
         match *self {}
         #[expect(unreachable_code, reason = "it gives the type")]
         std::iter::empty()

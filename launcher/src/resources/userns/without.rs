@@ -66,7 +66,7 @@ pub fn find_program(_: &str) -> Option<CString> {
 }
 
 /// Nobody but root's users is shown anything.
-pub fn show_to(_: Pid, _: &OwnedFd, _: &str) -> Result<()> {
+pub fn show_to(_: Pid, _: &OwnedFd, _: bool, _: &str) -> Result<()> {
     Ok(())
 }
 

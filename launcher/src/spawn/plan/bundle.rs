@@ -1,48 +1,62 @@
-//! The Plan of a bundle: the mounts of its config.json in their order, and none of kontena's own but a fresh /dev and
-//! /proc, on which the init builds, and /dev/shm, whatever the bundle says of them.
+//! The Plan of a bundle: the mounts of its config.json in their order, and none of kontena's own but a fresh /dev, where
+//! the bundle has none.
 //!
-//! Must not open anything of the rootfs, which the init resolves.
+//! A new tmpfs on /dev and a new /proc come first, as the init makes them side by side: nothing else can be mounted on a
+//! directory that they are in. Must not open anything of the rootfs, which the init resolves.
 
 use super::{Inputs, bind, borrow, device, filesystem, or_tree, process, root_attributes, settings};
 use crate::config::Share;
 use crate::config::bundle::{Bundle, BundleMount};
 use crate::error::Result;
 use crate::gather::Gather;
+use crate::resources::cgroup::hierarchy;
+use crate::resources::devices::Found;
 use crate::spawn::clone;
-use crate::spawn::defaults::{DEV, FIRST_VOLUME_ID, PROC, SHM};
+use crate::spawn::defaults::{DEV, FIRST_VOLUME_ID, PROC, RO};
 use crate::spawn::sources::Place;
+use crate::text::c_string;
 use kontena_init::filter;
-use kontena_init::plan::{List, Mount, Plan, ProcessSpec, mount_kind, overlay};
-use std::ffi::CStr;
+use kontena_init::plan::{Bundled, List, Mount, Plan, ProcessSpec, mount_kind, overlay};
+use linux_raw_sys::general::{CLONE_NEWCGROUP, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
+use std::ffi::{CStr, CString};
+
+/// Where nobody sees a mount.
+const NOWHERE: &CStr = c"";
 
 /// Writes the Plan.
 pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
     let &Inputs { config, ref network, maps, extras, .. } = inputs;
-    let mut made: Vec<_> = bundle.mounts.iter().map(|mount| Made::of(mount, bundle)).list();
-    let first = |made: &mut Vec<Made<'_>>, kind, target| made.iter().position(|made| made.is(kind, target));
-    let dev = first(&mut made, c"tmpfs", c"/dev").map(|index| made.remove(index));
-    let dev = dev.as_ref().map_or(DEV, |dev| Mount { id: DEV.id, ..dev.plain() });
-    let proc = first(&mut made, c"proc", c"/proc").map(|index| made.remove(index));
-    let proc = proc.unwrap_or_else(|| Made::covered(PROC, bundle));
-    let mut mounts: Vec<_> = made.iter().map(|made| made.mount(inputs)).list();
-    if !bundle.mounts.iter().any(|mount| mount.target == c"/dev/shm") {
-        mounts.insert(0, SHM);
-    }
-    let devices: Vec<_> = inputs.devices.iter().map(device).list();
+    let cgroups = cgroups(bundle)?;
+    let mounts = |is_first| all(inputs, bundle, cgroups.as_deref(), is_first);
+    let (first, mounts, last) = (mounts(true), mounts(false), last(bundle));
+    let first = |target| first.iter().rfind(|mount| mount.target == target).copied();
+    let has_dev = on(bundle, c"/dev").is_none_or(|top| is_new(top, c"tmpfs"));
+    let dev = first(c"/dev").unwrap_or(Mount { target: if has_dev { DEV.target } else { NOWHERE }, ..DEV });
+    let proc = first(c"/proc").unwrap_or(filesystem(c"proc", NOWHERE, &[]));
+    let is_made = |found: &&Found| has_dev || !found.device.target.to_bytes().starts_with(b"/dev/");
+    let devices: Vec<_> = inputs.devices.iter().filter(is_made).map(device).list();
     let settings = settings(inputs)?;
+    let root = or_tree(inputs.trees, bind(config.rootfs, c"/", root_attributes(inputs)), Place::Root);
     Ok(clone::encode(&Plan {
-        root: or_tree(inputs.trees, bind(config.rootfs, c"/", root_attributes(inputs)), Place::Root),
+        root: Mount { propagation: bundle.root.into(), ..root },
         layer: Mount { attributes: 0, ..filesystem(c"tmpfs", c"/", &[c"mode=755"]) },
         overlay: overlay::IF_NEEDED,
         root_readonly: config.read_only.into(),
         propagation: bundle.propagation.into(),
+        bundle: Bundled {
+            is_one: 1,
+            last: List::Items(&last),
+            masked: List::Items(&bundle.masked),
+            readonly: List::Items(&bundle.readonly),
+            propagation: bundle.last.into(),
+        },
         userns: maps.is_some().into(),
         loopback: network.is_loopback.into(),
         init: config.init.into(),
         start: extras.start,
         hostname: if config.uts == Share::Private { config.hostname } else { c"" },
-        dev,
-        proc: Mount { id: PROC.id, ..proc.plain() },
+        dev: Mount { id: DEV.id, kind: DEV.kind, ..dev },
+        proc: Mount { id: PROC.id, ..proc },
         mounts: List::Items(&mounts),
         volumes: List::Items(&[]),
         devices: List::Items(&devices),
@@ -60,81 +74,118 @@ pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
     }))
 }
 
-/// A mount of the bundle, with the paths in it that are covered.
-struct Made<'a> {
-    index: usize,
-    mount: Mount<'a>,
-    has_recursive_attributes: bool,
-    options: &'a [&'static CStr],
-    masked: Vec<&'a CStr>,
-    readonly: Vec<&'a CStr>,
+/// The last mount that the bundle has on this target: that is what the container sees.
+fn on<'a>(bundle: &'a Bundle, target: &CStr) -> Option<&'a BundleMount> {
+    bundle.mounts.iter().rfind(|mount| mount.target == target && !mount.is_remount)
 }
 
-impl<'a> Made<'a> {
-    fn of(mount: &'a BundleMount, bundle: &'a Bundle) -> Self {
-        let index = bundle.mounts.iter().position(|other| std::ptr::eq(other, mount)).unwrap_or_default();
-        let of = Mount {
-            id: FIRST_VOLUME_ID.wrapping_add(index as u16),
-            kind: kind(mount),
-            attributes: mount.attributes,
-            propagation: mount.propagation.into(),
-            ..filesystem(mount.source.unwrap_or(mount.kind), mount.target, &[])
-        };
-        let covers = mount.source.is_none() && is_kernels(mount.kind);
-        let has_recursive_attributes = mount.has_recursive_attributes;
-        let mut made = Self { index, options: &mount.options, has_recursive_attributes, ..Self::covered(of, bundle) };
-        if !covers {
-            (made.masked, made.readonly) = Default::default();
-        }
-        made
-    }
+/// Whether it is a new instance of this file system.
+fn is_new(mount: &BundleMount, kind: &CStr) -> bool {
+    mount.source.is_none() && !mount.is_remount && mount.kind == kind
+}
 
-    /// A mount with those of the bundle's covered paths that are in it.
-    fn covered(mount: Mount<'a>, bundle: &'a Bundle) -> Self {
-        let inside = |paths: &'a [&'static CStr]| paths.iter().filter_map(|path| below(path, mount.target)).list();
-        let (masked, readonly) = (inside(&bundle.masked), inside(&bundle.readonly));
-        Self { index: 0, mount, has_recursive_attributes: true, options: &[], masked, readonly }
-    }
+/// The hierarchy of cgroups, where the container is to see the caller's: a second mount of it would change the options
+/// of the first.
+fn cgroups(bundle: &Bundle) -> Result<Option<CString>> {
+    let is_joined = bundle.joined().iter().any(|(flag, _)| *flag == CLONE_NEWCGROUP);
+    let is_callers = bundle.shared() & CLONE_NEWCGROUP != 0 && !is_joined;
+    let is_shown = bundle.mounts.iter().any(|mount| is_new(mount, c"cgroup2"));
+    if is_callers && is_shown { c_string(hierarchy()?).map(Some) } else { Ok(None) }
+}
 
-    fn is(&self, kind: &CStr, target: &CStr) -> bool {
-        self.mount.source == kind && self.mount.target == target
-    }
-
-    /// As a new instance of a file system.
-    fn plain(&'a self) -> Mount<'a> {
-        let (masked, readonly) = (List::Items(&self.masked), List::Items(&self.readonly));
-        Mount { options: List::Items(self.options), masked, readonly, ..self.mount }
-    }
-
-    /// By the fd that the init inherits, where there is one.
-    fn mount(&'a self, inputs: &Inputs<'a>) -> Mount<'a> {
-        let place = if self.is(c"sysfs", c"/sys") { Place::Sys } else { Place::Volume(self.index) };
-        let mount = or_tree(inputs.trees, self.plain(), place);
-        match mount.kind {
-            mount_kind::TREE if !self.has_recursive_attributes => Mount { kind: mount_kind::TREE_TOP, ..mount },
-            _ => mount,
+/// The mounts in their order: those on /dev and /proc, if they come first, or all others.
+fn all<'a>(inputs: &Inputs<'a>, bundle: &'a Bundle, cgroups: Option<&'a CStr>, is_first: bool) -> Vec<Mount<'a>> {
+    let comes_first = |mount: &BundleMount| {
+        let kinds = [(c"/dev", c"tmpfs"), (c"/proc", c"proc")];
+        let kind = kinds.iter().find(|(target, _)| mount.target == *target);
+        kind.is_some_and(|(target, kind)| on(bundle, target).is_some_and(|top| is_new(top, kind)))
+    };
+    let mut mounts = Vec::new();
+    for (index, mount) in bundle.mounts.iter().enumerate() {
+        if comes_first(mount) == is_first {
+            mounts.push(made(inputs, index, mount, cgroups));
         }
     }
+    mounts
 }
 
-/// The file systems of the kernel's own, of which paths are covered. No link of the rootfs leads to where they are
-/// mounted.
-fn is_kernels(kind: &CStr) -> bool {
-    [c"proc", c"sysfs", c"devpts", c"mqueue", c"cgroup2"].contains(&kind)
+/// A tmpfs is read-only when all is mounted that is in it.
+fn last(bundle: &Bundle) -> Vec<Mount<'_>> {
+    let mut last = Vec::new();
+    for (index, mount) in bundle.mounts.iter().enumerate() {
+        let is_top = on(bundle, mount.target).is_some_and(|top| std::ptr::eq(top, mount));
+        if is_top && is_new(mount, c"tmpfs") && attributes(mount) & RO != 0 {
+            let (id, kind) = (id(bundle.mounts.len() + index), mount_kind::REMOUNT);
+            last.push(Mount { id, kind, attributes: 0, top: RO, ..filesystem(c"", mount.target, &[]) });
+        }
+    }
+    last
 }
 
-fn kind(mount: &BundleMount) -> u8 {
-    match mount.source {
-        Some(_) => mount_kind::BIND,
-        None if mount.kind == c"mqueue" => mount_kind::FILESYSTEM_IF_KNOWN,
-        None if is_kernels(mount.kind) || mount.target == c"/dev" => mount_kind::FILESYSTEM,
-        None => mount_kind::TMPFS,
+fn id(index: usize) -> u16 {
+    FIRST_VOLUME_ID.wrapping_add(index as u16)
+}
+
+/// The attributes of a new file system.
+fn attributes(mount: &BundleMount) -> u64 {
+    (mount.top.set | mount.all.set).into()
+}
+
+fn made<'a>(inputs: &Inputs<'a>, index: usize, mount: &'a BundleMount, cgroups: Option<&'a CStr>) -> Mount<'a> {
+    let id = id(index);
+    let changes = Mount {
+        id,
+        attributes: mount.all.set.into(),
+        cleared: mount.all.cleared.into(),
+        top: mount.top.set.into(),
+        top_cleared: mount.top.cleared.into(),
+        propagation: propagation(mount, inputs.maps.is_some()),
+        ..filesystem(c"", mount.target, &[])
+    };
+    let bound = |source| Mount { kind: mount_kind::BIND, source, ..changes };
+    if mount.is_remount {
+        return Mount { kind: mount_kind::REMOUNT, ..changes };
+    }
+    if let Some(source) = mount.source {
+        return or_tree(inputs.trees, bound(source), Place::Volume(index));
+    }
+    let is_sys = mount.kind == c"sysfs" && mount.target == c"/sys";
+    match cgroups {
+        Some(hierarchy) if mount.kind == c"cgroup2" => return bound(hierarchy),
+        // A new sysfs takes the privileges over the network that it shows.
+        _ if is_sys && inputs.maps.is_some() && inputs.network.is_hosts => return bound(c"/sys"),
+        _ => {}
+    }
+    let late = if mount.kind == c"tmpfs" { RO } else { 0 };
+    let new = Mount {
+        id,
+        kind: kind(mount.kind),
+        attributes: attributes(mount) & !late,
+        cleared: (mount.top.cleared | mount.all.cleared).into(),
+        propagation: changes.propagation & u64::from(MS_SHARED | MS_UNBINDABLE),
+        options: List::Items(&mount.options),
+        ..filesystem(mount.kind, mount.target, &[])
+    };
+    or_tree(inputs.trees, new, if is_sys { Place::Sys } else { Place::Volume(index) })
+}
+
+/// Links of the rootfs are followed to where a mount goes, but not to where the kernel's own file systems go.
+fn kind(kind: &CStr) -> u8 {
+    match kind.to_bytes() {
+        b"mqueue" => mount_kind::FILESYSTEM_IF_KNOWN,
+        b"proc" | b"sysfs" | b"devpts" | b"cgroup2" => mount_kind::FILESYSTEM,
+        _ => mount_kind::TMPFS,
     }
 }
 
-/// What of `path` is below the directory `target`.
-pub fn below<'a>(path: &'a CStr, target: &CStr) -> Option<&'a CStr> {
-    let rest = path.to_bytes().strip_prefix(target.to_bytes())?;
-    let length = path.to_bytes().len() - rest.len() + 1;
-    CStr::from_bytes_with_nul(path.to_bytes_with_nul().get(length..)?).ok().filter(|_| rest.first() == Some(&b'/'))
+/// The propagation of a bind, as the init takes it. The mounts of a user namespace never reach the host, and with those
+/// that are shared it is as if the kernel had copied them there; mount_namespaces(7).
+fn propagation(mount: &BundleMount, has_userns: bool) -> u64 {
+    let propagation = match mount.propagation & !MS_REC {
+        MS_SHARED if has_userns => MS_SLAVE | MS_SHARED,
+        MS_UNBINDABLE if mount.propagation & MS_REC == 0 => MS_PRIVATE | MS_UNBINDABLE,
+        MS_UNBINDABLE => MS_UNBINDABLE | MS_REC,
+        other => other,
+    };
+    propagation.into()
 }
