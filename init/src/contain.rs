@@ -141,7 +141,7 @@ fn complete(
         root::make_readonly(&root).map_err(fail(Step::RootReadonly, 0))?;
     }
     // Of all processes in the mount namespace; pivot_root(2).
-    root::pivot(root).map_err(fail(Step::PivotRoot, 0))?;
+    root::pivot(root, plan.bundle.is_one == 1).map_err(fail(Step::PivotRoot, 0))?;
     #[cfg(feature = "oci")]
     root::propagate(plan.bundle.propagation).map_err(fail(Step::PivotRoot, 0))?;
     await_network(status)?;

@@ -183,12 +183,16 @@ pub fn make_readonly(root: &OwnedFd) -> Result<()> {
     sys::mount_setattr(root, false, u64::from(uapi::MOUNT_ATTR_RDONLY), 0, 0)
 }
 
-/// Leaves the host's mounts behind: `root` becomes `/`, and the old root goes, with all below it.
-pub fn pivot(root: OwnedFd) -> Result<()> {
+/// Leaves the host's mounts behind: `root` becomes `/`, and the old root goes, with all below it, and before that, if
+/// there `is_one_beside`, the tmpfs that stands over it.
+pub fn pivot(root: OwnedFd, is_one_beside: bool) -> Result<()> {
     fchdir(root)?;
     // Both names the same directory: the old root is stacked over the new one, and taken off again; pivot_root(2),
     // "pivot_root(".", ".")".
     rustix::process::pivot_root(c".", c".")?;
+    if is_one_beside {
+        unmount(c".", UnmountFlags::DETACH)?;
+    }
     unmount(c".", UnmountFlags::DETACH)?;
     chdir(c"/")
 }

@@ -10,8 +10,8 @@ use rustix::io::Result;
 use sc::syscall;
 use std::ffi::CStr;
 
-/// `int mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, { MOUNT_ATTR_IDMAP, userns_fd }, size)`, with AT_RECURSIVE
-/// where it is for all mounts of the tree.
+/// `int mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, { MOUNT_ATTR_IDMAP, userns_fd }, size)`, without
+/// AT_RECURSIVE for its top mount alone.
 pub fn idmap(tree: &OwnedFd, userns: BorrowedFd<'_>, recursive: bool) -> Result<()> {
     let attributes = uapi::mount_attr {
         attr_set: uapi::MOUNT_ATTR_IDMAP.into(),

@@ -1,8 +1,8 @@
-//! The Plan of a bundle: the mounts of its config.json in their order, and none of kontena's own but a fresh /dev, where
+//! The Plan of a bundle: the mounts of its config.json in their order, and none of kontena's own but a fresh /dev, if
 //! the bundle has none.
 //!
-//! A new tmpfs on /dev and a new /proc come first, as the init makes them side by side: nothing else can be mounted on a
-//! directory that they are in. Must not open anything of the rootfs, which the init resolves.
+//! A new tmpfs on /dev and a new /proc come first, as the init makes them side by side: no other mount has a target
+//! that they are in. Must not open anything of the rootfs, which the init resolves.
 
 use super::{Inputs, bind, borrow, device, filesystem, or_tree, process, root_attributes, settings};
 use crate::config::Share;
