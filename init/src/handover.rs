@@ -13,6 +13,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
 use crate::failure::{fail, give_up};
 use crate::guard::outlive_launcher;
+use crate::listener::{install_and_send, is_wanted};
 use crate::payload::{Prepared, become_payload, confine, enter_directory, find, prepare};
 use crate::sys;
 
@@ -26,6 +27,11 @@ pub fn await_start(
     launcher: &OwnedFd,
 ) -> Result<Infallible, Report> {
     check(process, root)?;
+    if is_wanted(process) {
+        // When `start` comes, the launcher is gone.
+        confine(process, true)?;
+        install_and_send(process, Some(launcher))?;
+    }
     let hand_over = || {
         outlive_launcher()?;
         send(launcher, &[WHOLE], SendFlags::NOSIGNAL)?;

@@ -24,12 +24,16 @@ pub fn join(plan_fd: OwnedFd, status: &OwnedFd) -> core::result::Result<Child, R
     enter(joining).map_err(fail(Step::Join, 0))?;
     let root = root::open().map_err(fail(Step::Join, 0))?;
     leave_hosts_null(&root).map_err(fail(Step::Join, 0))?;
+    let socket = sys::inherited_fd(joining.terminal);
     // Before those of the container can see a process of this program: one that may trace others takes what it has.
     payload::confine(&joining.process, true)?;
+    #[cfg(feature = "oci")]
+    crate::listener::install_and_send(&joining.process, socket.as_ref())?;
     let needed = joining.process.capabilities | caps::BECOME | caps::KILL;
     caps::limit_further(needed).map_err(fail(Step::Capabilities, 0))?;
     let open = |socket| terminal::open(&root, &joining.process, &socket);
-    let terminal = sys::inherited_fd(joining.terminal).map(open).transpose().map_err(fail(Step::Terminal, 0))?;
+    let socket = socket.filter(|_| joining.process.terminal != 0);
+    let terminal = socket.map(open).transpose().map_err(fail(Step::Terminal, 0))?;
     // A pipe that closes with its exec tells of that only as long as nobody holds a copy: in there somebody may who
     // traces it.
     let Some(process) = sys::fork(if is_detached { CLONE_VFORK } else { 0 }).map_err(fail(Step::Fork, 0))? else {

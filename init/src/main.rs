@@ -32,6 +32,8 @@ mod guard;
 #[cfg(feature = "oci")]
 mod handover;
 mod join;
+#[cfg(feature = "oci")]
+mod listener;
 mod mounts;
 mod net;
 mod payload;

@@ -16,6 +16,8 @@ use rustix::thread::set_no_new_privs;
 
 use crate::failure::{INIT_FAILED, fail, give_up};
 use crate::guard::{DIE, end_with_launcher};
+#[cfg(feature = "oci")]
+use crate::listener;
 use crate::sys::{self, PassedOn, Received, Strings};
 use crate::user::{self, User};
 use crate::{caps, seccomp, terminal, text};
@@ -151,7 +153,8 @@ pub fn enter_directory(path: &CStr) -> Result<(), Report> {
 /// no_new_privs is not wanted. All that is done from here on, the process may do, too.
 ///
 /// A filter of the Plan's may refuse even that: it comes last, unless it is needed `at_once`, because there are others
-/// who can look into this process.
+/// who can look into this process. One that notifies calls is for [`listener`](crate::listener) to install.
+#[inline(never)]
 pub fn confine(process: &ProcessSpec<'static>, at_once: bool) -> Result<(), Report> {
     caps::bound(process.capabilities).map_err(fail(Step::Capabilities, 0))?;
     let install = |bit, filter: &[_]| match process.seccomp & bit {
@@ -166,6 +169,8 @@ pub fn confine(process: &ProcessSpec<'static>, at_once: bool) -> Result<(), Repo
 fn install_own_filter(process: &ProcessSpec<'static>) -> Result<(), Report> {
     match process.seccomp & filter::OWN {
         0 => Ok(()),
+        #[cfg(feature = "oci")]
+        _ if listener::is_wanted(process) => Ok(()),
         _ => sys::install_filter(process.filter, process.filter_flags).map_err(fail(Step::Seccomp, 0)),
     }
 }

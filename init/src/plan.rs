@@ -68,6 +68,9 @@ wire::wire_structs! {
         /// What is written to files of /proc, by the payload's process: `PATH=TEXT`, the path below /proc. With `-`
         /// before it, it is written before anything else is done, and left out where there is no such file.
         pub settings: List<'a, &'a CStr>,
+        /// The launcher's own: the path of the socket on which the listener of the payload's filter is sent, and if
+        /// there is one, a NUL and the metadata that go with it; empty if no call is notified.
+        pub listener: &'a [u8],
         /// The payload.
         pub process: ProcessSpec<'a>,
     }
@@ -76,7 +79,8 @@ wire::wire_structs! {
     pub struct Joining<'a> {
         /// An inherited fd: a pidfd of the container's PID 1.
         pub init: u32,
-        /// An inherited fd: the socket to which its terminal's master is sent; 0 where it gets none.
+        /// An inherited fd: the socket to which the listener of its filter is sent, and then its terminal's master; 0
+        /// if it gets neither.
         pub terminal: u32,
         /// CLONE_NEW*: the container's namespaces that the process joins; setns(2).
         pub namespaces: u64,
@@ -109,7 +113,7 @@ wire::wire_structs! {
         pub no_new_privs: u8,
         /// See [`crate::filter`].
         pub seccomp: u8,
-        /// SECCOMP_FILTER_FLAG_* of its own filter.
+        /// SECCOMP_FILTER_FLAG_* of its own filter. With NEW_LISTENER, its listener is sent to the launcher.
         pub filter_flags: u32,
         /// Its own filter, if it has one: each struct sock_filter behind the other.
         pub filter: &'a [u8],
@@ -234,6 +238,10 @@ pub const HOSTS: u8 = 3;
 /// The init's message that the container is whole, and waits for `start`. The launcher answers with [`READY`] when it
 /// has recorded that; without an answer, the init ends.
 pub const WHOLE: u8 = 4;
+
+/// The init's message with the listener of a filter that notifies calls, which comes after that with a terminal at a
+/// start, and before it where a process joins.
+pub const LISTENER: u8 = 5;
 
 /// The launcher's message that the network is ready.
 pub const READY: u8 = 1;

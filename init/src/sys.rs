@@ -273,11 +273,23 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
 /// `int seccomp(SECCOMP_SET_MODE_FILTER, unsigned int flags, struct sock_fprog *args)`, with a filter that is as many
 /// instructions as it has bytes for.
 pub fn install_filter(filter: &[u8], flags: u32) -> Result<()> {
+    seccomp(filter, flags).map(drop)
+}
+
+fn seccomp(filter: &[u8], flags: u32) -> Result<usize> {
     let length = (filter.len() / size_of::<sock_filter>()) as u16;
     let program = sock_fprog { len: length, filter: filter.as_ptr().cast_mut().cast() };
     // SAFETY: the kernel reads the program and its instructions, which are alive across the call, and writes neither.
     // It copies them as bytes, from wherever they are.
-    check(unsafe { syscall!(SECCOMP, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
+    check(unsafe { syscall!(SECCOMP, SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
+}
+
+/// The same with SECCOMP_FILTER_FLAG_NEW_LISTENER among the flags; returns the listener, which is close-on-exec.
+#[cfg(feature = "oci")]
+pub fn install_filter_with_listener(filter: &[u8], flags: u32) -> Result<OwnedFd> {
+    let listener = seccomp(filter, flags)? as c_int;
+    // SAFETY: the kernel has just opened it for this process, and nothing else owns it.
+    Ok(unsafe { rustix::fd::FromRawFd::from_raw_fd(listener) })
 }
 
 /// Instructions as bytes.

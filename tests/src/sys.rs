@@ -1,12 +1,15 @@
 //! The tests' raw system calls: all `unsafe` of this crate.
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
 use std::ffi::CString;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -237,4 +240,81 @@ pub fn set_option(socket: impl AsFd, level: i32, option: i32, value: i32) -> io:
         libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw const value).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A system call that waits for an answer; seccomp_unotify(2).
+pub struct Notified {
+    id: u64,
+    /// The process, by the caller's number.
+    pub pid: u32,
+    /// The call's number.
+    pub number: i32,
+}
+
+/// `int ioctl(int fd, SECCOMP_IOCTL_NOTIF_RECV, struct seccomp_notif *req)`; `None` if nobody is left who could call.
+pub fn notified(listener: &OwnedFd) -> Option<Notified> {
+    const RECEIVE: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
+    loop {
+        // struct seccomp_notif: id, pid and flags, then struct seccomp_data, whose first word has the number.
+        let mut notification = [0u64; 10];
+        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::NONE).ok()?;
+        // SAFETY: the kernel writes the 80 bytes of the struct, which is alive across the call.
+        let result = unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, notification.as_mut_ptr()) };
+        match nix::errno::Errno::result(result) {
+            Ok(_) => {
+                let [id, pid, call, ..] = notification;
+                return Some(Notified { id, pid: pid as u32, number: call as i32 });
+            }
+            // It was killed before.
+            Err(nix::errno::Errno::ENOENT) if !is_hung_up(&ready) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+fn is_hung_up(ready: &[PollFd<'_>]) -> bool {
+    ready.iter().any(|fd| fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
+}
+
+/// `int ioctl(int fd, SECCOMP_IOCTL_NOTIF_SEND, struct seccomp_notif_resp *resp)`: the result of the call, where an
+/// errno is negative; without one, the kernel makes the call.
+pub fn answer(listener: &OwnedFd, call: &Notified, result: Option<i64>) {
+    const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
+    const CONTINUE: u64 = 1;
+    // struct seccomp_notif_resp: id, val, error and flags.
+    let response = match result {
+        None => [call.id, 0, CONTINUE << 32],
+        Some(error @ ..0) => [call.id, 0, u64::from(error as u32)],
+        Some(value) => [call.id, value as u64, 0],
+    };
+    // SAFETY: the kernel reads the 24 bytes of the struct, which is alive across the call. One that was killed has no
+    // use for an answer.
+    unsafe { libc::ioctl(listener.as_raw_fd(), SEND, response.as_ptr()) };
+}
+
+/// All that comes on a connection until its end, and the fds that come with it.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn receive_fds(connection: &UnixStream) -> (String, Vec<OwnedFd>) {
+    let (mut text, mut fds) = (Vec::new(), Vec::new());
+    loop {
+        let mut bytes = [0; 4096];
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let mut space = nix::cmsg_space!([RawFd; 8]);
+        let received =
+            recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).expect("recvmsg");
+        for message in received.cmsgs().expect("control messages") {
+            if let ControlMessageOwned::ScmRights(numbers) = message {
+                // SAFETY: the kernel has just opened them for this process, and nothing else owns them.
+                fds.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+            }
+        }
+        let length = received.bytes;
+        if length == 0 {
+            return (String::from_utf8(text).expect("UTF-8"), fds);
+        }
+        text.extend_from_slice(&bytes[..length]);
+    }
 }

@@ -78,6 +78,7 @@ fn sample(out: &mut Bytes) {
         devices: List::Items(&[device]),
         files: List::Items(&[File { target: c"/etc/hosts", content: c"::1 localhost\n", is_launchers: 1 }]),
         settings: List::Items(&[c"sys/net/ipv4/ip_forward=1", c"self/oom_score_adj=-17"]),
+        listener: b"/run/a\0b",
         process: SAMPLE,
     };
     encode(&plan, out);

@@ -5,6 +5,7 @@
 
 use crate::commands::{leaf_of, open_init};
 use crate::config::{Config, Format};
+use crate::container::listener::{self, Agent};
 use crate::container::{Pidfile, send_terminal, start_address};
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
@@ -169,23 +170,9 @@ fn not_running(name: &str) -> Error {
     Error::usage(format_args!("container not running: {name}"), "see kontena list")
 }
 
-/// Starts another process in a container, and hands it over to the caller.
-pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option<&str>) -> Result<()> {
-    sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
-    let container = state.find(name)?;
-    let pidfile = config.pidfile.map(Pidfile::open).transpose()?;
-    let init = open_init(state, &container).map_err(|_| not_running(name))?;
-    if state.waits_for_start(name) || container.cgroup_path().is_some_and(is_frozen) {
-        return Err(Error::usage(
-            format_args!("container {name} is paused, or has not been started"),
-            "start it first",
-        ));
-    }
-    let plan = state.directory(name).and_then(|directory| {
-        plan::read(&directory).context(format_args!("read {}/plan", state.path(name)), "it has just exited")
-    })?;
-    let containers = decode_plan(&plan)?.process;
-    let process = ProcessSpec {
+/// The process of a process.json, filtered as the container's payload.
+fn specify<'a>(config: &'a Config, containers: &ProcessSpec<'a>) -> ProcessSpec<'a> {
+    ProcessSpec {
         terminal: config.life.tty.into(),
         rows: 0,
         columns: 0,
@@ -205,10 +192,42 @@ pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option
         cwd: config.workdir,
         argv: List::Items(&config.command),
         env: List::Items(&config.env),
-    };
+    }
+}
+
+/// Starts another process in a container, and hands it over to the caller.
+pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option<&str>) -> Result<()> {
+    sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
+    let container = state.find(name)?;
+    let pidfile = config.pidfile.map(Pidfile::open).transpose()?;
+    let init = open_init(state, &container).map_err(|_| not_running(name))?;
+    if state.waits_for_start(name) || container.cgroup_path().is_some_and(is_frozen) {
+        return Err(Error::usage(
+            format_args!("container {name} is paused, or has not been started"),
+            "start it first",
+        ));
+    }
+    let directory = state.directory(name)?;
+    let plan = plan::read(&directory).context(format_args!("read {}/plan", state.path(name)), "it has just exited")?;
+    let plan = decode_plan(&plan)?;
+    let process = specify(config, &plan.process);
     let pid = container.init.map_or(0, |init| init.pid);
     let joined = join::Container { pid, init: &init, leaf: container.cgroup_path() };
+    let mut agent = Agent::find(plan.listener)?;
     let started = joined.start_process(&seal_init()?, process, HANDED_OVER)?;
+    agent.take(&started);
+    // Its agent must know the pid, and may be asked before there is one.
+    let is_asked = agent.is_asked(&started);
+    let mut pass_on = |process: u32| {
+        agent.send(process, &directory, name, "running", pid).inspect_err(|_| {
+            // Nobody would answer its calls.
+            let _ = sys::pidfd_send_signal(&started.pidfd, SIGKILL);
+            let _ = sys::pidfd(process).map(|process| sys::pidfd_send_signal(process, SIGKILL));
+        })
+    };
+    if is_asked {
+        pass_on(listener::newest(started.pid.as_raw_pid() as u32))?;
+    }
     if let Some(socket) = &started.terminal
         && let Message::Fd(terminal) = listen(socket)
     {
@@ -217,6 +236,7 @@ pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option
     loop {
         match listen(&started.status) {
             Message::Failure(Report { step: Step::Fork, index: 1, errno: pid }) => {
+                pass_on(pid as u32)?;
                 return pidfile.map_or(Ok(()), |file| file.write(&pid.to_string()));
             }
             Message::Failure(report) => {

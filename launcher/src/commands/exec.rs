@@ -6,6 +6,8 @@ use crate::commands::open_init;
 use crate::config::capabilities::{Capabilities, Changes};
 use crate::config::environment;
 use crate::container::exit::out_of_memory;
+#[cfg(feature = "oci")]
+use crate::container::listener::Agent;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::gather::Gather;
@@ -71,9 +73,8 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     if !container.wait_until_made() {
         return Err(not_running(name));
     }
-    let bytes = root.directory(name).and_then(|directory| {
-        plan::read(&directory).context(format_args!("read {}/plan", root.path(name)), "it has just exited")
-    })?;
+    let directory = root.directory(name)?;
+    let bytes = plan::read(&directory).context(format_args!("read {}/plan", root.path(name)), "it has just exited")?;
     let plan: Plan<'_> = decode(&bytes).ok_or_else(|| {
         Error::usage(format_args!("{name} was started by another version of kontena"), "restart it first")
     })?;
@@ -84,7 +85,17 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     take_oom_score(&plan);
     let events = container.leaf.map(LeafEvents::from_now);
     let mut joined = Joined { events, process, supervision: Supervision::new(signals, SIGTERM) };
-    let start = || container.start_process(&seal_init()?, process, request.detach.into());
+    let start = || {
+        #[cfg(feature = "oci")]
+        let mut agent = Agent::find(plan.listener)?;
+        let started = container.start_process(&seal_init()?, process, request.detach.into())?;
+        #[cfg(feature = "oci")]
+        {
+            agent.take(&started);
+            agent.send(started.pid.as_raw_pid() as u32, &directory, name, "running", pid)?;
+        }
+        Ok(started)
+    };
     if request.detach {
         return joined.leave(&without_stdio(start)?);
     }

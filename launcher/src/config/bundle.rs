@@ -32,6 +32,9 @@ pub struct Bundle {
     pub joined: Vec<(u32, &'static CStr)>,
     /// `--console-socket`.
     pub console: Option<&'static str>,
+    /// The path of `linux.seccomp.listenerPath`, and if there is `listenerMetadata`, a NUL and that; empty if no call
+    /// is notified.
+    pub listener: String,
     /// The members of its `state` that never change, as JSON.
     pub state: String,
 }

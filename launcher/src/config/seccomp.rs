@@ -23,6 +23,9 @@ const LARGEST: usize = 1 << 20;
 /// The most names, each as often as it has rules: docker's has 500.
 const MOST: usize = 20_000;
 
+/// The call by which the init hands the filter's listener to the launcher.
+const HANDS_OVER: &str = "sendmsg";
+
 /// The result of reading a profile: an error has the path of the field.
 type Read<T> = std::result::Result<T, String>;
 
@@ -49,14 +52,27 @@ pub fn filter(path: &str, kept: Option<Vec<u8>>, capabilities: u64) -> Result<(O
     let value = read::parse(&text);
     let filter = value.and_then(|value| profile(Node::root(&value), &Conditions { capabilities, kernel }));
     match filter {
+        Ok(filter) if notifies(&filter) => {
+            let hint =
+                "SCMP_ACT_NOTIFY is for the config.json of a bundle, which has a listenerPath: use another action";
+            Err(Error::usage(format_args!("seccomp profile {path}"), hint))
+        }
         Ok(filter) => Ok((filter, text)),
         Err(hint) => Err(Error::usage(format_args!("seccomp profile {path}"), &hint)),
     }
 }
 
+/// Whether some calls are notified, so that the filter has a listener.
+pub fn notifies(filter: &OwnFilter) -> bool {
+    filter.flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+}
+
 /// The filter of a profile.
 pub fn profile(profile: Node<'_>, conditions: &Conditions<'_>) -> Read<OwnFilter> {
     let default = action(profile.get("defaultAction"), profile.get("defaultErrnoRet"))?;
+    if default == SECCOMP_RET_USER_NOTIF {
+        return Err(profile.get("defaultAction").wrong("every call would wait for the listener: notify some by name"));
+    }
     let mut rules = Rules { default, i386: false, x32: false, rules: Vec::new(), names: Vec::new() };
     architectures(&mut rules, profile)?;
     for entry in profile.get("syscalls").items()? {
@@ -64,7 +80,13 @@ pub fn profile(profile: Node<'_>, conditions: &Conditions<'_>) -> Read<OwnFilter
             add(&mut rules, entry)?;
         }
     }
-    let flags = flags(profile.get("flags"))?;
+    let mut flags = flags(profile.get("flags"))?;
+    if rules.rules.iter().any(|rule| rule.action == SECCOMP_RET_USER_NOTIF) {
+        flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    } else {
+        // The kernel takes it with a listener only.
+        flags &= !SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    }
     let code = compile(&rules).ok_or("it needs more than 4096 instructions, the kernel's limit: shorten it")?;
     Ok(OwnFilter { flags, code })
 }
@@ -78,14 +100,15 @@ fn meaning<T: Copy>(node: Node<'_>, prefix: &str, names: &'static str, values: &
 
 /// An action, and the errno that goes with it.
 fn action(action: Node<'_>, errno: Node<'_>) -> Read<u32> {
-    const NAMES: &str = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP";
-    const VALUES: [u32; 8] = [
+    const NAMES: &str = "ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG NOTIFY TRACE TRAP";
+    const VALUES: [u32; 9] = [
         SECCOMP_RET_ALLOW,
         SECCOMP_RET_ERRNO,
         SECCOMP_RET_KILL_THREAD,
         SECCOMP_RET_KILL_PROCESS,
         SECCOMP_RET_KILL_THREAD,
         SECCOMP_RET_LOG,
+        SECCOMP_RET_USER_NOTIF,
         SECCOMP_RET_TRACE,
         SECCOMP_RET_TRAP,
     ];
@@ -95,14 +118,16 @@ fn action(action: Node<'_>, errno: Node<'_>) -> Read<u32> {
         (SECCOMP_RET_ERRNO | SECCOMP_RET_TRACE, Some(errno)) => {
             errno.number::<u16>().map(|errno| action | u32::from(errno))
         }
-        _ => Ok(action),
+        (_, Some(errno)) => Err(errno.wrong("the action has no errno: remove it")),
+        (_, None) => Ok(action),
     }
 }
 
-/// The flags of seccomp(2). Two are about other threads and about notifications, and mean nothing here.
+/// The flags of seccomp(2). There are no other threads that one could be about.
 fn flags(flags: Node<'_>) -> Read<u32> {
     const NAMES: &str = "LOG SPEC_ALLOW TSYNC WAIT_KILLABLE_RECV";
-    const VALUES: [u32; 4] = [SECCOMP_FILTER_FLAG_LOG, SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0, 0];
+    const VALUES: [u32; 4] =
+        [SECCOMP_FILTER_FLAG_LOG, SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV];
     let mut all = 0;
     for flag in flags.items()? {
         all |= meaning(flag, "SECCOMP_FILTER_FLAG_", NAMES, &VALUES)?;
@@ -202,13 +227,16 @@ fn add<'a>(rules: &mut Rules<'a>, entry: Node<'a>) -> Read<()> {
         return Err(names.expected("an array of names"));
     }
     for name in name.given().into_iter().chain(names.items()?) {
-        let name = name.text()?;
+        let text = name.text()?;
+        if action == SECCOMP_RET_USER_NOTIF && text == HANDS_OVER {
+            return Err(name.wrong("the listener itself is handed over by this call: do not notify it"));
+        }
         if rules.names.len() > MOST {
             return Err(entry.wrong("more names than a filter has room for: shorten it"));
         }
         for place in places.clone() {
-            let at = rules.names.partition_point(|(known, _)| *known <= name);
-            rules.names.insert(at, (name, place));
+            let at = rules.names.partition_point(|(known, _)| *known <= text);
+            rules.names.insert(at, (text, place));
         }
     }
     Ok(())

@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::config::bundle::Bundle;
 use crate::container::lifecycle::{Container, Spawned};
+use crate::container::listener::Agent;
 use crate::error::{Context, Error, Result};
 use crate::file;
 use crate::resources::volumes::copy_directory;
@@ -60,9 +61,10 @@ impl Container {
             .and_then(|file| file::write_open(&file, &bundle.state))
             .context(format_args!("write {}/{STATE}", self.root.path(self.config.name)), "free some space")?;
         self.fill_tmpfs(bundle)?;
+        let mut agent = Agent::find(bundle.listener.as_bytes())?;
         let listener = self.open_start()?;
         let spawned = self.begin(leave_open(&listener)?)?;
-        self.await_whole(bundle, &spawned)?;
+        self.await_whole(bundle, &spawned, &mut agent)?;
         let pid = spawned.init.pid.as_raw_pid() as u32;
         let ticks = started(pid).ok_or_else(|| Error::usage(format_args!("read /proc/{pid}/stat"), "mount /proc"))?;
         self.write_pidfile(&pid.to_string())?;
@@ -104,12 +106,21 @@ impl Container {
         opened.context(format_args!("make the socket {}/{START}", self.root.path(self.config.name)), "mount /proc")
     }
 
-    /// Waits until the init says that the container is whole, and passes its terminal on.
-    fn await_whole(&self, bundle: &Bundle, spawned: &Spawned) -> Result<()> {
+    /// Waits until the init says that the container is whole, and passes on its terminal, and the listener of its
+    /// filter.
+    fn await_whole(&self, bundle: &Bundle, spawned: &Spawned, agent: &mut Agent<'_>) -> Result<()> {
+        let (pid, mut has_terminal) = (spawned.init.pid.as_raw_pid() as u32, self.config.life.tty);
         loop {
             match message::listen(&spawned.init.status) {
                 Message::Nothing => return Ok(()),
-                Message::Fd(terminal) => send_terminal(bundle.console, &terminal)?,
+                Message::Fd(terminal) if has_terminal => {
+                    has_terminal = false;
+                    send_terminal(bundle.console, &terminal)?;
+                }
+                Message::Fd(listener) => {
+                    agent.listener = Some(listener);
+                    agent.send(pid, &self.directory, self.config.name, "creating", pid)?;
+                }
                 Message::Failure(report) => {
                     let error = explain(report, &decode_plan(&spawned.plan)?, self.config.rootfs);
                     let is_missing = report.step == Step::Exec && error.status() == 127;
@@ -153,14 +164,24 @@ pub fn start_address(directory: &OwnedFd) -> rustix::io::Result<SocketAddrUnix> 
 /// Sends the master of the terminal to the caller, who is not waited for.
 pub fn send_terminal(console: Option<&str>, terminal: &OwnedFd) -> Result<()> {
     let path = console.unwrap_or_default();
-    let send = || {
-        let socket =
-            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-        connect(&socket, &SocketAddrUnix::new(&*file::c_path(path)?)?)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [terminal.as_fd()]);
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-        sendmsg(&socket, &[IoSlice::new(b"/dev/ptmx")], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
-    };
-    send().context(format_args!("--console-socket {path}"), "it must be a socket that somebody listens on")
+    let sent = connect_to(path).and_then(|socket| send_fd(&socket, b"/dev/ptmx", terminal));
+    sent.context(format_args!("--console-socket {path}"), "it must be a socket that somebody listens on")
+}
+
+/// Connects to a stream socket of the caller's, without waiting for who listens there.
+#[inline(never)]
+pub fn connect_to(path: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(&*file::c_path(path)?)?)?;
+    Ok(socket)
+}
+
+/// Sends an fd, in one message with these bytes.
+#[inline(never)]
+pub fn send_fd(socket: &OwnedFd, bytes: &[u8], fd: &OwnedFd) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [fd.as_fd()]);
+    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }

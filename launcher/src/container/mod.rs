@@ -20,6 +20,8 @@ mod handover;
 mod handover;
 mod joined;
 mod lifecycle;
+#[cfg(feature = "oci")]
+pub mod listener;
 #[cfg(feature = "background")]
 mod notify;
 #[cfg(not(feature = "background"))]

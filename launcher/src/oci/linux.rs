@@ -6,7 +6,7 @@ use crate::config::bundle::Bundle;
 use crate::config::network::Net;
 use crate::config::process;
 use crate::config::seccomp::{self, Conditions};
-use crate::config::security::Seccomp;
+use crate::config::security::{OwnFilter, Seccomp};
 use crate::config::userns::{Range, Userns};
 use crate::config::{Config, Share};
 use crate::json::read::Node;
@@ -57,11 +57,27 @@ pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
         let kernel = system.release().to_str().unwrap_or_default();
         config.filter = seccomp::profile(profile, &Conditions { capabilities: config.capabilities.bounding, kernel })?;
         config.security.seccomp = Seccomp::Profile("");
+        bundle.listener = listener(profile, &config.filter)?;
     }
     resources::cgroup(node.get("cgroupsPath"), bundle)?;
     resources::devices(node.get("resources").get("devices"), bundle)?;
     config.limits = resources::limits(node.get("resources"))?;
     Ok(())
+}
+
+/// To whom notified calls go. As the specification has it, a path that nothing needs is passed over.
+fn listener(profile: Node<'static>, filter: &OwnFilter) -> Read<String> {
+    if !seccomp::notifies(filter) {
+        return Ok(String::new());
+    }
+    let path = profile.get("listenerPath");
+    c_text(path)?;
+    let mut listener = String::from(path.text()?);
+    if let Some(metadata) = profile.get("listenerMetadata").given() {
+        listener.push('\0');
+        listener.push_str(metadata.text()?);
+    }
+    Ok(listener)
 }
 
 fn namespaces(node: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Read<()> {

@@ -73,6 +73,7 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         shared: 0,
         joined: Vec::new(),
         console: None,
+        listener: String::new(),
         state: state(root, version, path)?,
     };
     config.init = false;

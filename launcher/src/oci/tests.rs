@@ -176,6 +176,8 @@ fn a_mistake_is_told_with_its_path() {
         (r#""/proc/kcore""#, r#""/../shadow""#, "linux.maskedPaths[0]: "),
         (r#""sysctl""#, r#""rootfsPropagation": "both", "sysctl""#, "linux.rootfsPropagation: expected private, "),
         (r#""type": "c", "major": 10, "minor": 229"#, r#""type": "p""#, "linux.devices[0].type: "),
+        (r#""defaultAction": "SCMP_ACT_ERRNO""#, NOTIFIES, "linux.seccomp.listenerPath: missing"),
+        (r#""defaultAction": "SCMP_ACT_ERRNO""#, r#""defaultAction": 1"#, "linux.seccomp.defaultAction: expected"),
         (r#""limit": 67108864"#, r#""limit": "64m""#, "linux.resources.memory.limit: expected a number"),
         (r#""pids": {"#, r#""rdma": {"a": 1}, "pids": {"#, "linux.resources.rdma: "),
         (r#""unified": {"memory.high""#, r#""unified": {"cgroup.procs""#, "linux.resources.unified."),
@@ -185,6 +187,25 @@ fn a_mistake_is_told_with_its_path() {
     }
     let line = with(r#""hostname": "web","#, r#""hostname": "web"#).map(drop).unwrap_err();
     assert!(line.starts_with("line "), "{line}");
+}
+
+/// A profile in which a call is notified.
+const NOTIFIES: &str = r#""defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]"#;
+
+#[test]
+fn listener_of_notified_calls_is_a_path_with_its_metadata() {
+    let listener = |members: &str| {
+        let profile = format!(r#""seccomp": {{{members}"#);
+        with(r#""seccomp": {"defaultAction": "SCMP_ACT_ERRNO""#, &profile).map(|config| config.bundle.unwrap().listener)
+    };
+    assert_eq!(listener(&format!(r#"{NOTIFIES}, "listenerPath": "/run/a""#)), Ok("/run/a".into()));
+    let with_metadata = format!(r#"{NOTIFIES}, "listenerPath": "/run/a", "listenerMetadata": "b\u0000\"c""#);
+    assert_eq!(listener(&with_metadata), Ok("/run/a\0b\0\"c".into()));
+    // Without a notified call, it is passed over.
+    assert_eq!(listener(r#""defaultAction": "SCMP_ACT_LOG", "listenerPath": 7"#), Ok(String::new()));
+    let line = listener(&format!(r#"{NOTIFIES}, "listenerPath": "/a\u0000b""#)).unwrap_err();
+    assert!(line.starts_with("linux.seccomp.listenerPath: a NUL"), "{line}");
 }
 
 #[test]

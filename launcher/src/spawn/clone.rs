@@ -30,7 +30,7 @@ pub struct Started {
     pub is_payload: bool,
     /// Our end of the status socket, or pipe.
     pub status: OwnedFd,
-    /// That of the socket on which the terminal of a process that joins a container comes.
+    /// That of the socket on which the listener of a process that joins a container comes, and then its terminal.
     pub terminal: Option<OwnedFd>,
 }
 

@@ -252,6 +252,7 @@ mod tests {
             minor: 0,
         }]),
         files: List::Items(&[]),
+        listener: &[],
         settings: List::Items(&[
             c"sys/net/core/somaxconn=1",
             c"self/oom_score_adj=-17",

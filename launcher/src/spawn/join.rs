@@ -13,6 +13,7 @@ use kontena_init::plan::{JOIN_ARGUMENT, Joining, ProcessSpec, SOCKETS_ARGUMENT};
 use linux_raw_sys::general::{
     CAP_KILL, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS,
 };
+use linux_raw_sys::ptrace::SECCOMP_FILTER_FLAG_NEW_LISTENER;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, stat};
@@ -71,7 +72,7 @@ impl Container<'_> {
         let inherited = rustix::io::fcntl_dupfd_cloexec(self.init, 0).at(format_args!("fcntl"))?;
         let init = clone::leave_open(&inherited)?;
         let (ours, theirs) = match process.terminal {
-            0 => (None, None),
+            0 if process.filter_flags & SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 => (None, None),
             _ => clone::socket_pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
         };
         let terminal = theirs.as_ref().map_or(Ok(0), clone::leave_open)?;

@@ -156,6 +156,7 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
         devices: List::Items(&devices),
         files: List::Items(&files),
         settings: List::Items(&borrow(&settings)),
+        listener: &[],
         process: ProcessSpec {
             groups: List::Items(&config.groups),
             argv: List::Items(&config.command),

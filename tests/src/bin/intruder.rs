@@ -10,7 +10,8 @@
 //! and `intruder freebind FROM TO` sends datagrams from an IPv6 address that is not its own, each before one from its
 //! own. `intruder odd WHAT,… PROGRAM ARGUMENT…` executes another program with unusual attributes, `intruder inherited`
 //! lists those that it has itself, and `intruder keys` the contents of its keyrings. On the host, `intruder adopt
-//! PIDFILE COMMAND ARGUMENT…` does what an engine does. Must not judge.
+//! PIDFILE COMMAND ARGUMENT…` does what an engine does, and `intruder answer SOCKET CALL=ANSWER…` answers notified
+//! calls. Must not judge.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
 
 use nix::fcntl::OFlag;
@@ -27,7 +28,7 @@ use std::io::{IoSlice, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, exit};
@@ -97,6 +98,7 @@ fn main() {
             panic!("{program}: {}", Command::new(program).args(rest).exec());
         }
         "adopt" => adopt(&arguments[1], &arguments[2..]),
+        "answer" => answer(&arguments[1], &arguments[2..]),
         "inherited" => inherited(),
         "keys" => keys(),
         "foreign" => {
@@ -127,6 +129,33 @@ fn adopt(pidfile: &str, command: &[String]) {
     }
     let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a number and nothing else"));
     println!("ended: {:?}", nix::sys::wait::waitpid(pid, None));
+}
+
+/// Listens on a socket for the listeners of containers, prints what comes with each, and answers the calls of all, by
+/// their numbers: with the result `VALUE`, with an errno if it is negative, with `continue`, or `never`.
+fn answer(path: &str, answers: &[String]) {
+    let socket = UnixListener::bind(path).expect("the socket");
+    println!("listens");
+    let answers: Vec<(i32, String)> = answers
+        .iter()
+        .map(|answer| answer.split_once('=').expect("CALL=ANSWER"))
+        .map(|(call, answer)| (call.parse().expect("a number"), answer.into()))
+        .collect();
+    for connection in socket.incoming() {
+        let (state, mut fds) = tests::sys::receive_fds(&connection.expect("a connection"));
+        println!("{state}\nwith {} fds", fds.len());
+        let (listener, answers) = (fds.pop().expect("a listener"), answers.clone());
+        std::thread::spawn(move || {
+            while let Some(call) = tests::sys::notified(&listener) {
+                let answer = answers.iter().find(|(number, _)| *number == call.number);
+                println!("notified {} of {}", call.number, call.pid);
+                match answer.map_or("continue", |(_, answer)| answer) {
+                    "never" => {}
+                    answer => tests::sys::answer(&listener, &call, answer.parse().ok()),
+                }
+            }
+        });
+    }
 }
 
 /// `int keyctl(int operation, ...)`.

@@ -28,11 +28,15 @@ const fn errno(errno: u32) -> u32 {
 fn read(text: &str, conditions: &Conditions<'_>) -> Read<Vec<sock_filter>> {
     let value = read::parse(text.as_bytes())?;
     let filter = profile(Node::root(&value), conditions)?;
+    Ok(instructions(&filter.code))
+}
+
+fn instructions(code: &[u8]) -> Vec<sock_filter> {
     let step = |bytes: &[u8]| {
         let [c, d, jt, jf, k @ ..]: [u8; 8] = bytes.try_into().unwrap();
         sock_filter { code: u16::from_le_bytes([c, d]), jt, jf, k: u32::from_le_bytes(k) }
     };
-    Ok(filter.code.chunks(8).map(step).collect())
+    code.chunks(8).map(step).collect()
 }
 
 const NONE: Conditions<'_> = Conditions { capabilities: 0, kernel: "6.1.0-9-amd64" };
@@ -57,7 +61,7 @@ fn actions_have_their_errno() {
         (r#""action": "SCMP_ACT_ERRNO", "errnoRet": 95"#, errno(95)),
         (r#""action": "SCMP_ACT_ERRNO", "errnoRet": 0"#, errno(0)),
         (r#""action": "SCMP_ACT_KILL""#, SECCOMP_RET_KILL_THREAD),
-        (r#""action": "SCMP_ACT_KILL_THREAD", "errnoRet": 1"#, SECCOMP_RET_KILL_THREAD),
+        (r#""action": "SCMP_ACT_KILL_THREAD", "errnoRet": null"#, SECCOMP_RET_KILL_THREAD),
         (r#""action": "SCMP_ACT_KILL_PROCESS""#, KILLED),
         (r#""action": "SCMP_ACT_TRAP""#, SECCOMP_RET_TRAP),
         (r#""action": "SCMP_ACT_TRACE""#, SECCOMP_RET_TRACE | 1),
@@ -217,7 +221,9 @@ fn entries_are_for_capabilities_architectures_and_kernels() {
     }
 }
 
-const ACTION: &str = "unknown: use SCMP_ACT_ and one of ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG TRACE TRAP";
+const ACTION: &str =
+    "unknown: use SCMP_ACT_ and one of ALLOW ERRNO KILL KILL_PROCESS KILL_THREAD LOG NOTIFY TRACE TRAP";
+const NO_ERRNO: &str = "the action has no errno: remove it";
 const OP: &str = "unknown: use SCMP_CMP_ and one of NE LT LE EQ GE GT MASKED_EQ";
 const FLAG: &str = "unknown: use SECCOMP_FILTER_FLAG_ and one of LOG SPEC_ALLOW TSYNC WAIT_KILLABLE_RECV";
 
@@ -231,13 +237,26 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (r#"D, "architectures": ["x86_64"]"#, "architectures[0]", "unknown: use one of SCMP_ARCH_*"),
     (r#"D, "archMap": [{}]"#, "archMap[0].architecture", "missing: expected a string"),
     (r#"D, "flags": ["NEW"]"#, "flags[0]", FLAG),
+    (
+        r#""defaultAction": "SCMP_ACT_NOTIFY""#,
+        "defaultAction",
+        "every call would wait for the listener: notify some by name",
+    ),
+    (r#"D, "defaultErrnoRet": 38"#, "defaultErrnoRet", NO_ERRNO),
 ];
 
 /// The same for a rule.
 const WRONG_RULES: &[(&str, &str, &str)] = &[
     (r#""names": ["a"]"#, "action", "missing: expected a string"),
     (r#""names": ["a"], "action": "SCMP_ACT_X""#, "action", ACTION),
-    (r#""names": ["a"], "action": "SCMP_ACT_NOTIFY""#, "action", ACTION),
+    (r#""names": ["a"], "action": "SCMP_ACT_ALLOW", "errnoRet": 1"#, "errnoRet", NO_ERRNO),
+    (r#""names": ["a"], "action": "SCMP_ACT_KILL_PROCESS", "errnoRet": 0"#, "errnoRet", NO_ERRNO),
+    (r#""names": ["a"], "action": "SCMP_ACT_NOTIFY", "errnoRet": 1"#, "errnoRet", NO_ERRNO),
+    (
+        r#""names": ["a", "sendmsg"], "action": "SCMP_ACT_NOTIFY""#,
+        "names[1]",
+        "the listener itself is handed over by this call: do not notify it",
+    ),
     (r#""names": ["a"], "action": "SCMP_ACT_ERRNO", "errnoRet": -1"#, "errnoRet", "the number is out of range"),
     (r#""action": "SCMP_ACT_LOG""#, "names", "missing: expected an array of names"),
     (r#""action": "SCMP_ACT_LOG", "names": "a""#, "names", "expected an array"),
@@ -256,6 +275,31 @@ const WRONG_CONDITIONS: &[(&str, &str, &str)] = &[
     (r#""op": "SCMP_CMP_EQ", "value": 1e3, "index": 0"#, "value", "write it without . and e"),
     (r#""op": "SCMP_CMP_MASKED_EQ", "value": 1, "valueTwo": "1", "index": 0"#, "valueTwo", "expected a number"),
 ];
+
+#[test]
+fn filter_that_notifies_has_a_listener_and_all_flags() {
+    let filter = |action: &str, args: &str| {
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW",
+                "flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+                    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+                "syscalls": [{{"names": ["chroot", "nosuch"], "action": "{action}", "args": [{args}]}}]}}"#
+        );
+        let value = read::parse(text.as_bytes()).unwrap();
+        profile(Node::root(&value), &NONE).unwrap()
+    };
+    let both = SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    let refusing = filter("SCMP_ACT_ERRNO", "");
+    assert_eq!((refusing.flags, notifies(&refusing)), (both, false));
+    let notifying = filter("SCMP_ACT_NOTIFY", "");
+    let listener = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    assert_eq!((notifying.flags, notifies(&notifying)), (both | listener, true));
+    let with_argument = filter("SCMP_ACT_NOTIFY", r#"{"index": 0, "op": "SCMP_CMP_EQ", "value": 7}"#);
+    let steps = instructions(&with_argument.code);
+    for (argument, expected) in [(7, SECCOMP_RET_USER_NOTIF), (8, ALLOW)] {
+        assert_eq!(verdict(&steps, NATIVE, __NR_chroot, &[argument]), expected);
+    }
+}
 
 #[test]
 fn mistakes_are_reported_with_their_path() {

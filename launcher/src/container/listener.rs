@@ -1,0 +1,96 @@
+//! The listener of a container whose filter notifies calls: passed on to the agent that answers them, with what the
+//! OCI's runtime-spec calls the container process state.
+//!
+//! Must not keep it: calls that nobody can answer any more fail with ENOSYS only if all copies are closed.
+
+use crate::container::handover::{connect_to, send_fd};
+use crate::error::{Context, Result};
+use crate::file::{self, CWD};
+use crate::json::Json;
+use crate::spawn::clone::Started;
+use crate::state::handed_over::STATE;
+use crate::supervise::message::{Message, listen};
+use crate::supervise::poll::is_ready;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+
+/// A version of the specification that the container process state complies with.
+const VERSION: &str = "1.3.0";
+
+/// The agent of a container, if it has one, and the listener that it gets, as soon as that has come.
+pub struct Agent<'a> {
+    path: &'a str,
+    metadata: Option<&'a str>,
+    socket: Option<OwnedFd>,
+    /// The listener.
+    pub listener: Option<OwnedFd>,
+}
+
+impl<'a> Agent<'a> {
+    /// Connects to the one of a Plan: before anything is made that would have to wait for it.
+    #[inline(never)]
+    pub fn find(listener: &'a [u8]) -> Result<Self> {
+        let text = str::from_utf8(listener).unwrap_or_default();
+        let (path, metadata) = text.split_once('\0').map_or((text, None), |(path, metadata)| (path, Some(metadata)));
+        let mut agent = Self { path, metadata, socket: None, listener: None };
+        if !path.is_empty() {
+            let connected = connect_to(path);
+            let what = format_args!("connect to linux.seccomp.listenerPath {path}");
+            agent.socket = Some(connected.context(what, "start the process that listens on it first")?);
+        }
+        Ok(agent)
+    }
+
+    /// Takes the listener from a process that joins the container, which sends it first. If that has failed before, its
+    /// status says why.
+    #[inline(never)]
+    pub fn take(&mut self, started: &Started) {
+        if self.socket.is_some()
+            && let Some(Message::Fd(listener)) = started.terminal.as_ref().map(listen)
+        {
+            self.listener = Some(listener);
+        }
+    }
+
+    /// Waits for what comes first: a report of the process, or a call of it that waits for an answer. Returns whether
+    /// it is a call.
+    pub fn is_asked(&self, started: &Started) -> bool {
+        let Some(listener) = &self.listener else { return false };
+        let mut fds = [PollFd::new(&started.status, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+        while poll(&mut fds, None) == Err(Errno::INTR) {}
+        !is_ready(&started.status)
+    }
+
+    /// Sends the listener of `process`, if it is still here, and hangs up. The container has this directory, name and
+    /// status, and its PID 1 has the host's number `pid`.
+    #[inline(never)]
+    pub fn send(&mut self, process: u32, directory: &OwnedFd, name: &str, status: &str, pid: u32) -> Result<()> {
+        let (Some(listener), Some(socket)) = (self.listener.take(), self.socket.take()) else { return Ok(()) };
+        let text = Json::document(|json| {
+            json.object(|json| {
+                json.text("ociVersion", VERSION).texts("fds", ["seccompFd"]).number("pid", process);
+                if let Some(metadata) = self.metadata {
+                    json.text("metadata", metadata);
+                }
+                json.key("state").object(|json| {
+                    json.text("id", name).text("status", status).number("pid", pid);
+                });
+            });
+        });
+        let mut text = text.trim_ascii_end().strip_suffix("}}").unwrap_or_default().to_owned();
+        text.push(',');
+        let sent = file::read(directory, STATE).and_then(|fixed| {
+            text.push_str(&String::from_utf8_lossy(&fixed));
+            text.push_str("}}");
+            send_fd(&socket, text.as_bytes(), &listener)
+        });
+        sent.context(format_args!("send to linux.seccomp.listenerPath {}", self.path), "its process has hung up")
+    }
+}
+
+/// The process that one which joins a container has started in it; if there is none yet, itself.
+pub fn newest(joining: u32) -> u32 {
+    let children = file::read_text(CWD, &format!("/proc/{joining}/task/{joining}/children"));
+    children.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(joining)
+}
