@@ -47,11 +47,13 @@ fn mounted(mountinfo: &str, target: &str) -> (String, String) {
     (fields[5].into(), kinds.join(" "))
 }
 
-/// A directory of the host's with a tmpfs in it.
+/// A directory of the host's: a tmpfs with another one in it.
 fn data(host: &Host) -> std::path::PathBuf {
     let data = host.directory().join("data");
-    host.inside(|| fs::create_dir_all(data.join("sub"))).unwrap();
-    let _ = host.program("mount").args(["-t", "tmpfs", "-o", "nosuid", "tmpfs"]).arg(data.join("sub")).run().ok();
+    for (path, options) in [(data.clone(), "mode=777"), (data.join("sub"), "nosuid")] {
+        host.inside(|| fs::create_dir(&path)).unwrap();
+        let _ = host.program("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).run().ok();
+    }
     data
 }
 
@@ -90,14 +92,13 @@ fn attributes_are_those_of_the_bundle() {
         assert_eq!(mounted(&info, target).0, options, "{target}: {info}");
     }
     assert!(!info.contains(" /c/sub "), "{info}");
-    let _ = host.program("umount").arg(data.join("sub")).run().ok();
+    let _ = host.program("umount").arg("-R").arg(&data).run().ok();
 }
 
 #[test]
 fn mounts_propagate_as_the_bundle_says() {
     let host = Host::new();
     let data = data(&host);
-    let _ = host.program("mount").args(["--rbind"]).arg(&data).arg(&data).run().ok();
     let _ = host.program("mount").args(["--make-rshared"]).arg(&data).run().ok();
     let kinds = ["private", "rslave", "rshared", "unbindable", "runbindable"];
     let mounts: Vec<_> = kinds.iter().map(|kind| bind(&data, &format!("/{kind}"), &["rbind", kind])).collect();
@@ -139,7 +140,6 @@ fn mounts_propagate_as_the_bundle_says() {
     bundle.reap();
     let _ = engine.finish();
     let _ = host.program("umount").args(["-R"]).arg(&data).run().ok();
-    let _ = host.program("umount").arg(data.join("sub")).run().ok();
     assert!(!mounts().contains("of-container"));
 }
 
@@ -174,7 +174,6 @@ fn mounts_of_a_user_namespace_never_reach_the_host() {
     let _ = host.program("mount").args(["--make-rshared"]).arg(data.join("sub")).run().ok();
     let mounts = [bind(&data.join("sub"), "/s", &["rbind", "rshared"])];
     let script = "mkdir /s/in; mount -t tmpfs of-container /s/in; cat /proc/self/mountinfo";
-    host.inside(|| fs::set_permissions(data.join("sub"), std::os::unix::fs::PermissionsExt::from_mode(0o777))).unwrap();
     let bundle = bundle(&host, &mounts, script, |config| {
         config["process"]["capabilities"]["bounding"].as_array_mut().unwrap().push(json!("CAP_SYS_ADMIN"));
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
@@ -191,7 +190,7 @@ fn mounts_of_a_user_namespace_never_reach_the_host() {
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
     bundle.reap();
     let _ = engine.finish();
-    let _ = host.program("umount").arg(data.join("sub")).run().ok();
+    let _ = host.program("umount").arg("-R").arg(&data).run().ok();
 }
 
 #[test]
@@ -255,7 +254,7 @@ fn paths_are_covered_wherever_they_are() {
     assert!(shown.starts_with("0\n/data/sub:\n\n/etc/skel:\n0\n") && shown.ends_with("1\n"), "{shown}");
     assert_eq!(refused, 4, "{shown}");
     assert_eq!(host.inside(|| fs::read_to_string(data.join("secret"))).unwrap(), "of the host\n");
-    let _ = host.program("umount").arg(data.join("sub")).run().ok();
+    let _ = host.program("umount").arg("-R").arg(&data).run().ok();
 }
 
 #[test]
@@ -353,7 +352,7 @@ fn links_of_a_hostile_root_lead_into_the_root() {
         assert!(line.contains("symbolic link"), "{kind}: {line}");
         host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
     }
-    let _ = host.program("umount").arg(data.join("sub")).run().ok();
+    let _ = host.program("umount").arg("-R").arg(&data).run().ok();
 }
 
 #[test]
