@@ -829,7 +829,7 @@ fn update_changes_limits_of_running_containers() {
         (&["--pids-limit", "50"], "pids", "pids.max", "50"),
         (&["--pids-limit=-1"], "pids", "pids.max", "max"),
         (&["--cpus", "0.5"], "cpu", "cpu.max", "50000 100000"),
-        (&["--cpu-shares", "512"], "cpu", "cpu.weight", "50"),
+        (&["--cpu-shares", "512"], "cpu", "cpu.weight", "59"),
         (&["--cgroup-conf", "hugetlb.2MB.max=4m"], "hugetlb", "hugetlb.2MB.max", "4194304"),
     ] {
         let outcome = verb(&host, &[&["update"], option, &["job"]].concat());

@@ -4,6 +4,7 @@
 //! system.
 
 use crate::config::userns::Idmap;
+use linux_raw_sys::general::{CLONE_NEWCGROUP, MOUNT_ATTR_RDONLY};
 use std::ffi::CStr;
 
 /// The part of a bundle's container that no option asks for.
@@ -12,8 +13,8 @@ pub struct Bundle {
     pub mounts: Vec<BundleMount>,
     /// Devices that it has beside those that every container has.
     pub nodes: Vec<Node>,
-    /// Access to devices, beside those that every container may use; `None` for all of them.
-    pub access: Option<Vec<Access>>,
+    /// Access to devices, beside those that every container may use.
+    pub access: Rules,
     /// Paths in the container that it must not see.
     pub masked: Vec<&'static CStr>,
     /// Paths in the container that it must not change.
@@ -92,11 +93,22 @@ pub struct Node {
     pub minor: u32,
 }
 
-/// One of `linux.resources.devices` that allows something.
+/// `linux.resources.devices`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Rules, of which the last one counts.
+    pub list: Vec<Access>,
+    /// Whether all is allowed that no rule is about.
+    pub allows_others: bool,
+}
+
+/// One of its rules.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Whether it is about block devices; character devices otherwise.
-    pub is_block: bool,
+    /// Whether the access is allowed; refused otherwise.
+    pub allows: bool,
+    /// Whether it is about block devices, or about character devices; `None` for both.
+    pub is_block: Option<bool>,
     /// `None` for all.
     pub major: Option<u32>,
     /// `None` for all.
@@ -129,14 +141,24 @@ impl Bundle {
         &self.cgroup
     }
 
-    /// What it may do with devices; `None` for everything.
-    pub fn access(&self) -> Option<&[Access]> {
-        self.access.as_deref()
+    /// What it may do with devices.
+    pub fn access(&self) -> &Rules {
+        &self.access
     }
 
     /// Its devices.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Whether its root may change its cgroups: they are all that it sees, and mounted for writing.
+    pub fn owns_cgroup(&self) -> bool {
+        let is_writable = |mount: &BundleMount| {
+            mount.source.is_none()
+                && mount.kind == c"cgroup2"
+                && (mount.top.set | mount.all.set) & MOUNT_ATTR_RDONLY == 0
+        };
+        self.shared() & CLONE_NEWCGROUP == 0 && self.mounts.iter().any(is_writable)
     }
 
     /// CLONE_NEW* of the namespaces that are not its own, beside the network.

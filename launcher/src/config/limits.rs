@@ -3,6 +3,7 @@
 //! The options are docker's where docker has one, and `--cgroup-conf` reaches every other file. The table of options
 //! (`cli/table.rs`) names them, with what a bad value should have been. Must not touch the system: `cgroup.rs` writes.
 
+use crate::config::weight::weight;
 use crate::error::Hint;
 use crate::text::{bytes, c_text, number};
 use std::ffi::CStr;
@@ -45,7 +46,7 @@ pub const PIDS_MAX: &str = "pids.max";
 pub const DEFAULT_PIDS: &str = "2048";
 
 /// The period of cpu.max in microseconds, unless `--cpu-period` says otherwise: the kernel's.
-const PERIOD: u64 = 100_000;
+pub const PERIOD: u64 = 100_000;
 
 /// The limits given so far. Each method takes the value of one option, and returns `None` if it makes no sense. The
 /// table of options has an option below the one that it goes with.
@@ -130,8 +131,7 @@ impl Limits {
 
     /// `--cpu-shares`: docker's, of which 1024 are usual, as the kernel's weight, of which 100 is.
     pub fn cpu_shares(&mut self, text: &str) -> Option<()> {
-        let shares = within(text, 2, 262_144)?;
-        self.number("cpu.weight", (shares * 100 / 1024).clamp(1, 10_000))
+        self.number("cpu.weight", weight(within(text, 2, 262_144)?))
     }
 
     /// Numbers and ranges of CPUs or memory nodes: List Format, cpuset(7).
@@ -147,7 +147,7 @@ impl Limits {
     fn weight(&mut self, text: &str, device: Option<&str>) -> Option<()> {
         let weight = within(text, 10, 1_000)?;
         self.push("io.bfq.weight", weight.to_string().leak(), device, true)?;
-        self.push("io.weight", (1 + (weight - 10) * 9_999 / 990).to_string().leak(), device, false)
+        self.push("io.weight", io_weight(weight).to_string().leak(), device, false)
     }
 
     /// `--blkio-weight`.
@@ -183,6 +183,11 @@ impl Limits {
             _ => self.text(file, value),
         }
     }
+}
+
+/// The weight of blk-iocost for one of BFQ.
+pub fn io_weight(weight: u64) -> u64 {
+    1 + (weight - 10) * 9_999 / 990
 }
 
 fn within(text: &str, least: u64, most: u64) -> Option<u64> {
@@ -314,7 +319,7 @@ mod tests {
         let good: [(&str, &[&str]); 4] = [
             ("2", &["cpu.weight=1"]),
             ("1024", &["cpu.weight=100"]),
-            ("2048", &["cpu.weight=200"]),
+            ("2048", &["cpu.weight=174"]),
             ("262144", &["cpu.weight=10000"]),
         ];
         check(Limits::cpu_shares, &good, &["", "1", "262145", "x"]);

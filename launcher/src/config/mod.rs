@@ -31,6 +31,7 @@ pub mod systemd;
 pub mod testing;
 pub mod userns;
 pub mod volumes;
+pub mod weight;
 
 use crate::config::bundle::Bundle;
 use crate::config::capabilities::Capabilities;

@@ -241,6 +241,11 @@ impl Container {
         if self.is_root {
             devices::confine(&cgroup, config, &self.sources.devices)?;
         }
+        if let Some(owner) = self.maps.as_ref().and_then(Maps::root)
+            && config.bundle.as_ref().is_some_and(Bundle::owns_cgroup)
+        {
+            leaf.give(&cgroup, owner)?;
+        }
         if config.stats.is_some() {
             let missing = stats::prepare(leaf, &record);
             self.measurement = Some(Measurement { begun: sys::monotonic_microseconds(), missing });

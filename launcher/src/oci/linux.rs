@@ -1,6 +1,5 @@
 //! `linux` of a config.json, and what of it decides about the rest: namespaces, settings, covered paths.
 
-use super::mounts::check_idmaps;
 use super::{Read, c_text, in_container, refuse, resources};
 use crate::config::bundle::Bundle;
 use crate::config::network::Net;
@@ -51,7 +50,6 @@ pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
     let follows = |propagation| propagation & MS_SLAVE != 0;
     let follows = follows(bundle.root) || bundle.mounts.iter().any(|mount| follows(mount.propagation));
     bundle.propagation = if follows { MS_SLAVE } else { MS_PRIVATE };
-    check_idmaps(root.get("mounts"), &bundle.mounts, config.has_userns())?;
     if let Some(profile) = node.get("seccomp").given() {
         let system = rustix::system::uname();
         let kernel = system.release().to_str().unwrap_or_default();

@@ -14,7 +14,7 @@ pub mod resources;
 mod tests;
 
 use crate::config::Config;
-use crate::config::bundle::{Bundle, BundleCgroup};
+use crate::config::bundle::{Bundle, BundleCgroup, Rules};
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::json::Json;
@@ -63,7 +63,7 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
     let mut bundle = Bundle {
         mounts: Vec::new(),
         nodes: Vec::new(),
-        access: Some(Vec::new()),
+        access: Rules::default(),
         masked: Vec::new(),
         readonly: Vec::new(),
         propagation: MS_PRIVATE,
@@ -87,6 +87,7 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         bundle.mounts.push(mounts::read(mount, path)?);
     }
     linux::read(root, config, &mut bundle)?;
+    mounts::check_idmaps(root.get("mounts"), &bundle.mounts, config.has_userns())?;
     config.bundle = Some(bundle);
     Ok(())
 }

@@ -2,12 +2,13 @@
 //!
 //! A limit becomes a line of a file of cgroup v2. Must not look at the hierarchy.
 
-use super::{Read, in_container, refuse};
+use super::{Read, in_container};
 use crate::config::bundle::{Access, Bundle, BundleCgroup, Node as Device};
 use crate::config::devices::{MKNOD, READ, WRITE};
-use crate::config::limits::{Limit, Limits};
+use crate::config::limits::{Limit, Limits, PERIOD, io_weight};
+use crate::config::weight::weight;
 use crate::json::read::{self, Node};
-use linux_raw_sys::general::{S_IFBLK, S_IFCHR};
+use linux_raw_sys::general::{S_IFBLK, S_IFCHR, S_IFIFO};
 
 /// What every container has in its /dev, whatever its bundle says.
 const DEFAULT_DEVICES: [&str; 8] =
@@ -36,16 +37,18 @@ fn read_device(node: Node<'static>) -> Read<Device> {
     let kind = match node.get("type").text()? {
         "c" | "u" => S_IFCHR,
         "b" => S_IFBLK,
-        _ => return Err(node.get("type").expected("c, u or b")),
+        "p" => S_IFIFO,
+        _ => return Err(node.get("type").expected("c, u, b or p")),
     };
+    let device = |name| if kind == S_IFIFO { Ok(0) } else { node.get(name).number() };
     let number = |name, default| node.get(name).given().map_or(Ok(default), Node::number::<u32>);
     Ok(Device {
         path: in_container(node.get("path"))?,
         mode: kind | number("fileMode", 0o666)? & 0o7777,
         uid: number("uid", 0)?,
         gid: number("gid", 0)?,
-        major: node.get("major").number()?,
-        minor: node.get("minor").number()?,
+        major: device("major")?,
+        minor: device("minor")?,
     })
 }
 
@@ -64,33 +67,38 @@ pub fn cgroup(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
     if is_path { Ok(()) } else { Err(node.expected("a path of cgroups")) }
 }
 
-/// Reads `linux.resources`, but for its devices.
+/// Reads `linux.resources`, but for its devices. What only cgroup v1 has, it passes over, as runc does: kernel memory,
+/// swappiness, real-time scheduling, leaf weights, classes and priorities of networks.
 pub fn limits(node: Node<'static>) -> Read<Vec<Limit>> {
-    refuse(node, &["hugepageLimits", "network", "rdma"])?;
     let mut limits = Limits::default();
-    let (memory, cpu) = (node.get("memory"), node.get("cpu"));
-    refuse(memory, &["swappiness", "kernel", "kernelTCP"])?;
-    refuse(cpu, &["realtimeRuntime", "realtimePeriod", "burst", "idle"])?;
-    refuse(node.get("blockIO"), &["leafWeight", "weightDevice", "throttleReadBpsDevice", "throttleWriteBpsDevice"])?;
-    refuse(node.get("blockIO"), &["throttleReadIOPSDevice", "throttleWriteIOPSDevice"])?;
-    type Set = fn(&mut Limits, &str) -> Option<()>;
-    // In the order in which they go together.
-    let numbers: [(Node<'static>, Set); 8] = [
-        (memory.get("limit"), |limits, text| if text == "-1" { Some(()) } else { limits.memory(text) }),
-        (memory.get("swap"), |limits, text| limits.memory_swap(text).or((text == "-1").then_some(()))),
-        (memory.get("reservation"), Limits::memory_reservation),
-        (cpu.get("quota"), |limits, text| limits.cpu_quota(if text == "0" { "-1" } else { text })),
-        (cpu.get("period"), |limits, text| if text == "0" { Some(()) } else { limits.cpu_period(text) }),
-        (cpu.get("shares"), |limits, text| if text == "0" { Some(()) } else { limits.cpu_shares(text) }),
-        (node.get("pids").get("limit"), Limits::pids),
-        (node.get("blockIO").get("weight"), |limits, text| if text == "0" { Some(()) } else { limits.io_weight(text) }),
-    ];
-    for (value, set) in numbers {
-        if let Some(value) = value.given() {
-            let text = value.number::<i64>()?.to_string();
-            set(&mut limits, &text).ok_or_else(|| value.wrong("the kernel has no such limit"))?;
+    memory(node.get("memory"), &mut limits.found)?;
+    cpu(node.get("cpu"), &mut limits.found)?;
+    // A limit of 0 would be a container without any process: for engines, it is none.
+    if let Some(most) = integer(node.get("pids").get("limit"))? {
+        limits.found.push(line("pids.max", if most > 0 { most.to_string() } else { "max".into() }, most <= 0));
+    }
+    block_io(node.get("blockIO"), &mut limits.found)?;
+    for limit in node.get("hugepageLimits").items()? {
+        let size = limit.get("pageSize");
+        if !size.text()?.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(size.expected("a size, for example 2MB"));
+        }
+        let most: u64 = limit.get("limit").number()?;
+        for (name, if_known) in [("max", false), ("rsvd.max", true)] {
+            let file = format!("hugetlb.{}.{name}", size.text()?).leak();
+            limits.found.push(line(file, most.to_string(), if_known));
         }
     }
+    for (device, most) in node.get("rdma").members()? {
+        let mut value: String = device.into();
+        for (member, key) in [("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object")] {
+            if let Some(most) = most.get(member).given() {
+                value = format!("{value} {key}={}", most.number::<u32>()?);
+            }
+        }
+        limits.found.push(line("rdma.max", value, false));
+    }
+    let cpu = node.get("cpu");
     for (list, file) in [(cpu.get("cpus"), "cpuset.cpus"), (cpu.get("mems"), "cpuset.mems")] {
         let text = list.given().map_or(Ok(""), Node::text)?;
         if !text.is_empty() {
@@ -104,14 +112,105 @@ pub fn limits(node: Node<'static>) -> Read<Vec<Limit>> {
     Ok(limits.found)
 }
 
-/// Reads `linux.resources.devices`: rules, the last of which counts: all are refused, and then some allowed.
+fn line(file: &'static str, value: String, if_known: bool) -> Limit {
+    Limit { file, value: value.leak(), device: None, if_known }
+}
+
+fn integer(node: Node<'static>) -> Read<Option<i64>> {
+    node.given().map(Node::number).transpose()
+}
+
+/// A number of which -1 is no limit; 0 is as if it were not there.
+fn limit(node: Node<'static>) -> Read<Option<String>> {
+    let most = integer(node)?.filter(|most| *most != 0);
+    Ok(most.map(|most| if most < 0 { "max".into() } else { most.to_string() }))
+}
+
+fn memory(node: Node<'static>, limits: &mut Vec<Limit>) -> Read<()> {
+    let (max, swap) = (integer(node.get("limit"))?.unwrap_or(0), integer(node.get("swap"))?.unwrap_or(0));
+    // That of v1 has memory in it.
+    let swap = match (max, swap) {
+        (-1, 0) | (_, -1) => Some("max".into()),
+        (_, 0) => None,
+        (1.., _) if swap >= max => Some((swap - max).to_string()),
+        _ => return Err(node.get("swap").expected("no less than a memory.limit")),
+    };
+    if let Some(value) = swap {
+        // A kernel without swap has none.
+        let if_known = ["max", "0"].contains(&&*value);
+        limits.push(line("memory.swap.max", value, if_known));
+    }
+    for (name, file) in [("limit", "memory.max"), ("reservation", "memory.low")] {
+        limits.extend(limit(node.get(name))?.map(|value| line(file, value, false)));
+    }
+    Ok(())
+}
+
+fn cpu(node: Node<'static>, limits: &mut Vec<Limit>) -> Read<()> {
+    limits.extend(integer(node.get("idle"))?.map(|idle| line("cpu.idle", idle.to_string(), false)));
+    if let Some(shares) = integer(node.get("shares"))?.filter(|shares| *shares != 0) {
+        let weight = weight(shares.clamp(2, 262_144) as u64);
+        limits.push(line("cpu.weight", weight.to_string(), false));
+    }
+    let (quota, period) = (integer(node.get("quota"))?.unwrap_or(0), integer(node.get("period"))?.unwrap_or(0));
+    if (quota, period) != (0, 0) {
+        let quota = if quota > 0 { quota.to_string() } else { "max".into() };
+        let period = if period == 0 { PERIOD as i64 } else { period };
+        limits.push(line("cpu.max", format!("{quota} {period}"), false));
+    }
+    limits.extend(integer(node.get("burst"))?.map(|burst| line("cpu.max.burst", burst.to_string(), burst == 0)));
+    Ok(())
+}
+
+fn block_io(node: Node<'static>, limits: &mut Vec<Limit>) -> Read<()> {
+    let device = |node: Node<'static>| -> Read<String> {
+        Ok(format!("{}:{} ", node.get("major").number::<u32>()?, node.get("minor").number::<u32>()?))
+    };
+    let mut weigh = |node: Node<'static>, device: String| -> Read<()> {
+        match integer(node)?.unwrap_or(0) {
+            0 => return Ok(()),
+            weight @ 10..=1000 => {
+                limits.push(line("io.bfq.weight", format!("{device}{weight}"), true));
+                limits.push(line("io.weight", format!("{device}{}", io_weight(weight as u64)), false));
+            }
+            _ => return Err(node.expected("10 to 1000")),
+        }
+        Ok(())
+    };
+    weigh(node.get("weight"), String::new())?;
+    for entry in node.get("weightDevice").items()? {
+        weigh(entry.get("weight"), device(entry)?)?;
+    }
+    for (name, key) in [
+        ("throttleReadBpsDevice", "rbps"),
+        ("throttleWriteBpsDevice", "wbps"),
+        ("throttleReadIOPSDevice", "riops"),
+        ("throttleWriteIOPSDevice", "wiops"),
+    ] {
+        for entry in node.get(name).items()? {
+            let rate = match entry.get("rate").number::<u64>()? {
+                0 => "max".into(),
+                rate => rate.to_string(),
+            };
+            limits.push(line("io.max", format!("{}{key}={rate}", device(entry)?), false));
+        }
+    }
+    Ok(())
+}
+
+/// Reads `linux.resources.devices`: rules, the last of which counts.
 pub fn devices(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
     for rule in node.items()? {
-        let is_allowed = rule.get("allow").boolean()?;
-        let kind = rule.get("type").given().map_or(Ok("a"), Node::text)?;
+        let allows = rule.get("allow").boolean()?;
+        let is_block = match rule.get("type").given().map_or(Ok("a"), Node::text)? {
+            "a" => None,
+            "b" => Some(true),
+            "c" | "u" => Some(false),
+            _ => return Err(rule.get("type").expected("a, b, c or u")),
+        };
         let letters = rule.get("access").given().map_or(Ok("rwm"), Node::text)?;
         let number = |name| -> Read<Option<u32>> {
-            let number = rule.get(name).given().map(Node::number::<i64>).transpose()?;
+            let number = integer(rule.get(name))?;
             Ok(number.and_then(|number| number.try_into().ok()))
         };
         let (major, minor) = (number("major")?, number("minor")?);
@@ -124,17 +223,12 @@ pub fn devices(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
                 _ => return Err(rule.get("access").expected("of r, w and m")),
             };
         }
-        let is_all = kind == "a" && major.is_none() && minor.is_none() && access == READ | WRITE | MKNOD;
-        match &mut bundle.access {
-            _ if is_all => bundle.access = if is_allowed { None } else { Some(Vec::new()) },
-            // It is allowed already.
-            None if is_allowed => {}
-            Some(all) if is_allowed => {
-                for is_block in [false, true].into_iter().filter(|block| kind == "a" || (kind == "b") == *block) {
-                    all.push(Access { is_block, major, minor, access });
-                }
-            }
-            _ => return Err(rule.wrong("kontena only refuses all devices, before it allows some")),
+        let rules = &mut bundle.access;
+        if (is_block, major, minor, access) == (None, None, None, READ | WRITE | MKNOD) {
+            // Nothing before it counts.
+            (rules.allows_others, rules.list) = (allows, Vec::new());
+        } else {
+            rules.list.push(Access { allows, is_block, major, minor, access });
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::parse;
 use super::resources::read_resources;
 use crate::cli::defaults;
-use crate::config::bundle::{Access, BundleCgroup, BundleMount, Change, Node};
+use crate::config::bundle::{Access, BundleCgroup, BundleMount, Change, Node, Rules};
 use crate::config::devices::{MKNOD, READ, WRITE};
 use crate::config::network::Net;
 use crate::config::userns::{Range, Userns};
@@ -127,8 +127,8 @@ fn a_bundle_has_what_no_option_asks_for() {
     assert_eq!(bundle.mounts, expected);
     let fuse = Node { path: c"/dev/fuse", mode: S_IFCHR | 0o666, uid: 1, gid: 2, major: 10, minor: 229 };
     assert_eq!(bundle.nodes, [fuse], "null is in every /dev");
-    let access = Access { is_block: false, major: Some(10), minor: None, access: READ | MKNOD };
-    assert_eq!(bundle.access, Some(vec![access]));
+    let access = |allows, minor, access| Access { allows, is_block: Some(false), major: Some(10), minor, access };
+    assert_eq!(bundle.access, Rules { list: vec![access(true, None, READ | MKNOD)], allows_others: false });
     assert_eq!((&*bundle.masked, &*bundle.readonly), (&[c"/proc/kcore", c"/sys/firmware"][..], &[c"/proc/sys"][..]));
     assert_eq!((bundle.propagation, bundle.cgroup), (MS_SLAVE, BundleCgroup::Path("/engine/web")));
     assert_eq!(
@@ -141,9 +141,10 @@ fn a_bundle_has_what_no_option_asks_for() {
     );
     let all = r#"{"allow": false, "access": "rwm"}, {"allow": true}"#;
     let open = with(r#"{"allow": false, "access": "rwm"}"#, all).unwrap().bundle.unwrap();
-    assert_eq!(open.access, None);
-    let writes = with(r#""access": "rm""#, r#""access": "w""#).unwrap().bundle.unwrap();
-    assert_eq!(writes.access.unwrap()[0].access, WRITE);
+    assert_eq!(open.access, Rules { list: vec![access(true, None, READ | MKNOD)], allows_others: true });
+    let refuses = r#""access": "w"}, {"allow": false, "type": "c", "major": 10, "minor": 1, "access": "r""#;
+    let writes = with(r#""access": "rm""#, refuses).unwrap().bundle.unwrap();
+    assert_eq!(writes.access.list, [access(true, None, WRITE), access(false, Some(1), READ)]);
 }
 
 #[test]
@@ -175,14 +176,21 @@ fn a_mistake_is_told_with_its_path() {
         (r#""/engine/web""#, r#""a.slice:b:c""#, "linux.cgroupsPath: kontena does not ask systemd"),
         (r#""/proc/kcore""#, r#""/../shadow""#, "linux.maskedPaths[0]: "),
         (r#""sysctl""#, r#""rootfsPropagation": "both", "sysctl""#, "linux.rootfsPropagation: expected private, "),
-        (r#""type": "c", "major": 10, "minor": 229"#, r#""type": "p""#, "linux.devices[0].type: "),
+        (r#""type": "c", "major": 10, "minor": 229"#, r#""type": "q""#, "linux.devices[0].type: "),
         (r#""defaultAction": "SCMP_ACT_ERRNO""#, NOTIFIES, "linux.seccomp.listenerPath: missing"),
         (r#""defaultAction": "SCMP_ACT_ERRNO""#, r#""defaultAction": 1"#, "linux.seccomp.defaultAction: expected"),
         (r#""limit": 67108864"#, r#""limit": "64m""#, "linux.resources.memory.limit: expected a number"),
-        (r#""pids": {"#, r#""rdma": {"a": 1}, "pids": {"#, "linux.resources.rdma: "),
+        (r#""swap": 134217728"#, r#""swap": 1"#, "linux.resources.memory.swap: expected no less"),
+        (r#""pids": {"#, r#""hugepageLimits": [{"pageSize": "a/b"}], "pids": {"#, "hugepageLimits[0].pageSize: "),
+        (r#""pids": {"#, r#""blockIO": {"weight": 9}, "pids": {"#, "linux.resources.blockIO.weight: expected 10 to"),
+        (
+            r#""pids": {"#,
+            r#""blockIO": {"weightDevice": [{"weight": 10}]}, "pids": {"#,
+            "weightDevice[0].major: missing",
+        ),
         (r#""unified": {"memory.high""#, r#""unified": {"cgroup.procs""#, "linux.resources.unified."),
     ] {
-        let line = with(old, new).map(drop).unwrap_err();
+        let line = with(old, new).map(drop).err().unwrap_or_default();
         assert!(line.contains(wrong), "{old} → {new}: {line}");
     }
     let line = with(r#""hostname": "web","#, r#""hostname": "web"#).map(drop).unwrap_err();
@@ -233,7 +241,7 @@ fn a_text_cut_anywhere_is_an_error() {
 fn resources_alone_are_limits() {
     let limits = read_resources(br#"{"memory": {"limit": 4096}, "devices": [{"allow": false}]}"#).unwrap();
     let lines: Vec<_> = limits.iter().map(|limit| format!("{}={}", limit.file, limit.value)).collect();
-    assert_eq!(lines, ["memory.swap.max=4096", "memory.max=4096"]);
+    assert_eq!(lines, ["memory.max=4096"]);
     assert_eq!(read_resources(br#"{"memory": []"#).map(drop), Err("line 1: expected , or }".into()));
     assert!(read_resources(br#"{"pids": {"limit": "1"}}"#).map(drop).unwrap_err().starts_with("pids.limit: "));
 }
@@ -265,5 +273,51 @@ fn options_of_mounts_are_changes_of_attributes() {
         ("runbindable", MS_UNBINDABLE | MS_REC),
     ] {
         assert_eq!(attributes(&format!(r#""rbind", "{name}""#)).2, flag, "{name}");
+    }
+}
+
+#[test]
+fn limits_are_lines_of_files() {
+    for (resources, expected) in [
+        (
+            r#""memory": {"limit": -1, "swap": -1, "reservation": 4096, "swappiness": 7}"#,
+            &["memory.swap.max=max", "memory.max=max", "memory.low=4096"][..],
+        ),
+        (r#""memory": {"limit": 4096, "swap": 4096, "kernel": 1}"#, &["memory.swap.max=0", "memory.max=4096"]),
+        (r#""memory": {"limit": -1}"#, &["memory.swap.max=max", "memory.max=max"]),
+        (r#""memory": {"limit": 0, "checkBeforeUpdate": true}"#, &[]),
+        (r#""cpu": {"shares": 1024, "quota": -1, "period": 50000}"#, &["cpu.weight=100", "cpu.max=max 50000"]),
+        (
+            r#""cpu": {"shares": 1, "quota": 7000, "burst": 9, "realtimeRuntime": 1}"#,
+            &["cpu.weight=1", "cpu.max=7000 100000", "cpu.max.burst=9"],
+        ),
+        (r#""cpu": {"shares": 0, "quota": 0, "period": 0, "idle": 1, "mems": "0"}"#, &["cpu.idle=1", "cpuset.mems=0"]),
+        (r#""cpu": {"shares": 999999}"#, &["cpu.weight=10000"]),
+        (r#""pids": {"limit": 9}"#, &["pids.max=9"]),
+        (r#""pids": {"limit": -1}"#, &["pids.max=max"]),
+        (r#""pids": {}, "network": {"classID": 1, "priorities": [{"name": "eth0", "priority": 1}]}"#, &[]),
+        (
+            r#""blockIO": {"weight": 1000, "leafWeight": 10, "weightDevice": [{"major": 8, "minor": 1, "weight": 10}],
+            "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 18446744073709551615}],
+            "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 0}]}"#,
+            &[
+                "io.bfq.weight=1000",
+                "io.weight=10000",
+                "io.bfq.weight=8:1 10",
+                "io.weight=8:1 1",
+                "io.max=8:0 rbps=18446744073709551615",
+                "io.max=8:0 wiops=max",
+            ],
+        ),
+        (
+            r#""hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]"#,
+            &["hugetlb.2MB.max=4194304", "hugetlb.2MB.rsvd.max=4194304"],
+        ),
+        (r#""rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10}}"#, &["rdma.max=mlx5_1 hca_handle=3 hca_object=10"]),
+        (r#""pids": {"limit": 9}, "unified": {"pids.max": "7"}"#, &["pids.max=9", "pids.max=7"]),
+    ] {
+        let limits = read_resources(format!("{{{resources}}}").leak().as_bytes()).unwrap();
+        let lines: Vec<_> = limits.iter().map(|limit| format!("{}={}", limit.file, limit.value)).collect();
+        assert_eq!(lines, expected, "{resources}");
     }
 }

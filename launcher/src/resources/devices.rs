@@ -22,11 +22,13 @@ use std::ffi::CStr;
 const BLOCK: u32 = 1;
 const CHARACTER: u32 = 2;
 
-/// The devices that a rule is about, and the access to them that it allows.
+/// The devices that a rule is about, and the access to them that it allows or refuses.
 #[derive(Clone, Copy)]
 struct Rule {
-    /// [`BLOCK`] or [`CHARACTER`].
-    kind: u32,
+    /// Whether it allows the access.
+    allows: bool,
+    /// [`BLOCK`] or [`CHARACTER`]; `None` for both.
+    kind: Option<u32>,
     /// `None` for all major numbers.
     major: Option<u32>,
     /// `None` for all minor numbers.
@@ -36,12 +38,12 @@ struct Rule {
 }
 
 const fn usable(major: u32, minor: Option<u32>) -> Rule {
-    Rule { kind: CHARACTER, major: Some(major), minor, access: READ | WRITE | MKNOD }
+    Rule { allows: true, kind: Some(CHARACTER), major: Some(major), minor, access: READ | WRITE | MKNOD }
 }
 
 /// Nodes of this kind may be made; CAP_MKNOD decides about that.
 const fn makable(kind: u32) -> Rule {
-    Rule { kind, major: None, minor: None, access: MKNOD }
+    Rule { allows: true, kind: Some(kind), major: None, minor: None, access: MKNOD }
 }
 
 /// The OCI's default devices, for every container: null, zero, full, random, urandom, tty, ptmx and all of /dev/pts.
@@ -142,7 +144,8 @@ fn is_default(found: &Stat) -> bool {
 fn rule_for(device: &Device, found: &Stat) -> Rule {
     let is_block = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
     Rule {
-        kind: if is_block { BLOCK } else { CHARACTER },
+        allows: true,
+        kind: Some(if is_block { BLOCK } else { CHARACTER }),
         major: Some(rustix::fs::major(found.st_rdev as _)),
         minor: Some(rustix::fs::minor(found.st_rdev as _)),
         access: device.access,
@@ -154,30 +157,27 @@ fn rule_for(device: &Device, found: &Stat) -> Rule {
 /// Loading a program costs more than half of the rest of a start. So the one without `devices` is attached once, to the
 /// parent that kontena has made for its containers, and goes with it: see [`confine_all_below`].
 pub fn confine(leaf: &OwnedFd, config: &Config, devices: &[Found]) -> Result<()> {
-    let access = config.bundle.as_ref().map(Bundle::access);
-    if config.security.privileged || matches!(access, Some(None)) {
+    let rules = config.bundle.as_ref().map(Bundle::access);
+    let allows_others = rules.is_some_and(|rules| rules.allows_others);
+    let rules = rules.map_or(&[][..], |rules| &rules.list);
+    if config.security.privileged || allows_others && rules.iter().all(|rule| rule.allows) {
         // In place of the parent's. A runtime inside can confine its own containers.
         let _ = sys::attach_device_program(leaf, &end(1), *b"kontena_all\0\0\0\0\0", sys::OVERRIDABLE_PROGRAM);
         return Ok(());
     }
-    let access = access.flatten().unwrap_or_default();
-    if devices.is_empty()
-        && access.is_empty()
-        && sys::effective_device_programs(leaf).is_ok_and(|names| names == [NAME])
+    if devices.is_empty() && rules.is_empty() && sys::effective_device_programs(leaf).is_ok_and(|names| names == [NAME])
     {
         return Ok(());
     }
-    let mut code = BEGIN.to_vec();
-    for Found { device, found } in devices {
-        if config.bundle.is_none() {
-            allow(&mut code, rule_for(device, found));
-        }
+    let mut all = Vec::new();
+    for Access { allows, is_block, major, minor, access } in rules {
+        let kind = is_block.map(|is_block| if is_block { BLOCK } else { CHARACTER });
+        all.push(Rule { allows: *allows, kind, major: *major, minor: *minor, access: *access });
     }
-    for Access { is_block, major, minor, access } in access {
-        let kind = if *is_block { BLOCK } else { CHARACTER };
-        allow(&mut code, Rule { kind, major: *major, minor: *minor, access: *access });
+    if config.bundle.is_none() {
+        all.extend(devices.iter().map(|Found { device, found }| rule_for(device, found)));
     }
-    match attach(leaf, code, sys::LAST_PROGRAM) {
+    match attach(leaf, &all, allows_others, sys::LAST_PROGRAM) {
         // A kernel without it, or a host that does not let this launcher: then a container has no devices but those of
         // its /dev, since all else is nodev. What would give it more is refused.
         Err(errno) => {
@@ -197,16 +197,22 @@ pub fn confine(leaf: &OwnedFd, config: &Config, devices: &[Found]) -> Result<()>
 /// Confines all that will run below `parent`, a cgroup that was just made, unless a leaf has a program of its own.
 /// Where that cannot be, each leaf gets its own.
 pub fn confine_all_below(parent: &OwnedFd) {
-    let _ = attach(parent, BEGIN.to_vec(), sys::OVERRIDABLE_PROGRAM);
+    let _ = attach(parent, &[], false, sys::OVERRIDABLE_PROGRAM);
 }
 
 /// The program's name, as bpftool(8) shows it. It changes with [`DEFAULT`]: what has the name is trusted to be it.
 const NAME: [u8; 16] = *b"kontena_device1\0";
 
-fn attach(cgroup: &OwnedFd, mut code: Vec<BpfInstruction>, flags: u32) -> rustix::io::Result<()> {
-    DEFAULT.iter().for_each(|rule| allow(&mut code, *rule));
-    code.extend(end(0));
-    sys::attach_device_program(cgroup, &code, NAME, flags)
+fn attach(cgroup: &OwnedFd, rules: &[Rule], allows_others: bool, flags: u32) -> rustix::io::Result<()> {
+    sys::attach_device_program(cgroup, &program(rules, allows_others), NAME, flags)
+}
+
+/// The program of rules, the last of which counts, and which never refuse a default device.
+fn program(rules: &[Rule], allows_others: bool) -> Vec<BpfInstruction> {
+    let mut code = BEGIN.to_vec();
+    rules.iter().chain(&DEFAULT).rev().for_each(|rule| decide(&mut code, *rule));
+    code.extend(end(allows_others.into()));
+    code
 }
 
 /// Registers: the context becomes access, type, major and minor number; struct bpf_cgroup_dev_ctx.
@@ -224,7 +230,7 @@ const MOVE_IMMEDIATE: u8 = 0xb4;
 const AND_IMMEDIATE: u8 = 0x54;
 const SHIFT_RIGHT_IMMEDIATE: u8 = 0x74;
 const JUMP_UNEQUAL_IMMEDIATE: u8 = 0x56;
-const JUMP_UNEQUAL: u8 = 0x5e;
+const JUMP_EQUAL_IMMEDIATE: u8 = 0x16;
 const EXIT: u8 = 0x95;
 
 const BEGIN: [BpfInstruction; 6] = [
@@ -241,28 +247,30 @@ fn end(verdict: i32) -> [BpfInstruction; 2] {
     [BpfInstruction::new(MOVE_IMMEDIATE, 0, 0, 0, verdict), BpfInstruction::new(EXIT, 0, 0, 0, 0)]
 }
 
-/// Ends with 1 where the rule says all that was asked for, and else goes on behind.
-fn allow(code: &mut Vec<BpfInstruction>, Rule { kind, major, minor, access }: Rule) {
-    let first = code.len();
-    let mut unless = |operation, register, source, value: u32| {
-        code.push(BpfInstruction::new(operation, register, source, 0, value as i32));
-    };
-    unless(JUMP_UNEQUAL_IMMEDIATE, TYPE, 0, kind);
-    // What is asked for and allowed is all that is asked for.
-    unless(MOVE, SCRATCH, ACCESS, 0);
-    unless(AND_IMMEDIATE, SCRATCH, 0, access);
-    unless(JUMP_UNEQUAL, SCRATCH, ACCESS, 0);
-    for (register, number) in [(MAJOR, major), (MINOR, minor)] {
+/// Decides about what of the access that was asked for no later rule has allowed: ends if the rule refuses any of it,
+/// or allows the rest of it, and else goes on behind.
+fn decide(code: &mut Vec<BpfInstruction>, Rule { allows, kind, major, minor, access }: Rule) {
+    let mut jumps = Vec::new();
+    for (register, number) in [(TYPE, kind), (MAJOR, major), (MINOR, minor)] {
         if let Some(number) = number {
-            unless(JUMP_UNEQUAL_IMMEDIATE, register, 0, number);
+            jumps.push(code.len());
+            code.push(BpfInstruction::new(JUMP_UNEQUAL_IMMEDIATE, register, 0, 0, number as i32));
         }
     }
-    code.extend(end(1));
+    let jump = if allows {
+        code.push(BpfInstruction::new(AND_IMMEDIATE, ACCESS, 0, 0, !access as i32));
+        BpfInstruction::new(JUMP_UNEQUAL_IMMEDIATE, ACCESS, 0, 0, 0)
+    } else {
+        code.push(BpfInstruction::new(MOVE, SCRATCH, ACCESS, 0, 0));
+        code.push(BpfInstruction::new(AND_IMMEDIATE, SCRATCH, 0, 0, access as i32));
+        BpfInstruction::new(JUMP_EQUAL_IMMEDIATE, SCRATCH, 0, 0, 0)
+    };
+    jumps.push(code.len());
+    code.push(jump);
+    code.extend(end(allows.into()));
     let behind = code.len();
-    for (at, instruction) in code.iter_mut().enumerate().skip(first) {
-        if matches!(instruction.code, JUMP_UNEQUAL | JUMP_UNEQUAL_IMMEDIATE) {
-            instruction.offset = (behind - at - 1) as i16;
-        }
+    for at in jumps {
+        code[at].offset = (behind - at - 1) as i16;
     }
 }
 
@@ -281,7 +289,7 @@ mod tests {
             let (to, from) = (usize::from(pair & 15), usize::from(pair >> 4));
             at += 1;
             let jumps = match operation {
-                JUMP_UNEQUAL => registers[to] != registers[from],
+                JUMP_EQUAL_IMMEDIATE => registers[to] == immediate as u32,
                 JUMP_UNEQUAL_IMMEDIATE => registers[to] != immediate as u32,
                 _ => false,
             };
@@ -291,25 +299,17 @@ mod tests {
                 MOVE_IMMEDIATE => registers[to] = immediate as u32,
                 AND_IMMEDIATE => registers[to] &= immediate as u32,
                 SHIFT_RIGHT_IMMEDIATE => registers[to] >>= immediate,
-                JUMP_UNEQUAL | JUMP_UNEQUAL_IMMEDIATE if jumps => at += offset as usize,
-                JUMP_UNEQUAL | JUMP_UNEQUAL_IMMEDIATE => {}
+                JUMP_EQUAL_IMMEDIATE | JUMP_UNEQUAL_IMMEDIATE if jumps => at += offset as usize,
+                JUMP_EQUAL_IMMEDIATE | JUMP_UNEQUAL_IMMEDIATE => {}
                 EXIT => return registers[0] == 1,
                 _ => panic!("{operation:#x}"),
             }
         }
     }
 
-    /// The program of a container with these rules.
-    fn program(rules: &[Rule]) -> Vec<BpfInstruction> {
-        let mut code = BEGIN.to_vec();
-        rules.iter().chain(&DEFAULT).for_each(|rule| allow(&mut code, *rule));
-        code.extend(end(0));
-        code
-    }
-
     #[test]
     fn default_devices_are_usable_and_no_others() {
-        let code = program(&[]);
+        let code = program(&[], false);
         let uses = |kind, major, minor| run(&code, READ | WRITE, kind, major, minor);
         for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, 0), (136, 4711)] {
             assert!(uses(CHARACTER, major, minor), "{major}:{minor}");
@@ -328,13 +328,13 @@ mod tests {
 
     #[test]
     fn device_has_the_access_that_was_asked_for() {
-        let disk = Rule { kind: BLOCK, major: Some(8), minor: Some(1), access: READ };
-        let code = program(&[disk, Rule { minor: Some(2), access: READ | WRITE, ..disk }]);
+        let disk = Rule { allows: true, kind: Some(BLOCK), major: Some(8), minor: Some(1), access: READ };
+        let code = program(&[disk, Rule { minor: Some(2), access: READ | WRITE, ..disk }], false);
         for (access, minor, is_allowed) in [
             (READ, 1, true),
             (WRITE, 1, false),
             (READ | WRITE, 1, false),
-            (READ | MKNOD, 1, false),
+            (READ | MKNOD, 1, true),
             (READ, 2, true),
             (WRITE, 2, true),
             (READ | WRITE, 2, true),
@@ -347,7 +347,42 @@ mod tests {
     #[test]
     fn rule_is_of_the_device_that_was_found() {
         let device = device("/dev/zero:/dev/nought:r").unwrap();
-        let Rule { kind, major, minor, access } = rule_for(&device, &stat(c"/dev/zero").unwrap());
-        assert_eq!((kind, major, minor, access), (CHARACTER, Some(1), Some(5), READ));
+        let Rule { kind, major, minor, access, .. } = rule_for(&device, &stat(c"/dev/zero").unwrap());
+        assert_eq!((kind, major, minor, access), (Some(CHARACTER), Some(1), Some(5), READ));
+    }
+
+    #[test]
+    fn last_rule_about_an_access_counts() {
+        let mut state = 1u32;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % below
+        };
+        for _ in 0..2000 {
+            let rules: Vec<_> = (0..random(6))
+                .map(|_| Rule {
+                    allows: random(2) == 0,
+                    kind: [None, Some(BLOCK), Some(CHARACTER)][random(3) as usize],
+                    major: [None, Some(200), Some(201)][random(3) as usize],
+                    minor: [None, Some(0), Some(1)][random(3) as usize],
+                    access: random(7) + 1,
+                })
+                .collect();
+            let allows_others = random(2) == 0;
+            let code = program(&rules, allows_others);
+            let (kind, major, minor, access) = (1 + random(2), 200 + random(2), random(2), random(7) + 1);
+            let fits = |of: Option<u32>, number| of.is_none_or(|of| of == number);
+            let is_allowed = |bit: u32| {
+                let about = rules.iter().rfind(|rule| {
+                    fits(rule.kind, kind)
+                        && fits(rule.major, major)
+                        && fits(rule.minor, minor)
+                        && rule.access & bit != 0
+                });
+                bit == MKNOD || about.map_or(allows_others, |rule| rule.allows)
+            };
+            let expected = [READ, WRITE, MKNOD].into_iter().all(|bit| access & bit == 0 || is_allowed(bit));
+            assert_eq!(run(&code, access, kind, major, minor), expected, "{access} {kind} {major}:{minor}");
+        }
     }
 }

@@ -17,8 +17,15 @@ pub struct Node {
 }
 
 /// See the other module.
+pub struct Rules {
+    pub list: Vec<Access>,
+    pub allows_others: bool,
+}
+
+/// See the other module.
 pub struct Access {
-    pub is_block: bool,
+    pub allows: bool,
+    pub is_block: Option<bool>,
     pub major: Option<u32>,
     pub minor: Option<u32>,
     pub access: u32,
@@ -45,12 +52,17 @@ impl Bundle {
     }
 
     /// None.
-    pub fn access(&self) -> Option<&[Access]> {
+    pub fn access(&self) -> &Rules {
         match *self {}
     }
 
     /// None.
     pub fn nodes(&self) -> &[Node] {
+        match *self {}
+    }
+
+    /// None.
+    pub fn owns_cgroup(&self) -> bool {
         match *self {}
     }
 

@@ -32,15 +32,37 @@ impl Leaf {
             }
             file::make_directory(CWD, &path)?;
             let directory = file::open(CWD, &path, OFlags::DIRECTORY)?;
-            if let Some(Ids { uid, gid }) = owner {
-                for name in DELEGATED {
-                    let name = file::c_path(name)?;
-                    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-                    chownat(&directory, &*name, Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
-                }
-            }
+            owner.map_or(Ok(()), |owner| give(&directory, owner))?;
             Ok(directory)
         };
         make().context(format_args!("mkdir {path}"), "kontena needs write access to the cgroup2 hierarchy")
+    }
+}
+
+/// Gives a cgroup to those whom it is delegated to.
+fn give(directory: &OwnedFd, Ids { uid, gid }: Ids) -> rustix::io::Result<()> {
+    for name in DELEGATED {
+        let name = file::c_path(name)?;
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        chownat(directory, &*name, Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    }
+    Ok(())
+}
+
+impl Leaf {
+    /// Gives the leaf itself to root of a container that may change its cgroups; runtime-spec, "Cgroup ownership". With
+    /// the files that the kernel lists; /sys/kernel/cgroup/delegate.
+    pub fn give(&self, leaf: &OwnedFd, owner: Ids) -> Result<()> {
+        let what = format_args!("chown {}", self.path);
+        give(leaf, owner).at(what)?;
+        for name in file::read_text(CWD, "/sys/kernel/cgroup/delegate").lines() {
+            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+            match file::c_path(name).and_then(|name| chownat(leaf, &*name, Some(uid), Some(gid), AtFlags::empty())) {
+                // That of a controller which the leaf lacks.
+                Ok(()) | Err(Errno::NOENT) => {}
+                given => given.at(what)?,
+            }
+        }
+        Ok(())
     }
 }
