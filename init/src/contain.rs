@@ -5,6 +5,8 @@
 //! does all of it, and becomes the payload.
 
 use core::convert::Infallible;
+#[cfg(feature = "oci")]
+use kontena_init::plan::WHOLE;
 use kontena_init::plan::{Plan, READY, Report, Step};
 use rustix::fd::{IntoRawFd, OwnedFd};
 use rustix::fs::Mode;
@@ -21,9 +23,10 @@ use crate::failure::fail;
 use crate::guard::{DIE, guard};
 #[cfg(feature = "oci")]
 use crate::handover::await_start;
+#[cfg(feature = "oci")]
+use crate::hooks::before_pivot;
 use crate::payload::{Handshake, become_payload, confine};
 use crate::root::Root;
-use crate::sys::Block;
 #[cfg(feature = "oci")]
 use crate::tree::make_target;
 use crate::{Child, caps, decode, dev, mounts, net, proc, read_block, root, sys, terminal};
@@ -45,8 +48,8 @@ pub fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Child, Report> {
     if plan.init == 0 {
         make_proc(plan, &root.tree, &empty, early_proc, &theirs)?;
         furnish(plan, &root.tree, &dev, &empty, status)?;
-        let terminal = complete(plan, root, dev, empty, status)?;
-        return Err(become_pid1(block, terminal, status));
+        let plan = decode::<Plan<'_>>(block.keep())?;
+        return Err(become_pid1(&plan, root, dev, empty, status));
     }
     let Some(process) = sys::fork(0).map_err(fail(Step::Fork, 0))? else {
         drop(ours);
@@ -76,14 +79,21 @@ pub fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Child, Report> {
     Ok(Child { process, handshake: Some(ours) })
 }
 
-/// Becomes the payload, as PID 1; the container is whole. What comes back is why not.
-fn become_pid1(block: Block, terminal: Option<OwnedFd>, status: &OwnedFd) -> Report {
+/// Completes the container, and becomes the payload, as PID 1. What comes back is why not.
+fn become_pid1(plan: &Plan<'static>, root: Root, dev: OwnedFd, empty: Empty, status: &OwnedFd) -> Report {
     let execute = || -> Result<Infallible, Report> {
-        let plan = decode::<Plan<'_>>(block.keep())?;
+        let terminal = mount_rest(plan, &root.tree, dev, empty, status)?;
+        #[cfg(feature = "oci")]
+        if !plan.create_hooks.state.is_empty() {
+            send(status, &[WHOLE], SendFlags::NOSIGNAL).map_err(fail(Step::Launcher, 0))?;
+            await_launcher(status)?;
+            before_pivot(&plan.create_hooks, &root.tree, status)?;
+        }
+        enter(plan, root, status)?;
         let (process, root) = (plan.process, root::open().map_err(fail(Step::PivotRoot, 0))?);
         #[cfg(feature = "oci")]
         if let Some(listener) = sys::inherited_fd(plan.start) {
-            return await_start(&process, &root, terminal, &listener, status);
+            return await_start(plan, &root, terminal, &listener, status);
         }
         confine(&process, false)?;
         Err(become_payload(&process, &root, None, terminal, status))
@@ -125,27 +135,44 @@ fn furnish(plan: &Plan<'_>, root: &OwnedFd, dev: &OwnedFd, empty: &Empty, status
 /// network is ready. Returns the payload's terminal.
 fn complete(
     plan: &Plan<'_>,
-    Root { tree: root, stays_readonly, .. }: Root,
+    root: Root,
     dev: OwnedFd,
     empty: Empty,
     status: &OwnedFd,
 ) -> Result<Option<OwnedFd>, Report> {
-    let terminal = make_terminal(plan, &root, &dev, status)?;
-    mount_requested(plan, &root, dev, &empty)?;
+    let terminal = mount_rest(plan, &root.tree, dev, empty, status)?;
+    enter(plan, root, status).map(|()| terminal)
+}
+
+/// The terminal, and all that was asked for. Returns the payload's terminal.
+fn mount_rest(
+    plan: &Plan<'_>,
+    root: &OwnedFd,
+    dev: OwnedFd,
+    empty: Empty,
+    status: &OwnedFd,
+) -> Result<Option<OwnedFd>, Report> {
+    let terminal = make_terminal(plan, root, &dev, status)?;
+    mount_requested(plan, root, dev, &empty)?;
     #[cfg(feature = "oci")]
     if plan.bundle.is_one == 1 {
-        finish_bundle(plan, &root, &empty)?;
+        finish_bundle(plan, root, &empty)?;
     }
-    drop(empty);
+    Ok(terminal)
+}
+
+/// Makes `root`, which is attached, the root of all processes of the container, and waits until its network is ready.
+fn enter(plan: &Plan<'_>, Root { tree: root, stays_readonly, .. }: Root, status: &OwnedFd) -> Result<(), Report> {
+    let has_hooks = !plan.create_hooks.state.is_empty();
     if plan.root_readonly == 1 || stays_readonly {
         root::make_readonly(&root).map_err(fail(Step::RootReadonly, 0))?;
     }
     // Of all processes in the mount namespace; pivot_root(2).
-    root::pivot(root, plan.bundle.is_one == 1).map_err(fail(Step::PivotRoot, 0))?;
+    root::pivot(root, plan.bundle.is_one == 1 && !has_hooks).map_err(fail(Step::PivotRoot, 0))?;
     #[cfg(feature = "oci")]
     root::propagate(plan.bundle.propagation).map_err(fail(Step::PivotRoot, 0))?;
-    await_network(status)?;
-    Ok(terminal)
+    // Hooks have waited for the launcher already.
+    if has_hooks { Ok(()) } else { await_launcher(status) }
 }
 
 /// The payload's terminal, where it gets one, on /dev/console.
@@ -188,8 +215,8 @@ fn wait_for_byte(socket: &OwnedFd) -> io::Result<bool> {
     recv(socket, &mut [0u8; 1], RecvFlags::empty()).map(|(length, _)| length == 1)
 }
 
-/// Waits for the launcher's message that the network is ready.
-fn await_network(status: &OwnedFd) -> Result<(), Report> {
+/// Waits for the launcher's message that the network is ready, and its hooks have run.
+fn await_launcher(status: &OwnedFd) -> Result<(), Report> {
     match wait_for_byte(status).map_err(fail(Step::Launcher, 0))? {
         true => Ok(()),
         // The launcher died before the death signal was armed, or gave up.

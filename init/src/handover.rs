@@ -5,7 +5,7 @@
 
 use core::convert::Infallible;
 use core::ffi::CStr;
-use kontena_init::plan::{ProcessSpec, Report, Step, WHOLE};
+use kontena_init::plan::{Plan, ProcessSpec, Report, Step, WHOLE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -13,6 +13,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
 use crate::failure::{fail, give_up};
 use crate::guard::outlive_launcher;
+use crate::hooks;
 use crate::listener::{install_and_send, is_wanted};
 use crate::payload::{Prepared, become_payload, confine, enter_directory, find, prepare};
 use crate::sys;
@@ -20,12 +21,13 @@ use crate::sys;
 /// Waits for `start`, whose connection to `listener` is the status socket from then on, and becomes the payload. What
 /// comes back is why the container was not handed over.
 pub fn await_start(
-    process: &ProcessSpec<'static>,
+    plan: &Plan<'static>,
     root: &OwnedFd,
     terminal: Option<OwnedFd>,
     listener: &OwnedFd,
     launcher: &OwnedFd,
 ) -> Result<Infallible, Report> {
+    let process = &plan.process;
     check(process, root)?;
     if is_wanted(process) {
         // When `start` comes, the launcher is gone.
@@ -49,7 +51,8 @@ pub fn await_start(
         }
     };
     let status = hand_over().map_err(fail(Step::Launcher, 0))?;
-    let report = match confine(process, false) {
+    let confined = confine(process, false).and_then(|()| hooks::before_exec(&plan.start_hooks, process, root, &status));
+    let report = match confined {
         Ok(()) => become_payload(process, root, None, terminal, &status),
         Err(report) => report,
     };

@@ -31,6 +31,8 @@ mod failure;
 mod guard;
 #[cfg(feature = "oci")]
 mod handover;
+#[cfg(feature = "oci")]
+mod hooks;
 mod join;
 #[cfg(feature = "oci")]
 mod listener;

@@ -107,11 +107,11 @@ fn execute(
     give_up(status, report)
 }
 
-fn try_to_execute(
+pub fn try_to_execute(
     status: &OwnedFd,
     closed: rustix::io::Result<()>,
     process: &ProcessSpec<'static>,
-    Prepared { user, arguments, environment }: Prepared,
+    Prepared { user, program, arguments, environment }: Prepared,
 ) -> Result<Infallible, Report> {
     closed.map_err(fail(Step::Notify, 0))?;
     for (index, Rlimit { resource, soft, hard }) in (0..).zip(process.rlimits.iter()) {
@@ -139,7 +139,10 @@ fn try_to_execute(
         install_own_filter(process)?;
     }
     let mut lacks = 0;
-    let errno = exec(arguments, environment, &mut |path| lacks = lacking(path, process.capabilities));
+    let errno = match program {
+        Some(path) => sys::execve(path, arguments, environment),
+        None => exec(arguments, environment, &mut |path| lacks = lacking(path, process.capabilities)),
+    };
     Err(fail(Step::Exec, lacks)(errno))
 }
 
@@ -178,7 +181,10 @@ fn install_own_filter(process: &ProcessSpec<'static>) -> Result<(), Report> {
 /// What is looked up, and put together, before the process gives up its fds.
 #[derive(Clone, Copy)]
 pub struct Prepared {
-    user: User,
+    /// Who it is.
+    pub user: User,
+    /// Its path, if it is not to be found by its first argument.
+    pub program: Option<&'static CStr>,
     /// Its arguments.
     pub arguments: Strings,
     /// Its environment.
@@ -192,7 +198,7 @@ pub fn prepare(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<Prepare
         if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };
     let arguments = sys::strings(process.argv, None).map_err(fail(Step::Exec, 0))?;
     let environment = sys::strings(process.env, home).map_err(fail(Step::Exec, 0))?;
-    Ok(Prepared { user, arguments, environment })
+    Ok(Prepared { user, program: None, arguments, environment })
 }
 
 /// The first capability, counted from 1, that a file must have and the bounding set lacks, which execve(2) refuses with

@@ -6,12 +6,14 @@
 //! `plan/wire.rs` has the layout in bytes, `plan/report.rs` the Report. Must not touch the kernel, allocate, or know
 //! where either side lives.
 
+mod hooks;
 pub mod mount_kind;
 mod report;
 mod wire;
 
 use core::ffi::CStr;
 
+pub use hooks::*;
 pub use report::{Report, Step};
 pub use wire::{Items, List, Wire, Writer, decode, encode};
 
@@ -71,6 +73,11 @@ wire::wire_structs! {
         /// The launcher's own: the path of the socket on which the listener of the payload's filter is sent, and if
         /// there is one, a NUL and the metadata that go with it; empty if no call is notified.
         pub listener: &'a [u8],
+        /// The hooks of createContainer; with a state, there are hooks of a create operation, which the launcher runs
+        /// before those, while the init waits. See [`WHOLE`].
+        pub create_hooks: Hooks<'a>,
+        /// The hooks of startContainer.
+        pub start_hooks: Hooks<'a>,
         /// The payload.
         pub process: ProcessSpec<'a>,
     }
@@ -236,7 +243,8 @@ pub const TERMINAL: u8 = 2;
 pub const HOSTS: u8 = 3;
 
 /// The init's message that the container is whole, and waits for `start`. The launcher answers with [`READY`] when it
-/// has recorded that; without an answer, the init ends.
+/// has recorded that; without an answer, the init ends. Where there are hooks of a create operation, the same comes
+/// when everything has been mounted and the root is still the host's, and is answered when the launcher's have run.
 pub const WHOLE: u8 = 4;
 
 /// The init's message with the listener of a filter that notifies calls, which comes after that with a terminal at a

@@ -39,7 +39,7 @@ pub fn leave_initial_root() -> Result<()> {
     let mut buffer = [0; sys::PATH_MAX];
     let directory = sys::working_directory(&mut buffer)?;
     let root = clone_tree(CWD, c"/", true)?;
-    stack(&root)?;
+    let root = attach_at(root, c"/")?;
     fchdir(root)?;
     chroot(c".")?;
     chdir(directory)
@@ -53,7 +53,7 @@ pub fn leave_host(plan: &Plan<'_>) -> core::result::Result<(), Report> {
 
 /// The container's root.
 pub struct Root {
-    /// Attached over the host's.
+    /// Attached over the host's `/`, or over the directory that it is on the host.
     pub tree: OwnedFd,
     /// Whether it was read-only, and only got a layer for its mountpoints.
     pub stays_readonly: bool,
@@ -72,10 +72,13 @@ pub fn attach(plan: &Plan<'_>) -> core::result::Result<Root, Report> {
     } else {
         lower
     };
-    let beside = if plan.bundle.is_one == 1 { Some(make_filesystem(&PLACE).and_then(stacked)) } else { None };
+    // A hook that runs before pivot_root(2) finds it where the host has it.
+    let place = if plan.create_hooks.state.is_empty() { c"/" } else { plan.root.source };
+    let beside = || make_filesystem(&PLACE).and_then(|tree| attach_at(tree, place));
+    let beside = if plan.bundle.is_one == 1 { Some(beside()) } else { None };
     let beside = beside.transpose().map_err(fail(Step::AttachRoot, 0))?;
-    stack(&root).map_err(fail(Step::AttachRoot, 0))?;
-    Ok(Root { tree: root, stays_readonly: is_needed, beside })
+    let tree = attach_at(root, place).map_err(fail(Step::AttachRoot, 0))?;
+    Ok(Root { tree, stays_readonly: is_needed, beside })
 }
 
 /// Whether something that something is mounted on is missing in `root`, but for what is in a mount of ours.
@@ -111,7 +114,7 @@ const PLACE: Mount<'_> = Mount {
 fn lay_over(lower: &OwnedFd, plan: &Plan<'_>) -> Result<OwnedFd> {
     let layer = make(&plan.layer)?;
     let directory = openat(CWD, c".", PATH_FD, Mode::empty())?;
-    fchdir(make_filesystem(&PLACE).and_then(stacked)?)?;
+    fchdir(make_filesystem(&PLACE).and_then(|tree| attach_at(tree, c"/"))?)?;
     for (name, tree) in [(c"lower", lower), (c"layer", &layer)] {
         mkdirat(CWD, name, Mode::from_raw_mode(0o700))?;
         move_mount(tree, c"", CWD, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
@@ -168,14 +171,11 @@ fn open_layer_directory(layer: &OwnedFd, name: &CStr, root: &OwnedFd) -> Result<
     }
 }
 
-/// Attaches a tree over the host's `/`, where nothing is found by a path but by fd: pivot_root(2) wants the new root to
-/// be attached, and overlayfs its layers.
-fn stack(tree: &OwnedFd) -> Result<()> {
-    move_mount(tree, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-}
-
-fn stacked(tree: OwnedFd) -> Result<OwnedFd> {
-    stack(&tree).map(|()| tree)
+/// Attaches a tree over a directory of the host's: pivot_root(2) wants the new root to be attached, and overlayfs its
+/// layers. Over `/`, nothing is found by a path but by fd.
+fn attach_at(tree: OwnedFd, place: &CStr) -> Result<OwnedFd> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    move_mount(&tree, c"", CWD, place, flags).map(|()| tree)
 }
 
 /// Makes `/` read-only, as the last mount to be changed; those below it keep their own attributes.

@@ -131,7 +131,7 @@ fn what_cannot_start_is_told_to_create() {
         (Box::new(|config| config["process"]["args"] = denied), "Permission denied"),
         (Box::new(|config| config["process"]["user"]["uid"] = json!("root")), "process.user.uid: expected a number"),
         (Box::new(|config| config["root"]["path"] = json!("nosuch")), "bundle/nosuch"),
-        (Box::new(|config| config["hooks"] = json!({"prestart": [{"path": "/a"}]})), "hooks.prestart: "),
+        (Box::new(|config| config["hooks"] = json!({"prestart": [{"path": "a"}]})), "hooks.prestart[0].path: "),
         (Box::new(|config| config["linux"]["cgroupsPath"] = json!("a:b:c")), "cgroupfs"),
     ];
     for (change, words) in changes {

@@ -94,6 +94,10 @@ steps! {
     Seccomp = "install the system call filter",
     /// chdir(2).
     WorkingDirectory = "enter the working directory",
+    /// A hook of createContainer, by its index; the errno may be [`super::HOOK_ENDED`] or more.
+    CreateHook = "run the hook",
+    /// A hook of startContainer, by its index; as above.
+    StartHook = "run the hook",
     /// execve(2) of the payload.
     Exec = "exec",
 }

@@ -79,6 +79,8 @@ fn sample(out: &mut Bytes) {
         files: List::Items(&[File { target: c"/etc/hosts", content: c"::1 localhost\n", is_launchers: 1 }]),
         settings: List::Items(&[c"sys/net/ipv4/ip_forward=1", c"self/oom_score_adj=-17"]),
         listener: b"/run/a\0b",
+        create_hooks: NO_HOOKS,
+        start_hooks: Hooks { state: c"{}", hooks: List::Items(&[hooks::SAMPLE]) },
         process: SAMPLE,
     };
     encode(&plan, out);
@@ -103,6 +105,8 @@ fn a_plan_reads_back_as_it_was_written() {
     assert_eq!((plan.process.filter_flags, plan.process.filter), (2, &[6, 0, 0, 0, 0, 0, 0xff, 0x7f][..]));
     assert_eq!((plan.root_readonly, plan.process.capabilities), (1, 0xa800_25fb));
     assert_eq!(plan.process.rlimits.iter().next(), Some(Rlimit { resource: 7, soft: 10, hard: u64::MAX }));
+    let hook = plan.start_hooks.hooks.iter().next().unwrap();
+    assert_eq!((plan.start_hooks.state, hook.path, hook.arguments.len(), hook.timeout), (c"{}", c"/bin/a", 2, 9));
     let mut again = Bytes(Vec::new());
     encode(&plan, &mut again);
     assert_eq!(block, again.0, "a decoded Plan encodes to the same bytes");

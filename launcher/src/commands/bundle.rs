@@ -5,6 +5,7 @@
 
 use crate::commands::{leaf_of, open_init};
 use crate::config::{Config, Format};
+use crate::container::hooks;
 use crate::container::listener::{self, Agent};
 use crate::container::{Pidfile, send_terminal, start_address};
 use crate::error::{Context, Error, Result};
@@ -16,11 +17,10 @@ use crate::resources::cgroup::{all_processes, has_process, is_frozen};
 use crate::spawn::clone::{decode_plan, seal_init};
 use crate::spawn::explain::{explain, explain_process};
 use crate::spawn::{join, plan};
-use crate::state::handed_over::{START, STATE};
+use crate::state::handed_over::{START, STATE, describe};
 use crate::state::{ContainerRecord, StateDirectory};
 use crate::supervise::message::{Message, listen};
 use crate::sys;
-use crate::time::Moment;
 use kontena_init::plan::{List, ProcessSpec, Report, Step};
 use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -60,18 +60,8 @@ pub fn state(state: &StateDirectory, name: &str) -> Result<()> {
         file::read(directory, STATE).context(format_args!("state of {name}"), hint)
     })?;
     let (status, init) = (status(state, &container), container.running_init());
-    let text = Json::document(|json| {
-        json.object(|json| {
-            json.text("id", name).text("status", status).number("pid", init.map_or(0, |init| init.pid));
-            if let Some(init) = container.init {
-                json.text("created", &Moment(init.since, 0).to_string());
-            }
-        });
-    });
-    let text = text.trim_ascii_end().strip_suffix('}').unwrap_or_default();
-    // If `create` was killed, it may be empty.
-    let comma = if fixed.is_empty() { "" } else { "," };
-    print::answer(&format!("{text}{comma}{}}}\n", String::from_utf8_lossy(&fixed)))
+    let (pid, since) = (init.map_or(0, |init| init.pid), container.init.map(|init| init.since));
+    print::answer(&format!("{}\n", describe(name, status, pid, since, &String::from_utf8_lossy(&fixed))))
 }
 
 /// `ps` of one container as engines ask for it: prints the pids that its processes have on the host. Returns `false` if
@@ -104,14 +94,31 @@ pub fn start(state: &StateDirectory, container: &ContainerRecord) -> Result<()> 
         connected => connected.context(what, "mount /proc")?,
     }
     file::remove(&directory, START, AtFlags::empty());
-    match listen(&socket) {
-        Message::Failure(report) => {
-            let plan = plan::read(&directory).context(what, "its plan is lost: delete it")?;
-            let plan = decode_plan(&plan)?;
-            Err(explain(report, &plan, plan.root.source))
+    let mut words = String::new();
+    loop {
+        match listen(&socket) {
+            Message::Words(text) => words = text,
+            Message::Failure(report) => {
+                let plan = plan::read(&directory).context(what, "its plan is lost: delete it")?;
+                let plan = decode_plan(&plan)?;
+                let error = explain(report, &plan, plan.root.source).advise(&words);
+                return if report.step == Step::StartHook { undo(state, container, error) } else { Err(error) };
+            }
+            _ => break,
         }
-        _ => Ok(()),
     }
+    let Some(hooks) = hooks::kept(&directory) else { return Ok(()) };
+    let init = container.init.map(|init| (init.pid, init.since)).unwrap_or_default();
+    let state_text = describe(name, "running", init.0, Some(init.1), &file::read_text(&directory, STATE));
+    hooks::after_start(&hooks, &state_text).or_else(|error| undo(state, container, error))
+}
+
+/// A hook has failed when the container was started: it goes, as the specification has it.
+fn undo(state: &StateDirectory, container: &ContainerRecord, error: Error) -> Result<()> {
+    if let Err(other) = delete(state, container, true) {
+        print::print(2, &format!("kontena: {other}\n"));
+    }
+    Err(error)
 }
 
 /// Sends a signal to PID 1 of a container, or to all of its processes.
@@ -147,7 +154,15 @@ pub fn delete(state: &StateDirectory, container: &ContainerRecord, force: bool) 
         }
         end(state, container)?;
     }
-    state.delete(name, false)
+    // Another process may have deleted it, or does so meanwhile.
+    let kept = state.directory(name).ok();
+    let kept = kept.and_then(|directory| Some((hooks::kept(&directory)?, file::read_text(&directory, STATE))));
+    if state.delete(name, false)?
+        && let Some((hooks, fixed)) = kept
+    {
+        hooks::after_stop(&hooks, name, &fixed);
+    }
+    Ok(())
 }
 
 /// Kills all of a container, and waits until its PID 1 has ended, which need not have been reaped.
@@ -214,7 +229,9 @@ pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option
     let pid = container.init.map_or(0, |init| init.pid);
     let joined = join::Container { pid, init: &init, leaf: container.cgroup_path() };
     let mut agent = Agent::find(plan.listener)?;
-    let started = joined.start_process(&seal_init()?, process, HANDED_OVER)?;
+    // A hook of startContainer may take its time.
+    let is_made = joined.wait_until_made().then_some(()).ok_or_else(|| not_running(name));
+    let started = is_made.and_then(|()| joined.start_process(&seal_init()?, process, HANDED_OVER))?;
     agent.take(&started);
     // Its agent must know the pid, and may be asked before there is one.
     let is_asked = agent.is_asked(&started);
@@ -229,7 +246,7 @@ pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option
         pass_on(listener::newest(started.pid.as_raw_pid() as u32))?;
     }
     if let Some(socket) = &started.terminal
-        && let Message::Fd(terminal) = listen(socket)
+        && let Message::Fd(terminal, _) = listen(socket)
     {
         send_terminal(console, &terminal)?;
     }
@@ -245,7 +262,7 @@ pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option
                 return Err(if is_missing { error.advise("executable file not found in $PATH") } else { error });
             }
             Message::End => return Err(not_running(name)),
-            Message::Fd(_) | Message::Nothing => {}
+            Message::Fd(..) | Message::Words(_) | Message::Nothing => {}
         }
     }
 }

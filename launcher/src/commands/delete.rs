@@ -10,11 +10,12 @@ pub fn delete(state: &StateDirectory, container: &ContainerRecord, force: bool, 
     if force {
         stop::kill(state, name)?;
     }
-    match state.delete(name, volumes) {
+    let deleted = match state.delete(name, volumes) {
         // Another container of this name, which was started since.
-        Err(_) if force && state.look(name)?.is_some_and(|now| now.is_running) => Ok(()),
+        Err(_) if force && state.look(name)?.is_some_and(|now| now.is_running) => return Ok(()),
         // That one has ended by now.
         Err(_) if force => state.delete(name, volumes),
         deleted => deleted,
-    }
+    };
+    deleted.map(drop)
 }

@@ -176,7 +176,7 @@ impl Joined<'_> {
     /// Lends it the caller's terminal until it ends.
     fn attach(&mut self, mut started: Started, takes_input: bool) -> Result<u8> {
         let master = match started.terminal.take().map(|socket| listen(&socket)) {
-            Some(Message::Fd(master)) => Some(master),
+            Some(Message::Fd(master, _)) => Some(master),
             // It has failed: its status says why.
             _ => None,
         };
@@ -211,7 +211,7 @@ fn begin(started: &Started, signals: &Signals) -> Begun {
             match listen(&started.status) {
                 Message::Failure(report) => return Begun::Failed(report),
                 Message::End => return Begun::Runs,
-                Message::Fd(_) | Message::Nothing => {}
+                Message::Fd(..) | Message::Words(_) | Message::Nothing => {}
             }
         }
     }

@@ -204,7 +204,7 @@ pub fn replace(state: &str, name: &str) -> Result<()> {
     let state = StateDirectory::open(state, release_abandoned)?;
     let Some(container) = state.look(name)? else { return Ok(()) };
     stop::stop(&state, &container, None)?;
-    state.delete(name, false)
+    state.delete(name, false).map(drop)
 }
 
 /// Calls `act` for the whole name of each container, even after it has failed for one.

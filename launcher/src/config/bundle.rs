@@ -4,6 +4,7 @@
 //! system.
 
 use crate::config::userns::Idmap;
+use kontena_init::plan::Hook;
 use linux_raw_sys::general::{CLONE_NEWCGROUP, MOUNT_ATTR_RDONLY};
 use std::ffi::CStr;
 
@@ -38,7 +39,23 @@ pub struct Bundle {
     pub listener: String,
     /// The members of its `state` that never change, as JSON.
     pub state: String,
+    /// Its directory.
+    pub directory: &'static CStr,
+    /// Its hooks, in the order of [`HOOKS`].
+    pub hooks: [Vec<Hook<'static>>; 6],
 }
+
+/// The kinds of hooks, in the order in which they run; the OCI's runtime-spec, config.md, "POSIX-platform Hooks".
+pub const HOOKS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+/// Their places in there.
+pub const CREATE_CONTAINER: usize = 2;
+/// See [`CREATE_CONTAINER`].
+pub const START_CONTAINER: usize = 3;
+/// See [`CREATE_CONTAINER`].
+pub const POSTSTART: usize = 4;
+/// See [`CREATE_CONTAINER`].
+pub const POSTSTOP: usize = 5;
 
 /// One of `mounts`.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,6 +151,11 @@ impl Bundle {
         { self.mounts.iter().enumerate() }.filter_map(|(index, mount)| {
             mount.source.map(|source| (index, source, mount.is_recursive, mount.idmap.as_ref()))
         })
+    }
+
+    /// Whether there are hooks of a create operation.
+    pub fn has_create_hooks(&self) -> bool {
+        self.hooks[..=CREATE_CONTAINER].iter().any(|hooks| !hooks.is_empty())
     }
 
     /// Its cgroup.

@@ -5,7 +5,8 @@
 //! is its launcher as any other. Must not stay.
 
 use crate::config::Config;
-use crate::config::bundle::Bundle;
+use crate::config::bundle::{Bundle, CREATE_CONTAINER};
+use crate::container::hooks;
 use crate::container::lifecycle::{Container, Spawned};
 use crate::container::listener::Agent;
 use crate::error::{Context, Error, Result};
@@ -14,10 +15,10 @@ use crate::resources::volumes::copy_directory;
 use crate::spawn::clone::{decode_plan, leave_open};
 use crate::spawn::explain::explain;
 use crate::spawn::sources::{Inherited, Place};
-use crate::state::handed_over::{START, STATE, started};
+use crate::state::handed_over::{START, STATE, describe, started};
 use crate::state::{Entry, StateDirectory};
 use crate::supervise::message::{self, Message, let_continue};
-use kontena_init::plan::{READY, Step};
+use kontena_init::plan::{READY, Step, TERMINAL};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fchmod, fstat};
 use rustix::io::IoSlice;
@@ -45,7 +46,12 @@ impl Container {
     fn hand_over(mut self) -> Result<()> {
         let made = self.set_up().and_then(|()| self.make());
         if made.is_err() {
-            return self.tear_down(made.map(|()| 0)).map(drop);
+            let (hooks, config) = (hooks::kept(&self.directory), self.config);
+            let ended = self.tear_down(made.map(|()| 0)).map(drop);
+            if let (Some(hooks), Some(bundle)) = (hooks, &config.bundle) {
+                hooks::after_stop(&hooks, config.name, &bundle.state);
+            }
+            return ended;
         }
         if let Some(leaf) = self.leaf {
             leaf.return_launcher();
@@ -70,6 +76,24 @@ impl Container {
         self.write_pidfile(&pid.to_string())?;
         self.journal.append(Entry::HandedOver(ticks))?;
         let_continue(&spawned.init.status, &[READY])
+    }
+
+    /// The container has its namespaces, and its init makes the mounts: keeps its hooks for later, and runs those of
+    /// the host that come before pivot_root(2).
+    pub(super) fn before_pivot(&self, bundle: &Bundle, spawned: &Spawned) -> Result<()> {
+        // A hook may take its time, and a prune need not wait for it.
+        self.root.started();
+        hooks::keep(bundle, &self.directory)?;
+        if !bundle.has_create_hooks() {
+            return Ok(());
+        }
+        self.await_whole(bundle, spawned, &mut Agent::find(&[])?)?;
+        let pid = spawned.init.pid.as_raw_pid() as u32;
+        let state = describe(self.config.name, "creating", pid, None, &bundle.state);
+        for kind in 0..CREATE_CONTAINER {
+            hooks::run(kind, bundle.hooks[kind].iter().copied(), &state, bundle.directory, &mut Err)?;
+        }
+        Ok(())
     }
 
     /// Makes the tmpfs that get what they cover; the init makes the others.
@@ -109,20 +133,19 @@ impl Container {
     /// Waits until the init says that the container is whole, and passes on its terminal, and the listener of its
     /// filter.
     fn await_whole(&self, bundle: &Bundle, spawned: &Spawned, agent: &mut Agent<'_>) -> Result<()> {
-        let (pid, mut has_terminal) = (spawned.init.pid.as_raw_pid() as u32, self.config.life.tty);
+        let pid = spawned.init.pid.as_raw_pid() as u32;
+        let mut words = String::new();
         loop {
             match message::listen(&spawned.init.status) {
                 Message::Nothing => return Ok(()),
-                Message::Fd(terminal) if has_terminal => {
-                    has_terminal = false;
-                    send_terminal(bundle.console, &terminal)?;
-                }
-                Message::Fd(listener) => {
+                Message::Fd(terminal, TERMINAL) => send_terminal(bundle.console, &terminal)?,
+                Message::Fd(listener, _) => {
                     agent.listener = Some(listener);
                     agent.send(pid, &self.directory, self.config.name, "creating", pid)?;
                 }
+                Message::Words(text) => words = text,
                 Message::Failure(report) => {
-                    let error = explain(report, &decode_plan(&spawned.plan)?, self.config.rootfs);
+                    let error = explain(report, &decode_plan(&spawned.plan)?, self.config.rootfs).advise(&words);
                     let is_missing = report.step == Step::Exec && error.status() == 127;
                     // What engines look for.
                     return Err(if is_missing { error.advise("executable file not found in $PATH") } else { error });

@@ -273,6 +273,9 @@ impl Container {
         let directory = self.root.path(self.config.name);
         plan::save(&spawned.plan, &self.directory).at(format_args!("write {directory}/plan"))?;
         self.record_init(&spawned.init)?;
+        if let Some(bundle) = &self.config.bundle {
+            self.before_pivot(bundle, &spawned)?;
+        }
         self.connect(&spawned)?;
         Ok(spawned)
     }
@@ -399,9 +402,9 @@ impl Container {
     /// The /etc/hosts that the init has made.
     fn receive_hosts(&self, spawned: &Spawned) -> Result<OwnedFd> {
         let report = match listen(&spawned.init.status) {
-            Message::Fd(hosts) => return Ok(hosts),
+            Message::Fd(hosts, _) => return Ok(hosts),
             Message::Failure(report) => Some(report),
-            Message::End | Message::Nothing => None,
+            Message::End | Message::Words(_) | Message::Nothing => None,
         };
         let error = Error::usage(format_args!("kontena-init ended during the start"), "start the container again");
         Err(self.cause(report, error, spawned))
@@ -417,7 +420,7 @@ impl Container {
             match listen(status) {
                 Message::Failure(report) => break Some(report),
                 Message::End => break None,
-                Message::Fd(_) | Message::Nothing => {}
+                Message::Fd(..) | Message::Words(_) | Message::Nothing => {}
             }
         };
         self.cause(report, error, spawned)

@@ -47,7 +47,7 @@ impl<'a> Agent<'a> {
     #[inline(never)]
     pub fn take(&mut self, started: &Started) {
         if self.socket.is_some()
-            && let Some(Message::Fd(listener)) = started.terminal.as_ref().map(listen)
+            && let Some(Message::Fd(listener, _)) = started.terminal.as_ref().map(listen)
         {
             self.listener = Some(listener);
         }

@@ -18,6 +18,8 @@ mod handover;
 #[cfg(not(feature = "oci"))]
 #[path = "handover/without.rs"]
 mod handover;
+#[cfg(feature = "oci")]
+pub mod hooks;
 mod joined;
 mod lifecycle;
 #[cfg(feature = "oci")]

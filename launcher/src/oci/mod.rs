@@ -1,10 +1,11 @@
 //! The OCI's runtime-spec: reads the config.json of a bundle, as a [`Config`](crate::config::Config), from which all
 //! goes on as from a command line.
 //!
-//! `process.rs`, `mounts.rs`, `linux.rs` and `resources.rs` read a part each. A wrong value is an error with its path
-//! in the file. Members that the specification does not know are passed over; one that kontena does not do is an error
+//! `process.rs`, `mounts.rs`, `hooks.rs`, `linux.rs` and `resources.rs` read a part each. A wrong value is an error with
+//! its path in the file. Members that the specification does not know are passed over; one that kontena does not do is an error
 //! that names it. Must not act on anything.
 
+mod hooks;
 mod linux;
 mod mounts;
 mod process;
@@ -31,9 +32,6 @@ type Read<T> = std::result::Result<T, String>;
 /// The file in a bundle.
 const FILE: &str = "config.json";
 
-/// The kinds of hooks.
-const HOOKS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
 /// Reads the bundle in this directory into the defaults of a `config`.
 pub fn read(directory: &str, config: &mut Config) -> Result<()> {
     let hint = "--bundle: use a directory with a config.json and a root file system";
@@ -59,7 +57,6 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
     let root = Node::root(value);
     let version = version(root.get("ociVersion"))?;
     refuse(root, &["vm"])?;
-    refuse(root.get("hooks"), &HOOKS)?;
     let mut bundle = Bundle {
         mounts: Vec::new(),
         nodes: Vec::new(),
@@ -75,6 +72,8 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         console: None,
         listener: String::new(),
         state: state(root, version, path)?,
+        directory: c_static(path).map_err(|_| String::new())?,
+        hooks: hooks::read(root.get("hooks"))?,
     };
     config.init = false;
     config.rootfs = in_bundle(path, root.get("root").get("path"))?;

@@ -161,7 +161,7 @@ fn a_mistake_is_told_with_its_path() {
         (r#""/srv""#, r#""srv""#, "process.cwd: "),
         ("RLIMIT_NOFILE", "NOFILE", "process.rlimits[0]: "),
         (r#""apparmorProfile": """#, r#""apparmorProfile": "a""#, "process.apparmorProfile: kontena does not do this"),
-        (r#""prestart": []"#, r#""prestart": [{"path": "/a"}]"#, "hooks.prestart: "),
+        (r#""prestart": []"#, r#""prestart": [{"path": "a"}]"#, "hooks.prestart[0].path: "),
         (r#""/data", "type""#, r#""/../data", "type""#, "mounts[3].destination: "),
         (r#""rslave""#, r#""size=1""#, "mounts[3].options[1]: size=1: "),
         (r#""rslave""#, r#""tmpcopyup""#, "mounts[3].options[1]: tmpcopyup: "),

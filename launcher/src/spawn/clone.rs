@@ -191,15 +191,20 @@ pub fn seal_init() -> Result<OwnedFd> {
     })
 }
 
-fn seal(name: &CStr, kind: MemfdFlags, write: &dyn Fn(&OwnedFd) -> rustix::io::Result<()>) -> Result<OwnedFd> {
+/// A memfd of that name, which is close-on-exec, and executable or not.
+pub fn memfd(name: &CStr, kind: MemfdFlags) -> rustix::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memfd = match memfd_create(name, flags | kind) {
+    match memfd_create(name, flags | kind) {
         // Linux before 6.3 does not know the difference.
         Err(Errno::INVAL) => memfd_create(name, flags),
         made => made,
-    };
+    }
+}
+
+/// One that has been written, and that nobody can change any more.
+pub fn seal(name: &CStr, kind: MemfdFlags, write: &dyn Fn(&OwnedFd) -> rustix::io::Result<()>) -> Result<OwnedFd> {
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    memfd
+    memfd(name, kind)
         .and_then(|memfd| write(&memfd).map(|()| memfd))
         .and_then(|memfd| fcntl_add_seals(&memfd, seals).map(|()| memfd))
         .context(format_args!("memfd {}", name.to_string_lossy()), "it needs memory, and files of 100 kB: ulimit -f")

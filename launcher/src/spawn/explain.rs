@@ -3,6 +3,8 @@
 //! The object of a step is in the Plan, or in the ProcessSpec of a joining process. Must not touch the system, but for
 //! the reasons of a refused user namespace.
 
+#[cfg(feature = "oci")]
+use crate::config::bundle::{CREATE_CONTAINER, HOOKS, START_CONTAINER};
 use crate::config::capabilities;
 use crate::config::environment::DEFAULT_COMMAND;
 use crate::config::process;
@@ -10,6 +12,8 @@ use crate::error::{Error, OWN_FAILURE};
 use crate::resources::userns;
 use crate::text::replace;
 use kontena_init::filter;
+#[cfg(feature = "oci")]
+use kontena_init::plan::{HOOK_ENDED, HOOK_KILLED, HOOK_TIMED_OUT, Hook, Hooks};
 use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step};
 use linux_raw_sys::general::{SIGILL, SIGSYS};
 use rustix::io::Errno;
@@ -31,6 +35,10 @@ pub fn explain(report: Report, plan: &Plan<'_>, rootfs: &CStr) -> Error {
         Step::MaskPath => words(plan.bundle.masked.iter().nth(index).unwrap_or_default()),
         Step::ReadonlyPath => words(plan.bundle.readonly.iter().nth(index).unwrap_or_default()),
         Step::Device => words(plan.devices.iter().nth(index).map_or(c"", |device| device.target)),
+        #[cfg(feature = "oci")]
+        Step::CreateHook => return explain_inner_hook(CREATE_CONTAINER, report, plan.create_hooks),
+        #[cfg(feature = "oci")]
+        Step::StartHook => return explain_inner_hook(START_CONTAINER, report, plan.start_hooks),
         Step::File => "over /etc/hosts, /etc/hostname or /etc/resolv.conf".into(),
         _ => return explain_process(report, &plan.process),
     };
@@ -66,6 +74,28 @@ pub fn explain_process(report: Report, process: &ProcessSpec<'_>) -> Error {
         (Step::Exec, Errno::NOENT | Errno::NOTDIR) => error.with_status(127),
         (Step::Exec, _) => error.with_status(126),
         _ => error,
+    }
+}
+
+/// Why a hook that runs in the container has failed.
+#[cfg(feature = "oci")]
+fn explain_inner_hook(kind: usize, report: Report, hooks: Hooks<'_>) -> Error {
+    let index = usize::from(report.index);
+    match hooks.hooks.iter().nth(index) {
+        Some(hook) => explain_hook(HOOKS[kind], index, hook, report.errno, ""),
+        None => failure(report, "", ""),
+    }
+}
+
+/// Why a hook has failed: `end` is an errno, or [`HOOK_ENDED`] and its like; and what it has written.
+#[cfg(feature = "oci")]
+pub fn explain_hook(kind: &str, index: usize, hook: Hook<'_>, end: i32, output: &str) -> Error {
+    let what = format!("run the hook {kind}[{index}] {}", words(hook.path));
+    match end {
+        HOOK_TIMED_OUT.. => Error::usage(format_args!("{what}: not done after {} s", hook.timeout), output),
+        HOOK_KILLED.. => Error::usage(format_args!("{what}: ended by signal {}", end - HOOK_KILLED), output),
+        HOOK_ENDED.. => Error::usage(format_args!("{what}: exit status {}", end - HOOK_ENDED), output),
+        errno => Error::new(format_args!("{what}"), Errno::from_raw_os_error(errno.max(1)), output),
     }
 }
 
@@ -182,7 +212,7 @@ fn failure(report: Report, object: &str, hint: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kontena_init::plan::{Bundled, Device, List, Mount};
+    use kontena_init::plan::{Bundled, Device, Hook, Hooks, List, Mount};
 
     const NO_MOUNT: Mount<'_> = Mount {
         id: 0,
@@ -220,6 +250,8 @@ mod tests {
         argv: List::Items(&[c"nginx", c"-g"]),
         env: List::Items(&[]),
     };
+    const HOOK: Hook<'_> =
+        Hook { path: c"/bin/a", arguments: List::Items(&[]), environment: List::Items(&[]), timeout: 9 };
     const PLAN: Plan<'_> = Plan {
         root: NO_MOUNT,
         layer: NO_MOUNT,
@@ -253,6 +285,8 @@ mod tests {
         }]),
         files: List::Items(&[]),
         listener: &[],
+        create_hooks: Hooks { state: c"{}", hooks: List::Items(&[HOOK]) },
+        start_hooks: Hooks { state: c"{}", hooks: List::Items(&[HOOK]) },
         settings: List::Items(&[
             c"sys/net/core/somaxconn=1",
             c"self/oom_score_adj=-17",
@@ -352,14 +386,33 @@ mod tests {
             let is_whole = line.starts_with(&format!("{}: E", (text + object).trim_ascii_end())) && line.ends_with(end);
             assert!(is_whole && hint.is_empty() != line.contains("): "), "{step:?} {errno:?}: {line}");
         }
-        // The hint of MakePrivate is the machine's.
-        for step in Step::ALL.iter().filter(|step| **step != Step::MakePrivate) {
+        // The hint of MakePrivate is the machine's, and hooks have a test of their own.
+        let others = [Step::MakePrivate, Step::CreateHook, Step::StartHook];
+        for step in Step::ALL.iter().filter(|step| !others.contains(step)) {
             assert!(table.iter().any(|row| row.0 == *step), "{step:?} has no row in this test");
             assert!(!step.text().is_empty());
         }
         let report = Report { step: Step::MakePrivate, index: 0, errno: 1 };
         let line = explain(report, &Plan { userns: 1, ..PLAN }, c"/rootfs").to_string();
         assert!(line.starts_with(&format!("{}: EPERM (", Step::MakePrivate.text())) && line.contains("): "), "{line}");
+    }
+
+    #[test]
+    #[cfg(feature = "oci")]
+    fn hooks_are_told_with_their_kind_their_place_and_their_end() {
+        for (step, index, end, words) in [
+            (Step::CreateHook, 0, 2, "createContainer[0] /bin/a: ENOENT (No such file or directory)"),
+            (Step::StartHook, 0, 0, "startContainer[0] /bin/a: EPERM"),
+            (Step::StartHook, 0, HOOK_ENDED + 3, "startContainer[0] /bin/a: exit status 3"),
+            (Step::CreateHook, 0, HOOK_KILLED + 9, "createContainer[0] /bin/a: ended by signal 9"),
+            (Step::CreateHook, 0, HOOK_TIMED_OUT, "createContainer[0] /bin/a: not done after 9 s"),
+            (Step::CreateHook, 0, i32::MAX, "createContainer[0] /bin/a: not done after 9 s"),
+            // A number of no hook.
+            (Step::CreateHook, 7, 5, "EIO"),
+        ] {
+            let line = explain(Report { step, index, errno: end }, &PLAN, c"/rootfs").to_string();
+            assert!(line.starts_with("run the hook") && line.contains(words), "{line}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::spawn::sources::Place;
 use crate::spawn::trees::Tree;
 use crate::text::c_string;
 use kontena_init::filter;
-use kontena_init::plan::{Bundled, Device, File, List, Mount, Plan, ProcessSpec, mount_kind, overlay};
+use kontena_init::plan::{Bundled, Device, File, List, Mount, NO_HOOKS, Plan, ProcessSpec, mount_kind, overlay};
 use linux_raw_sys::general::{CAP_MKNOD, MS_PRIVATE, MS_SLAVE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, ftruncate};
@@ -157,6 +157,8 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
         files: List::Items(&files),
         settings: List::Items(&borrow(&settings)),
         listener: &[],
+        create_hooks: NO_HOOKS,
+        start_hooks: NO_HOOKS,
         process: ProcessSpec {
             groups: List::Items(&config.groups),
             argv: List::Items(&config.command),

@@ -99,10 +99,10 @@ impl StateDirectory {
     }
 
     /// Deletes the record of a container that has ended, and perhaps the volumes that were made for it. One that
-    /// another process has deleted is no error.
-    pub fn delete(&self, name: &str, with_volumes: bool) -> Result<()> {
+    /// another process has deleted is no error. Returns whether this one has.
+    pub fn delete(&self, name: &str, with_volumes: bool) -> Result<bool> {
         let file = match self.open_abandoned(name, OFlags::empty()) {
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(false),
             file => file.at(format_args!("open {}/journal", self.path(name)))?,
         };
         let Some(file) = file else {
@@ -116,7 +116,7 @@ impl StateDirectory {
         if !with_volumes {
             journal.keep_volumes();
         }
-        (self.release)(journal)
+        (self.release)(journal).map(|()| true)
     }
 
     /// Gives back what dead containers hold: those of this state directory, and of any other those with a lease.

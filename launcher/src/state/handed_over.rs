@@ -5,13 +5,34 @@
 //! is never repaired: only `delete` releases what it holds. Must not send a signal.
 
 use crate::file::{self, CWD};
+use crate::json::Json;
 use crate::state::{ContainerRecord, Init, StateDirectory, pid_namespace};
+use crate::time::Moment;
 use rustix::fs::OFlags;
 
 /// What its bundle says for `kontena state`.
 pub const STATE: &str = "state";
 /// The socket on which it waits for `start`.
 pub const START: &str = "start";
+/// Its hooks that run later.
+pub const HOOKS: &str = "hooks";
+
+/// Its state, as JSON in a line without its newline; the OCI's runtime-spec, runtime.md, "State". `fixed` is what its
+/// bundle says for it; `since` when it was started, in seconds since 1970.
+pub fn describe(name: &str, status: &str, pid: u32, since: Option<u64>, fixed: &str) -> String {
+    let text = Json::document(|json| {
+        json.object(|json| {
+            json.text("id", name).text("status", status).number("pid", pid);
+            if let Some(since) = since {
+                json.text("created", &Moment(since, 0).to_string());
+            }
+        });
+    });
+    let text = text.trim_ascii_end().strip_suffix('}').unwrap_or_default();
+    // If `create` was killed, it may be empty.
+    let comma = if fixed.is_empty() { "" } else { "," };
+    [text, comma, fixed, "}"].concat()
+}
 
 /// Whether the container has no launcher, but the caller. Its record says so from then on.
 pub fn note(record: &mut ContainerRecord) -> bool {

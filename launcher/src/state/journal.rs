@@ -21,10 +21,20 @@ const COMMAND: &str = "command";
 /// The sockets of a running container.
 const SOCKETS: [&str; 2] = ["attach", "notify"];
 /// The files of a container: its journal, and the next one; its command line; its plan, as the init has it; two
-/// sockets; and its log, of which rotation makes `log.1` and so on; what its bundle says for its state, and the socket
-/// of its `start`. Nothing else is removed from its directory.
-pub const FILES: [&str; 9] =
-    [JOURNAL, "journal.new", COMMAND, "plan", SOCKETS[0], SOCKETS[1], "log", handed_over::STATE, handed_over::START];
+/// sockets; and its log, of which rotation makes `log.1` and so on; what its bundle says for its state, the socket of
+/// its `start`, and its hooks. Nothing else is removed from its directory.
+pub const FILES: [&str; 10] = [
+    JOURNAL,
+    "journal.new",
+    COMMAND,
+    "plan",
+    SOCKETS[0],
+    SOCKETS[1],
+    "log",
+    handed_over::STATE,
+    handed_over::START,
+    handed_over::HOOKS,
+];
 /// What can be done about a state that cannot be written.
 pub const HINT: &str = "the state cannot be written: free some space, or use --root DIR";
 

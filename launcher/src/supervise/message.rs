@@ -3,7 +3,7 @@
 //! Must not act on them.
 
 use crate::error::{Context, Result};
-use kontena_init::plan::{READY, Report};
+use kontena_init::plan::{HOOK_OUTPUT, READY, Report};
 use rustix::fd::OwnedFd;
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
@@ -15,8 +15,10 @@ pub enum Message {
     End,
     /// What failed.
     Failure(Report),
-    /// An fd: the container's /etc/hosts, which the start waits for, or the master of the terminal that it has made.
-    Fd(OwnedFd),
+    /// An fd, and what it is: TERMINAL, HOSTS or LISTENER of `kontena_init::plan`.
+    Fd(OwnedFd, u8),
+    /// The end of what a hook has written, before its failure.
+    Words(String),
     /// Something else.
     Nothing,
 }
@@ -26,26 +28,37 @@ pub enum Message {
 /// joins is a pipe.
 pub fn listen(status: &OwnedFd) -> Message {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (mut ancillary, mut bytes) = (RecvAncillaryBuffer::new(&mut space), [0; 8]);
+    let (mut ancillary, mut bytes) = (RecvAncillaryBuffer::new(&mut space), [0; HOOK_OUTPUT]);
     let length = receive(|| {
         recvmsg(status, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
             .map(|received| received.bytes)
-            .or_else(|errno| if errno == Errno::NOTSOCK { rustix::io::read(status, &mut bytes) } else { Err(errno) })
+            .or_else(
+                |errno| if errno == Errno::NOTSOCK { rustix::io::read(status, &mut bytes[..8]) } else { Err(errno) },
+            )
     });
     let length = length.unwrap_or(0);
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(mut fds) = message
             && let Some(fd) = fds.next()
         {
-            return Message::Fd(fd);
+            return Message::Fd(fd, bytes[0]);
         }
     }
     match length {
         0 => Message::End,
         1 if bytes[0] == READY => Message::End,
-        8 => Report::from_bytes(bytes).map_or(Message::Nothing, Message::Failure),
+        8 => {
+            bytes.first_chunk().and_then(|bytes| Report::from_bytes(*bytes)).map_or(Message::Nothing, Message::Failure)
+        }
+        9.. if cfg!(feature = "oci") => Message::Words(words(&bytes)),
         _ => Message::Nothing,
     }
+}
+
+/// What a hook has written, on one line.
+pub fn words(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim_matches(['\0', '\n', ' ']).lines().collect::<Vec<_>>().join("; ")
 }
 
 /// Receives a packet. Where the other end was closed before it had read everything, that is told first, and then what

@@ -334,7 +334,7 @@ impl Supervision {
                 break;
             }
             match listen(&life.process.status) {
-                Message::Fd(master) => {
+                Message::Fd(master, _) => {
                     if life.process.is_payload {
                         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
                         life.terminal = ioctl_tiocgptpeer(&master, flags).ok();
@@ -344,7 +344,7 @@ impl Supervision {
                     }
                 }
                 Message::Failure(report) => life.report = Some(report),
-                Message::Nothing => {}
+                Message::Words(_) | Message::Nothing => {}
                 Message::End => {
                     life.has_begun = true;
                     self.take(Input::Begun, 0, Some(life))?;

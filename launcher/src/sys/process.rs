@@ -1,6 +1,7 @@
 //! Processes: clone3 with an exec, forks, pidfds, and the end.
 
 use super::check;
+use super::signals::{SIG_DFL, set_signal};
 use linux_raw_sys::general as uapi;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{Errno, Result};
@@ -196,6 +197,26 @@ pub fn execute_path(program: &CStr, arguments: &[CString]) {
     let environment = [ptr::null::<c_char>()];
     // SAFETY: a path and two NULL-terminated arrays of strings, all alive across the call.
     unsafe { syscall!(EXECVE, program.as_ptr(), pointers.as_ptr(), environment.as_ptr()) };
+}
+
+/// `int execve(const char *pathname, char *const argv[], char *const envp[])` with all signals at their defaults, none
+/// blocked, and the caller's limit of open files. Returns why it failed.
+pub fn become_program(program: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> Errno {
+    let array = |strings: &[&CStr]| {
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]);
+        pointers.collect::<Vec<*const c_char>>()
+    };
+    let (arguments, environment, none) = (array(arguments), array(environment), 0u64);
+    if let Some(files) = original_limit_of_files() {
+        // SAFETY: struct rlimit64 is two 64-bit numbers, alive across the call.
+        unsafe { syscall!(PRLIMIT64, 0, uapi::RLIMIT_NOFILE, files.as_ptr(), 0) };
+    }
+    (1..=64).for_each(|signal| set_signal(signal, SIG_DFL));
+    // SAFETY: the set is the kernel's 8 bytes, alive across the call.
+    unsafe { syscall!(RT_SIGPROCMASK, uapi::SIG_SETMASK, &raw const none, 0, size_of::<u64>()) };
+    // SAFETY: a path and two NULL-terminated arrays of strings, all alive across the call.
+    let result = unsafe { syscall!(EXECVE, program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    check(result).err().unwrap_or(Errno::NOEXEC)
 }
 
 /// Runs a program with an empty environment, and waits for its exit status; 128+n where signal n ended it.

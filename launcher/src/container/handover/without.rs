@@ -1,9 +1,18 @@
 //! In place of containers that are handed over, where kontena is built without them.
 
 use crate::config::Config;
+use crate::config::bundle::Bundle;
+use crate::container::lifecycle::{Container, Spawned};
 use crate::error::{Error, Result};
 
 /// Refuses to make one.
 pub fn create(_: &str, _: &'static Config) -> Result<()> {
     Err(Error::without(format_args!("--bundle"), "oci"))
+}
+
+impl Container {
+    /// There is none.
+    pub(super) fn before_pivot(&self, bundle: &Bundle, _: &Spawned) -> Result<()> {
+        match *bundle {}
+    }
 }

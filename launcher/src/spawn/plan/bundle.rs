@@ -6,7 +6,7 @@
 
 use super::{Inputs, bind, borrow, device, filesystem, or_tree, process, root_attributes, settings};
 use crate::config::Share;
-use crate::config::bundle::{Bundle, BundleMount};
+use crate::config::bundle::{Bundle, BundleMount, CREATE_CONTAINER, START_CONTAINER};
 use crate::error::{Error, Result};
 use crate::gather::Gather;
 use crate::resources::cgroup::hierarchy;
@@ -14,9 +14,10 @@ use crate::resources::devices::Found;
 use crate::spawn::clone;
 use crate::spawn::defaults::{DEV, FIRST_VOLUME_ID, PROC, RO};
 use crate::spawn::sources::Place;
+use crate::state::handed_over::describe;
 use crate::text::c_string;
 use kontena_init::filter;
-use kontena_init::plan::{Bundled, List, Mount, Plan, ProcessSpec, mount_kind, overlay};
+use kontena_init::plan::{Bundled, Hooks, List, Mount, Plan, ProcessSpec, mount_kind, overlay};
 use linux_raw_sys::general::{CLONE_NEWCGROUP, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 use std::ffi::{CStr, CString};
 
@@ -40,6 +41,13 @@ pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
     }
     let settings = settings(inputs)?;
     let root = or_tree(inputs.trees, bind(config.rootfs, c"/", root_attributes(inputs)), Place::Root);
+    let has = |wanted, status| {
+        let state = if wanted { describe(config.name, status, 1, None, &bundle.state) } else { String::new() };
+        c_string(state)
+    };
+    let creating = has(bundle.has_create_hooks(), "creating")?;
+    let created = has(!bundle.hooks[START_CONTAINER].is_empty(), "created")?;
+    let hooks = |kind: usize, state| Hooks { state, hooks: List::Items(&bundle.hooks[kind]) };
     Ok(clone::encode(&Plan {
         root: Mount { propagation: bundle.root.into(), ..root },
         layer: Mount { attributes: 0, ..filesystem(c"tmpfs", c"/", &[c"mode=755"]) },
@@ -66,6 +74,8 @@ pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
         files: List::Items(&[]),
         settings: List::Items(&borrow(&settings)),
         listener: bundle.listener.as_bytes(),
+        create_hooks: hooks(CREATE_CONTAINER, &creating),
+        start_hooks: hooks(START_CONTAINER, &created),
         process: ProcessSpec {
             groups: List::Items(&config.groups),
             argv: List::Items(&config.command),

@@ -7,6 +7,8 @@ use crate::state::ContainerRecord;
 pub const STATE: &str = "state";
 /// See the other module.
 pub const START: &str = "start";
+/// See the other module.
+pub const HOOKS: &str = "hooks";
 
 /// Whether the container has no launcher, but the caller. Whether it is running, the other kontena knows.
 pub fn note(record: &mut ContainerRecord) -> bool {
