@@ -41,6 +41,8 @@ pub struct Bundle {
     pub state: String,
     /// Its directory.
     pub directory: &'static CStr,
+    /// The host's links that become its own.
+    pub net_devices: Vec<NetDevice>,
     /// Its hooks, in the order of [`HOOKS`].
     pub hooks: [Vec<Hook<'static>>; 6],
 }
@@ -91,6 +93,15 @@ pub struct Change {
     pub set: u32,
     /// Those that it loses, before it gets the others.
     pub cleared: u32,
+}
+
+/// One of `linux.netDevices`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NetDevice {
+    /// The link's name on the host.
+    pub name: &'static str,
+    /// Its name in the container, where `%d` stands for a number.
+    pub inside: &'static str,
 }
 
 /// One of `linux.devices`; mknod(2).

@@ -69,21 +69,25 @@ impl Container {
         self.fill_tmpfs(bundle)?;
         let mut agent = Agent::find(bundle.listener.as_bytes())?;
         let listener = self.open_start()?;
-        let spawned = self.begin(leave_open(&listener)?)?;
+        let mut spawned = self.begin(leave_open(&listener)?)?;
         self.await_whole(bundle, &spawned, &mut agent)?;
         let pid = spawned.init.pid.as_raw_pid() as u32;
         let ticks = started(pid).ok_or_else(|| Error::usage(format_args!("read /proc/{pid}/stat"), "mount /proc"))?;
         self.write_pidfile(&pid.to_string())?;
         self.journal.append(Entry::HandedOver(ticks))?;
-        let_continue(&spawned.init.status, &[READY])
+        let_continue(&spawned.init.status, &[READY])?;
+        spawned.devices.keep();
+        Ok(())
     }
 
-    /// The container has its namespaces, and its init makes the mounts: keeps its hooks for later, and runs those of
-    /// the host that come before pivot_root(2).
-    pub(super) fn before_pivot(&self, bundle: &Bundle, spawned: &Spawned) -> Result<()> {
+    /// The container has its namespaces, and its init makes the mounts: keeps its hooks for later, gives it the host's
+    /// links that it wants, and runs the hooks of the host that come before pivot_root(2).
+    pub(super) fn before_pivot(&self, bundle: &Bundle, spawned: &mut Spawned) -> Result<()> {
         // A hook may take its time, and a prune need not wait for it.
         self.root.started();
         hooks::keep(bundle, &self.directory)?;
+        let taken = spawned.devices.take(&bundle.net_devices, &spawned.init);
+        taken.map_err(|error| self.first_cause(error, spawned))?;
         if !bundle.has_create_hooks() {
             return Ok(());
         }

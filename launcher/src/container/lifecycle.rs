@@ -97,6 +97,9 @@ struct Measurement {
 pub(super) struct Spawned {
     pub(super) init: Started,
     pub(super) plan: Vec<u8>,
+    /// Links of the host's that it has got.
+    #[cfg(feature = "oci")]
+    pub(super) devices: net::Devices,
 }
 
 /// Keeps a value for as long as this process lives.
@@ -268,13 +271,13 @@ impl Container {
             self.journal.append(Entry::Port(forward.record()))?;
         }
         self.network.prepare(self.config, self.root, &mut self.journal)?;
-        let spawned = self.spawn(mounts, start)?;
+        let mut spawned = self.spawn(mounts, start)?;
         // For whoever joins the container, which nobody can before its init is recorded. The init is at work already.
         let directory = self.root.path(self.config.name);
         plan::save(&spawned.plan, &self.directory).at(format_args!("write {directory}/plan"))?;
         self.record_init(&spawned.init)?;
         if let Some(bundle) = &self.config.bundle {
-            self.before_pivot(bundle, &spawned)?;
+            self.before_pivot(bundle, &mut spawned)?;
         }
         self.connect(&spawned)?;
         Ok(spawned)
@@ -335,7 +338,12 @@ impl Container {
             trees.iter().try_for_each(|tree| tree.show_to(init.pid))?;
             let_continue(&init.status, &[READY])?;
         }
-        Ok(Spawned { init, plan })
+        Ok(Spawned {
+            init,
+            plan,
+            #[cfg(feature = "oci")]
+            devices: net::Devices::default(),
+        })
     }
 
     fn network_of_plan(&self) -> plan::Network<'static> {
@@ -412,7 +420,7 @@ impl Container {
 
     /// The network could not be set up: because the init had failed before, which it reports, or was killed, or for
     /// `error`.
-    fn first_cause(&self, error: Error, spawned: &Spawned) -> Error {
+    pub(super) fn first_cause(&self, error: Error, spawned: &Spawned) -> Error {
         let status = &spawned.init.status;
         // The init sees the end of file instead of the byte that it waits for, and ends, so this does, too.
         let _ = shutdown(status, Shutdown::Write);

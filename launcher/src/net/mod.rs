@@ -7,6 +7,7 @@
 //!                    → lease.rs, namespace.rs                   addresses that were asked for, others' namespaces
 //!                    → veth.rs → bridge.rs → protection.rs      a container on a bridge
 //!                    → macvlan.rs
+//!                    → devices.rs                                the host's, moved into a bundle's container
 //!                    → outbound.rs                              pasta and slirp4netns, for ordinary users
 //!                    → names.rs                                 containers by name, in /etc/hosts
 //!                    → relay.rs → sockets.rs                    ports that the launcher relays
@@ -16,6 +17,8 @@
 
 mod bridge;
 mod choose;
+#[cfg(feature = "oci")]
+mod devices;
 mod firewall;
 mod lease;
 mod link;
@@ -65,6 +68,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use veth::Port;
 
 pub use choose::choose;
+#[cfg(feature = "oci")]
+pub use devices::Devices;
 pub use names::Names;
 pub use namespace::in_namespace;
 pub use nft::Tables;

@@ -176,6 +176,64 @@ pub fn delete_link(host: &Socket, link: &Link) -> Result<()> {
     host.send(batch)
 }
 
+/// Addresses of a link, as the kernel describes them: struct ifaddrmsg, and attributes.
+#[derive(Clone, Default)]
+pub struct Addresses(Vec<Vec<u8>>);
+
+/// struct ifaddrmsg: family, prefix, flags, scope, index.
+const ADDRESS_HEADER: usize = 8;
+
+/// The addresses of a link that are valid everywhere and for ever.
+pub fn permanent_addresses(socket: &Socket, link: &Link) -> Result<Addresses> {
+    let (mut batch, mut found) = (Batch::new(), Vec::new());
+    let what = format_args!("list the addresses of {}", link.name());
+    batch.request(what, uapi::RTM_GETADDR as u16, uapi::NLM_F_DUMP, |m| _ = m.raw(&[0; ADDRESS_HEADER]));
+    let are_all = socket.dump(batch, &mut |address| {
+        let is_global = address.get(3) == Some(&(uapi::rt_scope_t::RT_SCOPE_UNIVERSE as u8));
+        let is_permanent = address.get(2).is_some_and(|flags| u32::from(*flags) & uapi::IFA_F_PERMANENT != 0);
+        if number(address, 4) == Some(link.index()) && is_global && is_permanent {
+            found.push(address.to_vec());
+        }
+    });
+    if are_all { Ok(Addresses(found)) } else { Err(Error::new(what, Errno::INTR, "try again")) }
+}
+
+/// Moves a link into the network namespace of a process, under another name.
+pub fn move_link(from: &Socket, link: &Link, to: Pid, name: &str) -> Result<()> {
+    let mut batch = Batch::new();
+    batch.request(format_args!("move the link {} to {name}", link.name()), uapi::RTM_NEWLINK as u16, 0, |m| {
+        link_header(m, link.index(), 0, 0);
+        m.text(uapi::IFLA_IFNAME as u16, name).u32_ne(uapi::IFLA_NET_NS_PID as u16, to.as_raw_nonzero().get() as u32);
+    });
+    from.send(batch)
+}
+
+/// Gives a link that was moved its addresses again, and brings it up.
+pub fn restore(socket: &Socket, link: &Link, is_up: bool, addresses: &Addresses) -> Result<()> {
+    const KEPT: [u16; 3] = [uapi::IFA_LOCAL as u16, uapi::IFA_ADDRESS as u16, uapi::IFA_BROADCAST as u16];
+    let mut batch = Batch::new();
+    let name = link.name();
+    if is_up {
+        set_up(&mut batch, link.index(), &name);
+    }
+    for address in &addresses.0 {
+        let Some((header, attributes)) = address.split_first_chunk::<ADDRESS_HEADER>() else { continue };
+        batch.request(format_args!("add an address to {name}"), uapi::RTM_NEWADDR as u16, MAKE, |m| {
+            m.raw(&[header[0], header[1], uapi::IFA_F_NODAD as u8, header[3]]).raw(&link.index().to_ne_bytes());
+            for kind in KEPT {
+                if let Some(value) = attribute(attributes, kind) {
+                    m.bytes(kind, value);
+                }
+            }
+            // Those that a person sets, and that no flag of the header is.
+            let flags = attribute(attributes, uapi::IFA_FLAGS as u16).and_then(|flags| number(flags, 0)).unwrap_or(0);
+            let kept = flags & (uapi::IFA_F_NOPREFIXROUTE | uapi::IFA_F_MCAUTOJOIN);
+            m.u32_ne(uapi::IFA_FLAGS as u16, kept | uapi::IFA_F_NODAD);
+        });
+    }
+    if addresses.0.is_empty() && !is_up { Ok(()) } else { socket.send(batch) }
+}
+
 /// A link of the host's to a container.
 pub struct Veth<'a> {
     /// The host end's name.

@@ -5,6 +5,8 @@ mod namespace;
 
 use crate::config::Config;
 use crate::config::bridge::Guest;
+#[cfg(feature = "oci")]
+use crate::config::bundle::NetDevice;
 use crate::config::network::Net;
 use crate::config::publish::Publish;
 use crate::error::{Error, Result};
@@ -68,6 +70,11 @@ pub type Helper = Infallible;
 
 /// A relay: there is none.
 pub enum Relay {}
+
+/// Devices of the host's that go to a container: there are none.
+#[cfg(feature = "oci")]
+#[derive(Default)]
+pub struct Devices;
 
 /// Whether the tables are there that protect containers on bridges.
 pub struct Protected;
@@ -220,6 +227,17 @@ impl Network<'_> {
     ) -> Result<Option<Relay>> {
         Ok(None)
     }
+}
+
+#[cfg(feature = "oci")]
+impl Devices {
+    /// Refuses to.
+    pub fn take(&mut self, devices: &[NetDevice], _: &Started) -> Result<()> {
+        if devices.is_empty() { Ok(()) } else { Err(Error::without(format_args!("linux.netDevices"), "net")) }
+    }
+
+    /// There are none.
+    pub fn keep(&mut self) {}
 }
 
 impl PortForward {

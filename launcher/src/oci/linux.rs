@@ -1,7 +1,7 @@
 //! `linux` of a config.json, and what of it decides about the rest: namespaces, settings, covered paths.
 
 use super::{Read, c_text, in_container, refuse, resources};
-use crate::config::bundle::Bundle;
+use crate::config::bundle::{Bundle, NetDevice};
 use crate::config::network::Net;
 use crate::config::process;
 use crate::config::seccomp::{self, Conditions};
@@ -18,9 +18,10 @@ use std::ffi::CStr;
 /// Reads it, where the rest has been read.
 pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Read<()> {
     let node = root.get("linux");
-    let not_done = ["intelRdt", "netDevices", "memoryPolicy", "personality", "timeOffsets", "mountLabel"];
+    let not_done = ["intelRdt", "memoryPolicy", "personality", "timeOffsets", "mountLabel"];
     refuse(node, &not_done)?;
     namespaces(node, config, bundle)?;
+    net_devices(node.get("netDevices"), config, bundle)?;
     for (key, value) in node.get("sysctl").members()? {
         sysctl(value, key, value.text()?, config)?;
     }
@@ -118,6 +119,34 @@ fn namespaces(node: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> 
         }
     }
     Ok(())
+}
+
+/// The links that it takes from the host's network into another one.
+fn net_devices(node: Node<'static>, config: &Config, bundle: &mut Bundle) -> Read<()> {
+    for (name, device) in node.members()? {
+        let inside = device.get("name");
+        let inside = inside.given().filter(|inside| inside.text() != Ok("")).map_or(Ok(name), Node::text)?;
+        // A template has one place for a number.
+        let (start, end) = inside.split_once("%d").unwrap_or((inside, ""));
+        if !is_link_name(name) || !is_link_name(&[start, end].concat()) || inside.len() > 15 {
+            return Err(device.expected("names of links: up to 15 characters, without white space, / and :"));
+        }
+        bundle.net_devices.push(NetDevice { name, inside });
+    }
+    let has_net = match &config.net {
+        Some(Net::Namespace(path)) => !is_callers(path, "net"),
+        net => net.as_ref().is_some_and(Net::is_own),
+    };
+    if has_net || bundle.net_devices.is_empty() {
+        return Ok(());
+    }
+    Err(node.wrong("it needs a network namespace other than the caller's: add it to linux.namespaces"))
+}
+
+/// dev_valid_name() of the kernel.
+fn is_link_name(name: &str) -> bool {
+    let is_bad = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '%') || c.is_control();
+    !matches!(name, "" | "." | "..") && name.len() <= 15 && !name.contains(is_bad)
 }
 
 /// A setting that is in a namespace which the container shares with the caller.

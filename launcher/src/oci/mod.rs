@@ -73,6 +73,7 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         listener: String::new(),
         state: state(root, version, path)?,
         directory: c_static(path).map_err(|_| String::new())?,
+        net_devices: Vec::new(),
         hooks: hooks::read(root.get("hooks"))?,
     };
     config.init = false;

@@ -12,7 +12,7 @@ pub fn create(_: &str, _: &'static Config) -> Result<()> {
 
 impl Container {
     /// There is none.
-    pub(super) fn before_pivot(&self, bundle: &Bundle, _: &Spawned) -> Result<()> {
+    pub(super) fn before_pivot(&self, bundle: &Bundle, _: &mut Spawned) -> Result<()> {
         match *bundle {}
     }
 }
