@@ -1,6 +1,7 @@
 //! What the payload, and the init itself, may still do: bounding, permitted and effective set; capabilities(7).
 //!
-//! The inheritable and the ambient set are empty, but for what another user than root was given by name. Must run
+//! The inheritable and the ambient set are empty, but for what another user than root was given by name, and for what
+//! the config.json of a bundle says. Must run
 //! before no_new_privs would hide a mistake.
 
 use rustix::io::{Errno, Result};
@@ -23,9 +24,7 @@ pub fn bound(keep: u64) -> Result<()> {
 
 /// Permits `set` and nothing else, now and for what this process execs as root.
 pub fn limit(set: u64) -> Result<()> {
-    let set = CapabilitySet::from_bits_retain(set);
-    clear_ambient_capability_set()?;
-    set_capabilities(None, CapabilitySets { effective: set, permitted: set, inheritable: CapabilitySet::empty() })
+    pass_on(set, 0, 0)
 }
 
 /// The same, of what is permitted by now.
@@ -33,13 +32,13 @@ pub fn limit_further(set: u64) -> Result<()> {
     limit(set & capabilities(None)?.permitted.bits())
 }
 
-/// Permits `set` to a process that is not root's, across execve(2): the ambient set, which the kernel only takes where
-/// the inheritable one has it too. Needs [`keep`] before the change of user.
-pub fn limit_ambient(set: u64) -> Result<()> {
-    limit(set)?;
-    let permitted = CapabilitySet::from_bits_retain(set);
-    set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable: permitted })?;
-    for capability in (0..u64::BITS).map(|number| 1 << number).filter(|capability| set & capability != 0) {
+/// Permits a set until execve(2), and across it: root what its bounding set has, another user the ambient set, which the
+/// kernel only takes if the permitted and the inheritable set have it, too. Needs [`keep`] before a change of user.
+pub fn pass_on(permitted: u64, inheritable: u64, ambient: u64) -> Result<()> {
+    let [permitted, inheritable] = [permitted, inheritable].map(CapabilitySet::from_bits_retain);
+    clear_ambient_capability_set()?;
+    set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable })?;
+    for capability in (0..u64::BITS).map(|number| 1 << number).filter(|capability| ambient & capability != 0) {
         configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(capability), true)?;
     }
     Ok(())
@@ -56,6 +55,9 @@ pub const BECOME: u64 = CapabilitySet::CHOWN.bits()
     | CapabilitySet::SETUID.bits()
     | CapabilitySet::SETPCAP.bits()
     | CapabilitySet::SYS_RESOURCE.bits();
+
+/// What it takes to install a filter without no_new_privs.
+pub const INSTALL: u64 = CapabilitySet::SYS_ADMIN.bits();
 
 /// What the init keeps for itself once the payload runs: to signal processes of other users.
 pub const KILL: u64 = CapabilitySet::KILL.bits();

@@ -58,7 +58,9 @@ fn try_to_become(
         sys::exit(INIT_FAILED);
     }
     // PID 1 leads a session since it was guarded.
-    if getpid() != Pid::INIT {
+    let is_pid1 = getpid() == Pid::INIT;
+    let has_joined = !is_pid1 && handshake.is_none();
+    if !is_pid1 {
         setsid().map_err(fail(Step::Session, 0))?;
     }
     sys::reset_signals(sys::SIGNALS);
@@ -80,6 +82,10 @@ fn try_to_become(
 
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
     let ProcessSpec { notify: inherited, notify_as: wanted, preserved, .. } = *process;
+    if has_joined && !process.filter.is_empty() {
+        // Its filter may refuse even close_range(2), and all that it has is close-on-exec.
+        sys::exit(execute(status, Ok(()), (*process, prepared)));
+    }
     sys::go_on_without_fds(status, PassedOn { inherited, wanted, preserved }, execute, (*process, prepared))
 }
 
@@ -121,13 +127,20 @@ pub fn try_to_execute(
     if process.no_new_privs == 1 {
         set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
     }
-    let capabilities = if user.uid == 0 { process.capabilities } else { process.ambient };
-    if user.uid != 0 && capabilities != 0 {
+    // Root's ambient set is one that goes with its inheritable set, or none.
+    let ProcessSpec { inheritable, ambient, .. } = *process;
+    let is_root = user.uid == 0;
+    let ambient = if is_root { ambient & inheritable } else { ambient };
+    // Without no_new_privs a filter takes CAP_SYS_ADMIN, which the exec takes back: root only keeps what is in the
+    // bounding set then, and another user the ambient set.
+    let takes_more = process.no_new_privs == 0 && process.seccomp & filter::OWN != 0;
+    let permitted = if is_root { process.capabilities } else { ambient };
+    let permitted = if takes_more { permitted | caps::INSTALL } else { permitted };
+    if !is_root && permitted | inheritable != 0 {
         caps::keep().map_err(fail(Step::Capabilities, 0))?;
     }
     user.switch().map_err(fail(Step::SetUser, 0))?;
-    let limit = if user.uid == 0 { caps::limit } else { caps::limit_ambient };
-    limit(capabilities).map_err(fail(Step::Capabilities, 0))?;
+    caps::pass_on(permitted, inheritable | ambient, ambient).map_err(fail(Step::Capabilities, 0))?;
     if getpid() == Pid::INIT {
         end_with_launcher(status, DIE).map_err(fail(Step::Guard, 0))?;
     }
@@ -135,9 +148,7 @@ pub fn try_to_execute(
     // As the payload's user: it cannot start in a directory that it may not enter.
     enter_directory(process.cwd)?;
     sys::set_signal_mask(0);
-    if process.no_new_privs == 1 {
-        install_own_filter(process)?;
-    }
+    install_own_filter(process)?;
     let mut lacks = 0;
     let errno = match program {
         Some(path) => sys::execve(path, arguments, environment),
@@ -153,10 +164,11 @@ pub fn enter_directory(path: &CStr) -> Result<(), Report> {
 }
 
 /// Gives up for good what the process must not have, as long as CAP_SYS_ADMIN is still there, which a filter takes if
-/// no_new_privs is not wanted. All that is done from here on, the process may do, too.
+/// no_new_privs is not wanted.
 ///
-/// A filter of the Plan's may refuse even that: it comes last, unless it is needed `at_once`, because there are others
-/// who can look into this process. One that notifies calls is for [`listener`](crate::listener) to install.
+/// A filter of the Plan's may refuse all that is done from here on: it comes last, unless it is needed `at_once`,
+/// because there are others who can look into this process. One that notifies calls is for
+/// [`listener`](crate::listener) to install.
 #[inline(never)]
 pub fn confine(process: &ProcessSpec<'static>, at_once: bool) -> Result<(), Report> {
     caps::bound(process.capabilities).map_err(fail(Step::Capabilities, 0))?;
@@ -166,7 +178,7 @@ pub fn confine(process: &ProcessSpec<'static>, at_once: bool) -> Result<(), Repo
     };
     install(filter::KEYS, &seccomp::KEYS)?;
     install(filter::DEFAULT, &seccomp::filter(process.capabilities))?;
-    if at_once || process.no_new_privs == 0 { install_own_filter(process) } else { Ok(()) }
+    if at_once { install_own_filter(process) } else { Ok(()) }
 }
 
 fn install_own_filter(process: &ProcessSpec<'static>) -> Result<(), Report> {

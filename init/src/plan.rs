@@ -116,6 +116,8 @@ wire::wire_structs! {
         pub capabilities: u64,
         /// What a payload of another uid is permitted: its ambient set.
         pub ambient: u64,
+        /// The inheritable set, beside the ambient one.
+        pub inheritable: u64,
         /// 1 where execve(2) gives nothing to anybody; prctl(2).
         pub no_new_privs: u8,
         /// See [`crate::filter`].

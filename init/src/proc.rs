@@ -16,10 +16,11 @@ use crate::sys;
 use crate::tree::{make, open_in};
 
 /// /proc, if there are settings that cannot wait until it is mounted: those with `-` before them, which the launcher
-/// counts on when it sets the container's link up.
+/// counts on when it sets the container's link up. Or if one process does all: it comes before /dev then, in the order
+/// in which the kernel lists the mounts, as it does in bundles.
 pub fn make_early(plan: &Plan<'_>) -> Result<Option<OwnedFd>, Report> {
     let is_early = |setting: &CStr| setting.to_bytes().starts_with(b"-");
-    if !plan.settings.iter().any(is_early) {
+    if plan.init != 0 && !plan.settings.iter().any(is_early) {
         return Ok(None);
     }
     let proc = make(&plan.proc).map_err(fail(Step::Mount, plan.proc.id))?;

@@ -21,7 +21,11 @@ pub fn status(error: &Error) -> u8 {
 /// Tells a person what went wrong.
 pub fn complain(error: &Error) {
     #[cfg(feature = "oci")]
-    engine::log(error);
+    if engine::is_engine() {
+        // They tell it from what else there is by that word.
+        engine::log(error);
+        return print(2, &format!("kontena: error: {error}\n"));
+    }
     print(2, &format!("kontena: {error}\n"));
 }
 

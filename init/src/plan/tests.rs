@@ -28,6 +28,7 @@ const SAMPLE: ProcessSpec<'_> = ProcessSpec {
     preserved: 0,
     capabilities: 0xa800_25fb,
     ambient: 1 << 10,
+    inheritable: 1 << 11,
     no_new_privs: 1,
     seccomp: 4,
     filter_flags: 2,

@@ -196,6 +196,7 @@ fn specify<'a>(config: &'a Config, containers: &ProcessSpec<'a>) -> ProcessSpec<
         preserved: 0,
         capabilities: config.capabilities.bounding,
         ambient: config.capabilities.ambient,
+        inheritable: config.capabilities.inheritable,
         no_new_privs: config.security.no_new_privileges.into(),
         seccomp: containers.seccomp,
         filter: containers.filter,

@@ -118,8 +118,9 @@ fn environment_of<'a>(plan: &Plan<'a>, request: &Request) -> Result<Vec<&'a CStr
 
 /// The process, but for its command and its environment.
 fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
-    let containers = Capabilities { bounding: plan.process.capabilities, ambient: plan.process.ambient };
-    let Capabilities { bounding: capabilities, ambient } = request.capabilities.apply(containers);
+    let ProcessSpec { capabilities: bounding, ambient, inheritable, .. } = plan.process;
+    let containers = Capabilities { bounding, ambient, inheritable };
+    let Capabilities { bounding: capabilities, ambient, inheritable } = request.capabilities.apply(containers);
     let size = if request.tty { terminal::size() } else { None };
     ProcessSpec {
         terminal: request.tty.into(),
@@ -130,6 +131,7 @@ fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
         preserved: 0,
         capabilities,
         ambient,
+        inheritable,
         user: request.user.unwrap_or(plan.process.user),
         cwd: request.workdir.unwrap_or(plan.process.cwd),
         ..plan.process

@@ -6,6 +6,7 @@ use crate::config::capabilities::{self, Capabilities};
 use crate::config::process;
 use crate::config::security::{Seccomp, Security};
 use crate::json::read::Node;
+use crate::print;
 use crate::text::c_static;
 
 /// Reads it.
@@ -64,19 +65,31 @@ fn user(node: Node<'static>, config: &mut Config) -> Read<()> {
     Ok(())
 }
 
-/// The bounding and the ambient set: the others follow from them at the exec. One that kontena does not know is left
-/// out.
+/// The bounding, the ambient and the inheritable set: the others follow from them at the exec. One that kontena does
+/// not know is left out.
 fn read_capabilities(node: Node<'static>) -> Read<Capabilities> {
     let set = |name| -> Read<u64> {
         let mut set = 0;
         for capability in node.get(name).items()? {
-            set |= capabilities::one(capability.text()?).unwrap_or(0);
+            let name = capability.text()?;
+            if let Some(known) = capabilities::one(name) {
+                set |= known;
+            } else if name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) {
+                // That there is a warning is the specification's wish, and the words are other runtimes'.
+                print::print(2, &format!("kontena: ignoring unknown or unavailable capabilities: [{name}]\n"));
+            } else {
+                return Err(capability.expected("a capability"));
+            }
         }
         Ok(set)
     };
-    for name in ["effective", "permitted", "inheritable"] {
+    for name in ["effective", "permitted"] {
         set(name)?;
     }
-    let bounding = set("bounding")?;
-    Ok(Capabilities { bounding, ambient: set("ambient")? & bounding })
+    let (bounding, inheritable) = (set("bounding")?, set("inheritable")?);
+    if inheritable & !bounding != 0 {
+        let hint = "Operation not permitted: the bounding set lacks one of them";
+        return Err(node.get("inheritable").wrong(hint));
+    }
+    Ok(Capabilities { bounding, ambient: set("ambient")? & bounding, inheritable })
 }

@@ -238,6 +238,7 @@ mod tests {
         preserved: 0,
         capabilities: 0,
         ambient: 0,
+        inheritable: 0,
         no_new_privs: 1,
         seccomp: 1,
         filter_flags: 0,

@@ -184,6 +184,7 @@ fn process<'a>(inputs: &Inputs<'a>) -> ProcessSpec<'a> {
         preserved: config.preserve_fds,
         capabilities: config.capabilities.bounding & permitted,
         ambient: config.capabilities.ambient & permitted,
+        inheritable: config.capabilities.inheritable & permitted,
         no_new_privs: config.security.no_new_privileges.into(),
         seccomp: filter_of(config.security, maps.is_some()),
         filter_flags: config.filter.flags,

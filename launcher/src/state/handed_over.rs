@@ -28,6 +28,8 @@ pub fn describe(name: &str, status: &str, pid: u32, since: Option<u64>, fixed: &
             }
         });
     });
+    // With a space, as other runtimes have it: some look for the text. No value here has a quote.
+    let text = text.replace("\":", "\": ");
     let text = text.trim_ascii_end().strip_suffix('}').unwrap_or_default();
     // If `create` was killed, it may be empty.
     let comma = if fixed.is_empty() { "" } else { "," };
