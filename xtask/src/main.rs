@@ -17,6 +17,7 @@ mod initramfs;
 mod kernel;
 mod look;
 mod musl;
+mod oci_suites;
 mod options;
 
 mod profiles;
@@ -51,6 +52,7 @@ enum Task {
     Traffic(traffic::Traffic),
     Fuzz(fuzz::Fuzz),
     Look(Look),
+    OciSuites(oci_suites::OciSuites),
     Rootfs(Rootfs),
     Dist(Dist),
     Completions(Completions),
@@ -152,6 +154,7 @@ fn main() -> ExitCode {
         Task::Traffic(options) => traffic::traffic(&options),
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Look(Look {}) => look::look(),
+        Task::OciSuites(options) => oci_suites::oci_suites(&options),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
         Task::Dist(Dist { arch, profile }) => dist::Profile::named(&profile)
             .and_then(|profile| arch::Arch::named(&arch).and_then(|arch| dist::dist(arch, profile))),
