@@ -76,7 +76,7 @@ pub fn before_exec(
         };
         let (arguments, environment) = prepare().map_err(fail(Step::StartHook, index))?;
         let user = user::resolve(root, process.user, process.groups)?;
-        let prepared = Prepared { user, program: Some(hook.path), arguments, environment };
+        let prepared = Prepared { user, program: Some(hook.path), arguments, environment, is_init: false };
         let process = ProcessSpec { capabilities, ambient, ..*process };
         sys::go_on_without_fds(launcher, NONE, execute_confined, (process, prepared, index))
     })

@@ -11,7 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, getxattr};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use rustix::process::{Pid, chdir, getpid, setsid, umask};
+use rustix::process::{chdir, getpid, getsid, setsid, umask};
 use rustix::thread::set_no_new_privs;
 
 use crate::failure::{INIT_FAILED, fail, give_up};
@@ -57,10 +57,10 @@ fn try_to_become(
     if handshake.as_ref().is_some_and(|handshake| send(&handshake.pid1, &[1], SendFlags::NOSIGNAL).is_err()) {
         sys::exit(INIT_FAILED);
     }
-    // PID 1 leads a session since it was guarded.
-    let is_pid1 = getpid() == Pid::INIT;
-    let has_joined = !is_pid1 && handshake.is_none();
-    if !is_pid1 {
+    // The init leads a session since it was guarded. It need not be PID 1: the pid namespace may be another's.
+    let is_init = getsid(None) == Ok(getpid());
+    let has_joined = !is_init && handshake.is_none();
+    if !is_init {
         setsid().map_err(fail(Step::Session, 0))?;
     }
     sys::reset_signals(sys::SIGNALS);
@@ -76,6 +76,7 @@ fn try_to_become(
         Some(prepared) => prepared,
         None => prepare(process, root)?,
     };
+    let prepared = Prepared { is_init, ..prepared };
     if let Some(slave) = &terminal {
         terminal::control(slave, prepared.user.uid).map_err(fail(Step::Terminal, 0))?;
     }
@@ -117,7 +118,7 @@ pub fn try_to_execute(
     status: &OwnedFd,
     closed: rustix::io::Result<()>,
     process: &ProcessSpec<'static>,
-    Prepared { user, program, arguments, environment }: Prepared,
+    Prepared { user, program, arguments, environment, is_init }: Prepared,
 ) -> Result<Infallible, Report> {
     closed.map_err(fail(Step::Notify, 0))?;
     for (index, Rlimit { resource, soft, hard }) in (0..).zip(process.rlimits.iter()) {
@@ -141,7 +142,7 @@ pub fn try_to_execute(
     }
     user.switch().map_err(fail(Step::SetUser, 0))?;
     caps::pass_on(permitted, inheritable | ambient, ambient).map_err(fail(Step::Capabilities, 0))?;
-    if getpid() == Pid::INIT {
+    if is_init {
         end_with_launcher(status, DIE).map_err(fail(Step::Guard, 0))?;
     }
     umask(Mode::from_raw_mode(process.umask));
@@ -201,6 +202,8 @@ pub struct Prepared {
     pub arguments: Strings,
     /// Its environment.
     pub environment: Strings,
+    /// Whether it is the init itself that becomes the payload.
+    pub is_init: bool,
 }
 
 pub fn prepare(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<Prepared, Report> {
@@ -210,7 +213,7 @@ pub fn prepare(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<Prepare
         if has_home { None } else { Some(sys::concatenate([b"HOME=", user.home]).map_err(fail(Step::Exec, 0))?) };
     let arguments = sys::strings(process.argv, None).map_err(fail(Step::Exec, 0))?;
     let environment = sys::strings(process.env, home).map_err(fail(Step::Exec, 0))?;
-    Ok(Prepared { user, program: None, arguments, environment })
+    Ok(Prepared { user, program: None, arguments, environment, is_init: false })
 }
 
 /// The first capability, counted from 1, that a file must have and the bounding set lacks, which execve(2) refuses with

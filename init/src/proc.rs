@@ -1,12 +1,14 @@
 //! /proc: mounted, and the Plan's settings written through it before anything else can be mounted in it.
 //!
-//! Runs in the payload's process, but for the settings that cannot wait. Must not open a file of any other procfs.
+//! Runs in the payload's process, but for the settings that cannot wait. Must not open a file of any other procfs, but
+//! of the caller's, if a bundle that shares the caller's pid namespace has that for its own.
 
 use core::ffi::CStr;
 use core::result::Result;
 use kontena_init::plan::{Plan, Report, Step};
+use linux_raw_sys::general::PROC_SUPER_MAGIC;
 use rustix::fd::OwnedFd;
-use rustix::fs::{OFlags, ResolveFlags};
+use rustix::fs::{OFlags, ResolveFlags, fstatfs};
 use rustix::io::{self, Errno, write};
 
 use crate::dev::Empty;
@@ -35,6 +37,9 @@ pub fn mount(root: &OwnedFd, empty: &Empty, plan: &Plan<'_>, early: Option<Owned
         return Ok(());
     }
     let proc = early.map_or_else(|| make(&plan.proc), Ok).map_err(fail(Step::Mount, plan.proc.id))?;
+    if fstatfs(&proc).map_err(fail(Step::Mount, plan.proc.id))?.f_type as u32 != PROC_SUPER_MAGIC {
+        return Err(fail(Step::Mount, plan.proc.id)(Errno::INVAL));
+    }
     write_settings(&proc, plan, |setting| !setting.to_bytes().starts_with(b"-"))?;
     if is_seen { place(root, &proc, &plan.proc, empty) } else { Ok(()) }
 }

@@ -3,14 +3,14 @@
 //! Paths are relative to an fd wherever there is one. Must not know what any file is for.
 
 use crate::gather::Gather;
-use linux_raw_sys::general::PATH_MAX;
+use linux_raw_sys::general::{NSFS_MAGIC, PATH_MAX};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Stat, fstat, inotify, makedev, mkdirat, openat2,
-    readlinkat_raw, renameat, seek, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Stat, fstat, fstatfs, inotify, makedev, mkdirat,
+    openat2, readlinkat_raw, renameat, seek, symlinkat, unlinkat,
 };
 use rustix::io::{Errno, Result, retry_on_intr};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 
 pub use rustix::fs::CWD;
@@ -19,6 +19,16 @@ pub use rustix::fs::CWD;
 /// link and does not block on a FIFO.
 pub fn open(at: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd> {
     open_at(at.as_fd(), path, flags)
+}
+
+/// Opens the file of a namespace; EINVAL if it is none. Opening what is something else could do anything, so this looks
+/// first, and opens what it has looked at.
+pub fn open_namespace(path: &CStr) -> Result<OwnedFd> {
+    let found = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if fstatfs(&found)?.f_type as u32 != NSFS_MAGIC {
+        return Err(Errno::INVAL);
+    }
+    open(CWD, &format!("/proc/self/fd/{}", found.as_raw_fd()), OFlags::RDONLY)
 }
 
 /// The whole of `path`.

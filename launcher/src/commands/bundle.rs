@@ -3,7 +3,7 @@
 //!
 //! What is said is what engines look for. Must not touch a container that has a launcher.
 
-use crate::commands::{leaf_of, open_init};
+use crate::commands::open_init;
 use crate::config::{Config, Format};
 use crate::container::hooks;
 use crate::container::listener::{self, Agent};
@@ -124,10 +124,17 @@ fn undo(state: &StateDirectory, container: &ContainerRecord, error: Error) -> Re
 /// Sends a signal to PID 1 of a container, or to all of its processes.
 pub fn kill(container: &ContainerRecord, state: &StateDirectory, signal: Option<u32>, all: bool) -> Result<()> {
     let (name, signal) = (&container.name, signal.unwrap_or(SIGTERM));
-    if !container.is_running {
-        return if all { Ok(()) } else { Err(not_running(name)) };
+    if !container.is_running && !all {
+        return Err(not_running(name));
     }
-    if all && let Ok(leaf) = leaf_of(container) {
+    let leaf = container.cgroup_path();
+    // Its PID 1 takes the others with it only if the pid namespace is its own.
+    if let Some(leaf) = leaf.filter(|_| signal == SIGKILL)
+        && file::write(CWD, &format!("{leaf}/cgroup.kill"), "1").is_ok()
+    {
+        return Ok(());
+    }
+    if let Some(leaf) = leaf.filter(|_| all) {
         for pid in all_processes(leaf) {
             // The pid may have become another process's before it was opened.
             if let Some(process) = sys::pidfd(pid)
@@ -136,6 +143,9 @@ pub fn kill(container: &ContainerRecord, state: &StateDirectory, signal: Option<
                 let _ = sys::pidfd_send_signal(process, signal);
             }
         }
+        return Ok(());
+    }
+    if !container.is_running {
         return Ok(());
     }
     let init = open_init(state, container).map_err(|_| not_running(name))?;

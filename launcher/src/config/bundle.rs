@@ -32,6 +32,8 @@ pub struct Bundle {
     pub shared: u32,
     /// CLONE_NEW*, and the file of a namespace that it joins.
     pub joined: Vec<(u32, &'static CStr)>,
+    /// If it has a time namespace of its own, its clocks: lines of /proc/PID/timens_offsets.
+    pub clocks: Option<String>,
     /// `--console-socket`.
     pub console: Option<&'static str>,
     /// The path of `linux.seccomp.listenerPath`, and if there is `listenerMetadata`, a NUL and that; empty if no call
@@ -197,10 +199,5 @@ impl Bundle {
     /// CLONE_NEW* of the namespaces that are not its own, beside the network.
     pub fn shared(&self) -> u32 {
         self.joined.iter().fold(self.shared, |flags, (flag, _)| flags | flag)
-    }
-
-    /// The namespaces that it joins: CLONE_NEW*, and their files.
-    pub fn joined(&self) -> &[(u32, &'static CStr)] {
-        &self.joined
     }
 }

@@ -19,6 +19,8 @@ pub enum Userns {
     Map(Vec<Range>),
     /// The same, with other gids than uids.
     Maps(Vec<Range>, Vec<Range>),
+    /// One that exists.
+    Joined,
 }
 
 /// A user and a group, by their numbers.

@@ -1,50 +1,135 @@
-//! Namespaces beside the network's that a container does not have for itself, but joins by their files; setns(2).
+//! Namespaces that the container of a bundle does not have for itself, but joins by their files, and a new time
+//! namespace, whose clocks are set before anybody is in it; setns(2), time_namespaces(7).
 //!
-//! The launcher goes there, clones the container, and comes back. Must not stay there if it cannot.
+//! Each file is opened once: a process whose /proc/PID/ns it is in may end, and another get its number. A process of
+//! its own goes there and clones the container, since nobody comes back from a user namespace. Must not let one join
+//! what would be the host's undoing: its mount namespace.
 
-use crate::error::{Context, Result};
-use linux_raw_sys::general::{CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWUTS};
+use crate::config::Config;
+use crate::config::process::sysctl_path;
+use crate::error::{Context, Error, Result};
+use crate::file::{self, CWD};
+use crate::net::Network;
+use crate::resources::userns::Maps;
+use crate::spawn::clone::Elsewhere;
+use crate::sys;
+use linux_raw_sys::general::{CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::fs::{fstat, stat};
+use rustix::io::Errno;
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::ffi::CStr;
 
-/// Does `what` in all of these namespaces: CLONE_NEW*, and the files that stand for them.
-pub fn inside<T>(namespaces: &[(u32, &CStr)], what: impl FnOnce() -> T) -> Result<T> {
-    let mut ways_back = Vec::new();
-    for (flag, path) in namespaces {
-        ways_back.push((*flag, enter(*flag, path)?));
-    }
-    let done = what();
-    for (flag, own) in ways_back.iter().rev() {
-        move_into_link_name_space(own.as_fd(), kind(*flag)).at(format_args!("setns"))?;
-    }
-    Ok(done)
+/// Those of a container.
+pub struct Joined {
+    namespaces: Vec<Namespace>,
+    /// What is written to /proc/PID/timens_offsets, if it has clocks of its own.
+    clocks: Option<&'static str>,
 }
 
-/// Enters one; returns the one that this process was in.
-fn enter(flag: u32, path: &CStr) -> Result<OwnedFd> {
-    let what = format_args!("join the namespace {}", path.to_string_lossy());
-    let hint = "linux.namespaces: use the file of a namespace of that type";
-    let open = |path: &CStr| openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
-    let own = open(match flag {
-        CLONE_NEWIPC => c"/proc/self/ns/ipc",
-        CLONE_NEWUTS => c"/proc/self/ns/uts",
-        CLONE_NEWPID => c"/proc/self/ns/pid",
-        _ => c"/proc/self/ns/cgroup",
-    });
-    let own = own.context(what, "mount /proc")?;
-    let found = open(path).context(what, hint)?;
-    move_into_link_name_space(found.as_fd(), kind(flag)).context(what, hint)?;
-    Ok(own)
+struct Namespace {
+    /// CLONE_NEW*.
+    flag: u32,
+    path: &'static CStr,
+    fd: OwnedFd,
 }
 
-fn kind(flag: u32) -> Option<LinkNameSpaceType> {
-    Some(match flag {
-        CLONE_NEWIPC => LinkNameSpaceType::InterProcessCommunication,
-        CLONE_NEWUTS => LinkNameSpaceType::HostNameAndNISDomainName,
-        CLONE_NEWPID => LinkNameSpaceType::ProcessID,
-        CLONE_NEWCGROUP => LinkNameSpaceType::ControlGroup,
-        _ => return None,
-    })
+const HINT: &str = "linux.namespaces: use the file of a namespace of that type";
+
+impl Joined {
+    /// Opens the namespaces, and refuses those that must not be joined, and settings of the caller's.
+    pub fn open(config: &'static Config, has_cgroup: bool, network: &Network<'_>) -> Result<Self> {
+        let Some(bundle) = &config.bundle else { return Ok(Self { namespaces: Vec::new(), clocks: None }) };
+        if bundle.shared() & CLONE_NEWPID != 0 && !has_cgroup {
+            let hint = "nothing would end all of its processes: give the container a cgroup, or a new pid namespace";
+            return Err(Error::usage(format_args!("linux.namespaces: the pid namespace is not its own"), hint));
+        }
+        let mut namespaces = Vec::new();
+        for &(flag, path) in &bundle.joined {
+            let what = format_args!("join the namespace {}", path.to_string_lossy());
+            let fd = file::open_namespace(path)
+                .and_then(|fd| if sys::namespace_type(&fd)? == flag { Ok(fd) } else { Err(Errno::INVAL) });
+            let fd = fd.context(what, HINT)?;
+            let is_hosts = |process| flag == CLONE_NEWNS && is(&fd, process, "mnt");
+            if is_hosts("self") || is_hosts("1") {
+                let hint = "its mounts and its root would be the host's: use another, or a new mount namespace";
+                return Err(Error::usage(what, hint));
+            }
+            if flag == CLONE_NEWUSER && is(&fd, "self", "user") {
+                return Err(Error::usage(what, "it is the caller's own: remove it from linux.namespaces"));
+            }
+            namespaces.push(Namespace { flag, path, fd });
+        }
+        // What the others need is lost with the privileges that are left behind there.
+        namespaces.sort_by_key(|namespace| namespace.flag == CLONE_NEWUSER);
+        let joined = Self { namespaces, clocks: bundle.clocks.as_deref() };
+        joined.check_settings(config, network).map(|()| joined)
+    }
+
+    /// Refuses a setting or a link of a namespace which the container shares with the caller.
+    fn check_settings(&self, config: &Config, network: &Network<'_>) -> Result<()> {
+        let Some(bundle) = &config.bundle else { return Ok(()) };
+        let own = |flag, name| match self.namespaces.iter().find(|namespace| namespace.flag == flag) {
+            Some(namespace) => !is(&namespace.fd, "self", name),
+            None => bundle.shared() & flag == 0,
+        };
+        let number = || stat(c"/proc/self/ns/net").map(|found| found.st_ino);
+        let has_net = network.is_own() || network.inside(number)? != number();
+        let (has_uts, has_ipc) = (own(CLONE_NEWUTS, "uts"), own(CLONE_NEWIPC, "ipc"));
+        let is_callers = |setting: &&&str| match &*sysctl_path(setting) {
+            path if path.starts_with("net") => !has_net,
+            path if path.starts_with("kernel/domainname") => !has_uts,
+            _ => !has_ipc,
+        };
+        if !has_net && !bundle.net_devices.is_empty() {
+            let hint = "it needs a network namespace other than the caller's: add it to linux.namespaces";
+            return Err(Error::usage(format_args!("linux.netDevices"), hint));
+        }
+        let Some(setting) = config.sysctls.iter().find(is_callers) else { return Ok(()) };
+        let hint = "it would be the caller's: give the container a namespace of its own for it";
+        Err(Error::usage(format_args!("linux.sysctl: {setting}"), hint))
+    }
+
+    /// The maps of the user namespace that it joins.
+    pub fn maps(&self) -> Result<Option<Maps>> {
+        let Some(user) = self.namespaces.iter().find(|namespace| namespace.flag == CLONE_NEWUSER) else {
+            return Ok(None);
+        };
+        let what = format_args!("read the maps of {}", user.path.to_string_lossy());
+        Maps::of(user.fd.as_fd()).context(what, "kontena must be root of the user namespace above it").map(Some)
+    }
+
+    /// The way there, if the container is not to be cloned here.
+    pub fn elsewhere(&self) -> Option<&dyn Elsewhere> {
+        if self.namespaces.is_empty() && self.clocks.is_none() { None } else { Some(self) }
+    }
+}
+
+impl Elsewhere for Joined {
+    fn enter(&self) -> std::result::Result<(), (u32, Errno)> {
+        let clocks = |clocks: &&str| {
+            sys::unshare_time()?;
+            if clocks.is_empty() { Ok(()) } else { file::write(CWD, "/proc/self/timens_offsets", clocks) }
+        };
+        self.clocks.iter().try_for_each(clocks).map_err(|errno| (self.namespaces.len() as u32, errno))?;
+        for (step, Namespace { flag, fd, .. }) in (0..).zip(&self.namespaces) {
+            let flag = ThreadNameSpaceType::from_bits_retain(*flag);
+            move_into_thread_name_spaces(fd.as_fd(), flag).map_err(|errno| (step, errno))?;
+        }
+        Ok(())
+    }
+
+    fn explain(&self, step: u32) -> String {
+        match self.namespaces.get(step as usize) {
+            Some(namespace) => format!("join the namespace {}", namespace.path.to_string_lossy()),
+            None => "linux.timeOffsets: make a time namespace".into(),
+        }
+    }
+}
+
+/// Whether a namespace is that of a process.
+fn is(namespace: &OwnedFd, process: &str, name: &str) -> bool {
+    let theirs = file::c_path(&format!("/proc/{process}/ns/{name}")).and_then(|path| stat(&*path));
+    let number = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
+    theirs.is_ok_and(|theirs| fstat(namespace).map(number) == Ok(number(theirs)))
 }

@@ -9,7 +9,7 @@ use crate::config::lifecycle::{Restart, STOP_TIMEOUT};
 use crate::config::{Config, Share};
 use crate::container::create::take_name;
 use crate::container::exit::out_of_memory;
-use crate::container::joined;
+use crate::container::joined::Joined;
 use crate::container::pidfile::Pidfile;
 use crate::container::prune::prune;
 use crate::container::release::{release, release_abandoned};
@@ -56,6 +56,8 @@ pub struct Container {
     network: Network<'static>,
     /// The namespaces of another container.
     shared: Shared,
+    /// The namespaces that stand for themselves.
+    joined: Joined,
     /// The published ports, in their order.
     forwards: Vec<PortForward>,
     /// Its elements of the nftables maps, while it has any.
@@ -127,18 +129,17 @@ impl Container {
         }
         let mut sources = Sources::open(config)?;
         let pidfile = config.pidfile.map(Pidfile::open).transpose()?;
-        let leaf = Leaf::choose(config, is_root)?.map(keep);
-        let init_program = keep(seal_init()?);
+        let (leaf, init_program) = (Leaf::choose(config, is_root)?.map(keep), keep(seal_init()?));
         // Now that the rest is known to be there: the other one may have the layer and the ports.
         config.replace.map_or(Ok(()), |replace| replace(state, config.name))?;
         sources.take_layer(config)?;
-        let mounts = Some(sources.copy()?);
-        let forwards = net::reserve(state, config, net)?;
+        let (mounts, forwards) = (Some(sources.copy()?), net::reserve(state, config, net)?);
 
         let mut root = StateDirectory::open(state, release_abandoned)?;
         root.starting()?;
         let root = keep(root);
         let (network, shared) = (Network::resolve(net, config, root)?, Shared::open(config, root)?);
+        let joined = Joined::open(config, leaf.is_some(), &network)?;
         let journal = take_name(root, config)?;
         let directory = match journal.directory() {
             Ok(directory) => directory,
@@ -152,6 +153,7 @@ impl Container {
             is_root,
             network,
             shared,
+            joined,
             forwards,
             tables: None,
             names: None,
@@ -184,7 +186,10 @@ impl Container {
         if let Some(output) = &mut self.supervision.output {
             output.open(&self.directory, self.config.life.log.filter(|_| self.config.life.detach))?;
         }
-        self.maps = Maps::allocate(self.config.userns.as_ref(), self.is_root, &mut self.journal)?;
+        self.maps = match self.joined.maps()? {
+            None => Maps::allocate(self.config.userns.as_ref(), self.is_root, &mut self.journal)?,
+            joined => joined,
+        };
         self.open_volumes()?;
         self.give_volumes()?;
         self.make_cgroup()?;
@@ -322,13 +327,13 @@ impl Container {
         for number in 3..3 + config.preserve_fds {
             sys::inherit(number).at(format_args!("--preserve-fds: fd {number}"))?;
         }
-        let start = || clone::clone_container(self.init_program, &plan, shared, self.cgroup.as_ref(), maps);
-        let start = || joined::inside(config.bundle.as_ref().map_or(&[], Bundle::joined), start);
+        let elsewhere = self.joined.elsewhere();
+        let start = || clone::clone_container(self.init_program, &plan, shared, self.cgroup.as_ref(), maps, elsewhere);
         let init = self.network.inside(|| self.shared.inside(start)).and_then(|init| init);
         if self.supervision.output.is_some() {
             stdio::leave_stdio()?;
         }
-        let init = init.and_then(|init| init).and_then(|init| init)?;
+        let init = init.and_then(|init| init)?;
         if config.preserve_fds > 0 {
             // They are for no other program that this process starts.
             sys::close_inherited_fds_on_exec().at(format_args!("close_range"))?;

@@ -20,6 +20,10 @@ mod handover;
 mod handover;
 #[cfg(feature = "oci")]
 pub mod hooks;
+#[cfg(feature = "oci")]
+mod joined;
+#[cfg(not(feature = "oci"))]
+#[path = "joined/without.rs"]
 mod joined;
 mod lifecycle;
 #[cfg(feature = "oci")]

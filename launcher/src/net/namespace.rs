@@ -5,9 +5,8 @@
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::state::StateDirectory;
-use linux_raw_sys::general::NSFS_MAGIC;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{OFlags, fstat, statfs};
+use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
@@ -26,12 +25,7 @@ impl Namespace {
     pub fn open(path: &CStr) -> Result<Self> {
         let what = format!("--net ns:{}", path.to_string_lossy());
         let hint = "use the file of a network namespace, for example /run/netns/blue or /proc/PID/ns/net";
-        // Opening what is something else could do anything.
-        let kind = statfs(path).context(format_args!("{what}"), hint)?;
-        if kind.f_type as u32 != NSFS_MAGIC {
-            return Err(Error::usage(format_args!("{what}"), hint));
-        }
-        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty());
+        let fd = file::open_namespace(path);
         Ok(Self { fd: fd.context(format_args!("{what}"), hint)?, what })
     }
 

@@ -1,13 +1,14 @@
 //! The OCI's runtime-spec: reads the config.json of a bundle, as a [`Config`](crate::config::Config), from which all
 //! goes on as from a command line.
 //!
-//! `process.rs`, `mounts.rs`, `hooks.rs`, `linux.rs` and `resources.rs` read a part each. A wrong value is an error with
-//! its path in the file. Members that the specification does not know are passed over; one that kontena does not do is an error
-//! that names it. Must not act on anything.
+//! `process.rs`, `mounts.rs`, `namespaces.rs`, `hooks.rs`, `linux.rs` and `resources.rs` read a part each. A wrong value
+//! is an error with its path in the file. Members that the specification does not know are passed over; one that kontena
+//! does not do is an error that names it. Must not act on anything.
 
 mod hooks;
 mod linux;
 mod mounts;
+mod namespaces;
 mod process;
 pub mod resources;
 #[cfg(test)]
@@ -69,6 +70,7 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         cgroup: BundleCgroup::Own,
         shared: 0,
         joined: Vec::new(),
+        clocks: None,
         console: None,
         listener: String::new(),
         state: state(root, version, path)?,

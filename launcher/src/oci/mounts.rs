@@ -1,6 +1,6 @@
 //! `mounts` of a config.json, and their options.
 
-use super::linux::ranges;
+use super::namespaces::ranges;
 use super::{Read, in_bundle, in_container};
 use crate::config::bundle::{BundleMount, Change};
 use crate::json::read::Node;

@@ -131,10 +131,7 @@ fn a_bundle_has_what_no_option_asks_for() {
     assert_eq!(bundle.access, Rules { list: vec![access(true, None, READ | MKNOD)], allows_others: false });
     assert_eq!((&*bundle.masked, &*bundle.readonly), (&[c"/proc/kcore", c"/sys/firmware"][..], &[c"/proc/sys"][..]));
     assert_eq!((bundle.propagation, bundle.cgroup), (MS_SLAVE, BundleCgroup::Path("/engine/web")));
-    assert_eq!(
-        (bundle.shared, &*bundle.joined),
-        (CLONE_NEWIPC | CLONE_NEWCGROUP, &[(CLONE_NEWIPC, c"/proc/7/ns/ipc")][..])
-    );
+    assert_eq!((bundle.shared, &*bundle.joined), (CLONE_NEWCGROUP, &[(CLONE_NEWIPC, c"/proc/7/ns/ipc")][..]));
     assert_eq!(
         bundle.state, r#""ociVersion":"1.3.0","bundle":"/bundle","annotations":{"a.b":"c \"d\"","e":""}"#,
         "the members that never change"
@@ -167,9 +164,10 @@ fn a_mistake_is_told_with_its_path() {
         (r#""rslave""#, r#""tmpcopyup""#, "mounts[3].options[1]: tmpcopyup: "),
         (r#""strictatime""#, r#""idmap""#, "mounts[1]: only a bind can be idmapped"),
         (r#""rro"]"#, r#""rro"], "uidMappings": [{"size": 1}]"#, "mounts[3].uidMappings[0].containerID: missing"),
-        (r#"{"type": "pid"}, "#, "", "linux.namespaces: "),
-        (r#"{"type": "pid"}"#, r#"{"type": "time"}"#, "linux.namespaces[0]: "),
-        (r#"{"type": "pid"}"#, r#"{"type": "pid", "path": "/a"}"#, "linux.namespaces[0]: "),
+        (r#"{"type": "mount"}, "#, "", "linux.namespaces: without one of its own"),
+        (r#"{"type": "pid"}"#, r#"{"type": "mount", "path": "/a"}"#, "linux.namespaces[1]: there is one of this type"),
+        (r#"{"type": "pid"}"#, r#"{"type": "moon"}"#, "linux.namespaces[0].type: "),
+        (r#""sysctl""#, r#""timeOffsets": {"monotonic": {"secs": 1}}, "sysctl""#, "linux.timeOffsets: it needs"),
         (r#""hostID": 100000"#, r#""hostID": 4294967295"#, "linux.uidMappings[0]: "),
         ("net.ipv4.ip_forward", "vm.swappiness", "linux.sysctl."),
         (r#""/engine/web""#, r#""/engine/../web""#, "linux.cgroupsPath: "),
@@ -227,7 +225,34 @@ fn less_is_a_bundle_too() {
     let bundle = config.bundle.unwrap();
     let copied = with(r#""strictatime""#, r#""tmpcopyup""#).unwrap().bundle.unwrap();
     assert!(copied.mounts[1].copies_up && !copied.mounts[0].copies_up);
-    assert_eq!((bundle.cgroup, bundle.shared), (BundleCgroup::Own, CLONE_NEWIPC | CLONE_NEWCGROUP));
+    assert_eq!((bundle.cgroup, bundle.shared), (BundleCgroup::Own, CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP));
+}
+
+#[test]
+fn namespaces_are_new_or_joined_or_the_callers() {
+    let text = |namespaces: &str| {
+        format!(
+            r#"{{"ociVersion": "1.3.0", "process": {{"args": ["a"], "cwd": "/"}}, "root": {{"path": "/srv"}},
+            "linux": {{"namespaces": [{{"type": "mount"}}, {namespaces}],
+            "uidMappings": [{{"containerID": 0, "hostID": 0, "size": 1}}]}}}}"#
+        )
+    };
+    let config =
+        read(&text(r#"{"type": "user", "path": "/a"}, {"type": "pid", "path": "/b"}, {"type": "time"}"#)).unwrap();
+    let bundle = config.bundle.unwrap();
+    assert_eq!(config.userns, Some(Userns::Joined), "a map that an engine has invented counts for nothing");
+    assert_eq!(bundle.joined, [(CLONE_NEWUSER, c"/a"), (CLONE_NEWPID, c"/b")]);
+    assert_eq!((bundle.shared & CLONE_NEWPID, bundle.clocks.as_deref()), (0, Some("")));
+    let offsets = |offsets: &str| {
+        let text = text(r#"{"type": "time"}, {"type": "user", "path": "/a"}"#);
+        let text = text.replacen(r#""uidMappings""#, &format!(r#""timeOffsets": {offsets}, "uidMappings""#), 1);
+        read(&text).map(|config| config.bundle.unwrap().clocks.unwrap())
+    };
+    let both = r#"{"boottime": {"secs": -7, "nanosecs": 999999999}, "monotonic": {"nanosecs": 1}}"#;
+    assert_eq!(offsets(both).as_deref(), Ok("boottime -7 999999999\nmonotonic 0 1\n"));
+    for wrong in [r#"{"realtime": {"secs": 1}}"#, r#"{"boottime": {"nanosecs": 1000000000}}"#, r#"{"boottime": 1}"#] {
+        assert!(offsets(wrong).is_err_and(|line| line.contains("linux.timeOffsets.")), "{wrong}");
+    }
 }
 
 #[test]

@@ -9,10 +9,11 @@ use crate::file::{self, CWD};
 use crate::gather::Gather;
 use crate::state::{Journal, Lease};
 use crate::sys;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, fchown, fstatfs};
 use rustix::io::Errno;
-use rustix::process::{Gid, Pid, Uid, getegid, geteuid};
+use rustix::process::{Gid, Pid, Signal, Uid, WaitOptions, getegid, geteuid, getpid, kill_process, waitpid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::{CString, OsStr};
 
 /// The maps of a container's user namespace.
@@ -21,6 +22,8 @@ pub struct Maps {
     gids: Vec<Range>,
     /// Whether an ordinary user writes them, by newuidmap and newgidmap.
     is_rootless: bool,
+    /// Whether they have been written, since the namespace is one that exists.
+    is_written: bool,
 }
 
 /// How many ids a container of root's has with `auto`.
@@ -67,6 +70,8 @@ impl Maps {
             }
             Userns::Map(ranges) => (ranges.clone(), ranges.clone()),
             Userns::Maps(uids, gids) => (uids.clone(), gids.clone()),
+            // By the file that stands for it, which only a bundle has.
+            Userns::Joined => return Ok(None),
             Userns::Auto if is_root => lease(journal)?,
             Userns::Auto => own(false)?,
             Userns::KeepId if is_root => {
@@ -75,7 +80,37 @@ impl Maps {
             }
             Userns::KeepId => own(true)?,
         };
-        Ok(Some(Self { uids, gids, is_rootless: !is_root }))
+        Ok(Some(Self { uids, gids, is_rootless: !is_root, is_written: false }))
+    }
+
+    /// The maps of a user namespace that exists: of a process that goes there, stops, and is killed.
+    pub fn of(namespace: BorrowedFd<'_>) -> rustix::io::Result<Self> {
+        let Some(child) = sys::fork(0)? else {
+            let entered = move_into_link_name_space(namespace, Some(LinkNameSpaceType::User));
+            let _ = entered.is_ok().then(|| kill_process(getpid(), Signal::STOP));
+            sys::exit(entered.err().map_or(0, |errno| errno.raw_os_error() as u8))
+        };
+        let wait = |options| rustix::io::retry_on_intr(|| waitpid(Some(child), options));
+        let ended = wait(WaitOptions::UNTRACED)?.and_then(|(_, status)| status.exit_status());
+        if let Some(errno) = ended {
+            return Err(Errno::from_raw_os_error(errno.max(1)));
+        }
+        let read = |name| {
+            let text = file::read_text(CWD, &format!("/proc/{}/{name}", child.as_raw_pid()));
+            let range = |line: &str| {
+                let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().ok());
+                Some(Range { container: numbers.next()??, host: numbers.next()??, size: numbers.next()?? })
+            };
+            text.lines().filter_map(range).list()
+        };
+        let (uids, gids) = (read("uid_map"), read("gid_map"));
+        let _ = kill_process(child, Signal::KILL);
+        let _ = wait(WaitOptions::empty());
+        // Before they are written, nobody is anybody there.
+        if uids.is_empty() || gids.is_empty() {
+            return Err(Errno::INVAL);
+        }
+        Ok(Self { uids, gids, is_rootless: !sys::is_privileged(), is_written: true })
     }
 
     /// Whether the container has this gid.
@@ -116,6 +151,9 @@ impl Maps {
 
     /// Writes the maps of the namespace that `child` is the first process of, before it execs.
     pub fn write(&self, child: Pid) -> Result<()> {
+        if self.is_written {
+            return Ok(());
+        }
         let process = format!("/proc/{}", child.as_raw_pid());
         let alone = self.is_rootless && self.uids.len() == 1 && self.uids[0].size == 1;
         if self.is_rootless && !alone {

@@ -50,11 +50,23 @@ pub struct Start<'a> {
     pub leaf: Option<&'a OwnedFd>,
     /// Whether it waits for a byte from the status socket, and then becomes root of its user namespace.
     pub waits: bool,
+    /// Where it is cloned, if not here.
+    pub elsewhere: Option<&'a dyn Elsewhere>,
+}
+
+/// Namespaces in which a process is cloned, and which this launcher does not enter itself.
+pub trait Elsewhere {
+    /// Goes there, for good; an error has the number of the step that failed.
+    #[cfg(feature = "oci")]
+    fn enter(&self) -> std::result::Result<(), (u32, Errno)>;
+    /// A step in words.
+    #[cfg(feature = "oci")]
+    fn explain(&self, step: u32) -> String;
 }
 
 /// Clones the init, and executes it there.
 pub fn clone_init(start: &Start<'_>) -> Result<rustix::io::Result<Started>> {
-    let &Start { program, argument, block, process, flags, leaf, waits } = start;
+    let &Start { program, argument, block, process, flags, leaf, waits, elsewhere } = start;
     let plan = seal(c"kontena-plan", MemfdFlags::NOEXEC_SEAL, &|memfd| {
         let mut rest = block;
         while !rest.is_empty() {
@@ -81,26 +93,39 @@ pub fn clone_init(start: &Start<'_>) -> Result<rustix::io::Result<Started>> {
         failure: Report { step: Step::ExecInit, index: 0, errno: 0 }.to_bytes(),
         waits: waits.then(|| status.as_fd()),
     };
-    let cloned = sys::clone3_exec(u64::from(flags), leaf.map(AsFd::as_fd), &exec);
+    let (flags, leaf) = (u64::from(flags), leaf.map(AsFd::as_fd));
+    let cloned = match elsewhere {
+        #[cfg(feature = "oci")]
+        Some(elsewhere) => match sys::clone3_exec_inside(&|| elsewhere.enter(), flags, leaf, &exec) {
+            Err((sys::CLONE, errno)) => Err(errno),
+            Err((step, errno)) => {
+                let hint = "it is of a user namespace in which kontena has no rights, or the kernel has no such ones";
+                return Err(Error::new(format_args!("{}", elsewhere.explain(step)), errno, hint));
+            }
+            Ok(cloned) => Ok(cloned),
+        },
+        _ => sys::clone3_exec(flags, leaf, &exec),
+    };
     Ok(cloned.map(|(pid, pidfd)| Started { pid, pidfd, is_payload: false, status, terminal: None }))
 }
 
-/// Clones the init of a container into its namespaces, but for those of this process that it shares, CLONE_NEW*, and
-/// into its leaf cgroup. With `maps` it waits for a byte before it does anything.
+/// Clones the init of a container into its namespaces, but for those that are `shared`, CLONE_NEW*, which are of this
+/// process or `elsewhere`, and into its leaf cgroup. With `maps` it waits for a byte before it does anything.
 pub fn clone_container(
     program: &OwnedFd,
     plan: &[u8],
     shared: u32,
     leaf: Option<&OwnedFd>,
     maps: Option<&Maps>,
+    elsewhere: Option<&dyn Elsewhere>,
 ) -> Result<Started> {
     let all = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP | CLONE_NEWNET;
     let mut flags = all & !shared;
-    if maps.is_some() {
+    if maps.is_some() && shared & CLONE_NEWUSER == 0 {
         flags |= CLONE_NEWUSER;
     }
     let (Plan { process, init, .. }, waits) = (&decode_plan(plan)?, maps.is_some());
-    let start = Start { program, argument: PLAN_ARGUMENT, block: plan, process, flags, leaf, waits };
+    let start = Start { program, argument: PLAN_ARGUMENT, block: plan, process, flags, leaf, waits, elsewhere };
     let started = clone_init(&start)?.map(|started| Started { is_payload: *init == 0, ..started });
     started.map_err(|errno| {
         let hint = match errno {

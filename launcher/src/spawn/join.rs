@@ -11,7 +11,8 @@ use crate::resources::userns;
 use crate::spawn::clone::{self, Start, Started, clone_init};
 use kontena_init::plan::{JOIN_ARGUMENT, Joining, ProcessSpec, SOCKETS_ARGUMENT};
 use linux_raw_sys::general::{
-    CAP_KILL, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS,
+    CAP_KILL, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER,
+    CLONE_NEWUTS,
 };
 use linux_raw_sys::ptrace::SECCOMP_FILTER_FLAG_NEW_LISTENER;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,7 +35,7 @@ pub struct Container<'a> {
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// The init's program, as /proc/PID/exe has it.
 const INIT: &str = "/memfd:kontena-init";
-const NAMESPACES: [(&str, u32); 7] = [
+const NAMESPACES: [(&str, u32); 8] = [
     ("user", CLONE_NEWUSER),
     ("mnt", CLONE_NEWNS),
     ("pid", CLONE_NEWPID),
@@ -42,6 +43,7 @@ const NAMESPACES: [(&str, u32); 7] = [
     ("ipc", CLONE_NEWIPC),
     ("cgroup", CLONE_NEWCGROUP),
     ("net", CLONE_NEWNET),
+    ("time", CLONE_NEWTIME),
 ];
 
 impl Container<'_> {
@@ -123,7 +125,9 @@ impl Container<'_> {
                 });
                 found.context(format_args!("open /proc/{process}/ns/{name}"), hint)
             };
-            if number(&self.pid.to_string())? != number("self")? {
+            // A kernel may have no time namespaces.
+            let is_unknown = flag == CLONE_NEWTIME && namespace("self", name).is_err();
+            if !is_unknown && number(&self.pid.to_string())? != number("self")? {
                 flags |= flag;
             }
         }
@@ -133,7 +137,7 @@ impl Container<'_> {
 
 /// The start of an init that joins a container, instead of creating one.
 fn join<'a>(program: &'a OwnedFd, argument: &'a CStr, block: &'a [u8], process: &'a ProcessSpec<'a>) -> Start<'a> {
-    Start { program, argument, block, process, flags: 0, leaf: None, waits: false }
+    Start { program, argument, block, process, flags: 0, leaf: None, waits: false, elsewhere: None }
 }
 
 /// The number of a namespace of a process's.
@@ -147,7 +151,12 @@ fn namespace(process: &str, name: &str) -> rustix::io::Result<(u64, u64)> {
 pub fn processes(leaf: &str) -> Vec<u32> {
     let ours = namespace("self", "pid");
     let mut all = cgroup::all_processes(leaf);
-    all.retain(|pid| namespace(&pid.to_string(), "pid") != ours);
+    // A container may share its pid namespace with this launcher.
+    let is_init = |pid| {
+        let program = file::read_link(CWD, &format!("/proc/{pid}/exe"));
+        program.is_none_or(|program| program.starts_with(INIT))
+    };
+    all.retain(|pid| namespace(&pid.to_string(), "pid") != ours || !is_init(*pid));
     all
 }
 

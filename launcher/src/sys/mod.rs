@@ -10,6 +10,8 @@ mod clock;
 mod entry;
 mod locks;
 mod mount;
+#[cfg(feature = "oci")]
+mod namespaces;
 mod process;
 mod signals;
 mod sockets;
@@ -20,6 +22,8 @@ pub use clock::*;
 pub use entry::{set_title, variable};
 pub use locks::*;
 pub use mount::*;
+#[cfg(feature = "oci")]
+pub use namespaces::*;
 pub use process::*;
 pub use signals::*;
 pub use sockets::*;

@@ -28,8 +28,9 @@ pub struct Exec<'a> {
     pub waits: Option<BorrowedFd<'a>>,
 }
 
-/// CLONE_NEW*: flags that do not let the child share anything.
-const NAMESPACES: u64 = (uapi::CLONE_NEWNS
+/// CLONE_NEW*, and CLONE_PARENT: flags that do not let the child share anything.
+const NAMESPACES: u64 = (uapi::CLONE_PARENT
+    | uapi::CLONE_NEWNS
     | uapi::CLONE_NEWCGROUP
     | uapi::CLONE_NEWUTS
     | uapi::CLONE_NEWIPC
@@ -50,7 +51,9 @@ pub fn clone3_exec(flags: u64, leaf: Option<BorrowedFd<'_>>, exec: &Exec<'_>) ->
     let mut pidfd: RawFd = -1;
     // A container's init shares this process's memory until its exec, as after vfork(2): there is nothing to copy. What
     // joins a container may be frozen with it before the exec, and must not hold up this process.
-    let is_first = flags & u64::from(uapi::CLONE_NEWPID) != 0 && exec.waits.is_none();
+    // And one that is this process's sibling may enter a time namespace, which a process does that shares no memory.
+    let is_sibling = flags & u64::from(uapi::CLONE_PARENT) != 0;
+    let is_first = flags & u64::from(uapi::CLONE_NEWPID) != 0 && exec.waits.is_none() && !is_sibling;
     let shared = if is_first { uapi::CLONE_VM | uapi::CLONE_VFORK } else { 0 };
     let args = uapi::clone_args {
         flags: flags & NAMESPACES
@@ -60,7 +63,8 @@ pub fn clone3_exec(flags: u64, leaf: Option<BorrowedFd<'_>>, exec: &Exec<'_>) ->
         pidfd: &raw mut pidfd as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: u64::from(uapi::SIGCHLD),
+        // A sibling has this process's own.
+        exit_signal: if is_sibling { 0 } else { uapi::SIGCHLD.into() },
         stack: 0,
         stack_size: 0,
         tls: 0,

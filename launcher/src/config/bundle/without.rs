@@ -70,9 +70,4 @@ impl Bundle {
     pub fn shared(&self) -> u32 {
         match *self {}
     }
-
-    /// None.
-    pub fn joined(&self) -> &[(u32, &'static CStr)] {
-        match *self {}
-    }
 }

@@ -18,7 +18,7 @@ use crate::state::handed_over::describe;
 use crate::text::c_string;
 use kontena_init::filter;
 use kontena_init::plan::{Bundled, Hooks, List, Mount, Plan, ProcessSpec, mount_kind, overlay};
-use linux_raw_sys::general::{CLONE_NEWCGROUP, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
+use linux_raw_sys::general::{CLONE_NEWCGROUP, CLONE_NEWPID, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 use std::ffi::{CStr, CString};
 
 /// Where nobody sees a mount.
@@ -101,7 +101,7 @@ fn is_new(mount: &BundleMount, kind: &CStr) -> bool {
 /// The hierarchy of cgroups, where the container is to see the caller's: a second mount of it would change the options
 /// of the first.
 fn cgroups(bundle: &Bundle) -> Result<Option<CString>> {
-    let is_joined = bundle.joined().iter().any(|(flag, _)| *flag == CLONE_NEWCGROUP);
+    let is_joined = bundle.joined.iter().any(|(flag, _)| *flag == CLONE_NEWCGROUP);
     let is_callers = bundle.shared() & CLONE_NEWCGROUP != 0 && !is_joined;
     let is_shown = bundle.mounts.iter().any(|mount| is_new(mount, c"cgroup2"));
     if is_callers && is_shown { c_string(hierarchy()?).map(Some) } else { Ok(None) }
@@ -109,10 +109,12 @@ fn cgroups(bundle: &Bundle) -> Result<Option<CString>> {
 
 /// The mounts in their order: those on /dev and /proc, if they come first, or all others.
 fn all<'a>(inputs: &Inputs<'a>, bundle: &'a Bundle, cgroups: Option<&'a CStr>, is_first: bool) -> Vec<Mount<'a>> {
+    // A user namespace may not make a /proc of the caller's pid namespace, and gets the caller's.
+    let is_callers = |mount: &BundleMount| mount.target == c"/proc" && bundle.shared() & CLONE_NEWPID != 0;
     let comes_first = |mount: &BundleMount| {
         let kinds = [(c"/dev", c"tmpfs"), (c"/proc", c"proc")];
-        let kind = kinds.iter().find(|(target, _)| mount.target == *target);
-        kind.is_some_and(|(target, kind)| on(bundle, target).is_some_and(|top| is_new(top, kind)))
+        let kind = kinds.iter().find(|(target, _)| mount.target == *target && !mount.is_remount);
+        kind.is_some_and(|(target, kind)| on(bundle, target).is_some_and(|top| is_new(top, kind) || is_callers(top)))
     };
     let mut mounts = Vec::new();
     for (index, mount) in bundle.mounts.iter().enumerate() {

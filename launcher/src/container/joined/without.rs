@@ -1,0 +1,27 @@
+//! In place of namespaces that bundles join, where kontena is built without bundles.
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::net::Network;
+use crate::resources::userns::Maps;
+use crate::spawn::clone::Elsewhere;
+
+/// There are none.
+pub struct Joined;
+
+impl Joined {
+    /// None.
+    pub fn open(_: &'static Config, _: bool, _: &Network<'_>) -> Result<Self> {
+        Ok(Self)
+    }
+
+    /// None.
+    pub fn maps(&self) -> Result<Option<Maps>> {
+        Ok(None)
+    }
+
+    /// The container is cloned here.
+    pub fn elsewhere(&self) -> Option<&dyn Elsewhere> {
+        None
+    }
+}
