@@ -11,18 +11,31 @@ pub fn mount(target: &str, kind: &str, options: &[&str]) -> Value {
     json!({"destination": target, "type": kind, "source": kind, "options": options})
 }
 
-/// A bundle on a host, whose container is called `one`.
+/// A bundle on a host.
+#[derive(Debug)]
 pub struct Bundle<'a> {
     /// The host.
     pub host: &'a Host,
+    name: &'static str,
     /// Its directory.
     pub directory: PathBuf,
 }
 
 impl<'a> Bundle<'a> {
-    /// A bundle whose container runs a script, as an engine writes it; `change` changes its config.json.
+    /// A bundle whose container, `one`, runs a script, as an engine writes it; `change` changes its config.json.
     pub fn new(host: &'a Host, script: &str, change: impl FnOnce(&mut Value)) -> Self {
-        let directory = host.directory().join("bundle");
+        Self::named(host, "one", "bundle", script, change)
+    }
+
+    /// The same with another name, in another directory of the host's.
+    pub fn named(
+        host: &'a Host,
+        name: &'static str,
+        directory: &str,
+        script: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Self {
+        let directory = host.directory().join(directory);
         let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_RAW"]);
         let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({"type": kind}));
         let mut config = json!({
@@ -46,7 +59,7 @@ impl<'a> Bundle<'a> {
                 mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777"])
             ],
             "linux": {
-                "cgroupsPath": format!("{}/one", host.cgroup_parent_option()),
+                "cgroupsPath": format!("{}/{name}", host.cgroup_parent_option()),
                 "namespaces": namespaces,
                 "resources": {"devices": [{"allow": false, "access": "rwm"}]},
                 "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"],
@@ -62,7 +75,7 @@ impl<'a> Bundle<'a> {
             fs::create_dir_all(&directory).unwrap();
             fs::write(directory.join("config.json"), config.to_string()).unwrap();
         });
-        Self { host, directory }
+        Self { host, name, directory }
     }
 
     /// A command of kontena, of the host's state directory.
@@ -99,13 +112,13 @@ impl<'a> Bundle<'a> {
 
     /// The command that creates it.
     pub fn create(&self) -> Program<'a> {
-        self.engine(&["create", "--bundle"]).arg(&self.directory).arg("--pid-file").arg(self.pidfile()).arg("one")
+        self.engine(&["create", "--bundle"]).arg(&self.directory).arg("--pid-file").arg(self.pidfile()).arg(self.name)
     }
 
     /// Creates it, and adopts its process.
     pub fn adopt(&self) -> Running {
         let program = self.host.program(intruder()).arg("adopt").arg(self.pidfile()).arg(launcher()).arg("--root");
-        let program = program.arg(self.host.state()).args(["create", "one", "--pid-file"]).arg(self.pidfile());
+        let program = program.arg(self.host.state()).args(["create", self.name, "--pid-file"]).arg(self.pidfile());
         let mut running = program.arg(format!("--bundle={}", self.directory.display())).start();
         running.wait_for_output("made: Some(0)");
         running
@@ -118,7 +131,7 @@ impl<'a> Bundle<'a> {
 
     /// What `state` says.
     pub fn state(&self) -> Value {
-        serde_json::from_str(&self.engine(&["state", "one"]).run().ok()).unwrap()
+        serde_json::from_str(&self.engine(&["state", self.name]).run().ok()).unwrap()
     }
 
     /// The same, of its status.
