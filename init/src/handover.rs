@@ -29,6 +29,10 @@ pub fn await_start(
 ) -> Result<Infallible, Report> {
     let process = &plan.process;
     check(process, root)?;
+    // Nothing of the launcher's stdio stays open: containerd reads it to its end before it starts a container.
+    if let Some(slave) = &terminal {
+        sys::become_stdio(slave, |_| true).map_err(fail(Step::Terminal, 0))?;
+    }
     if is_wanted(process) {
         // When `start` comes, the launcher is gone.
         confine(process, true)?;

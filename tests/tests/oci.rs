@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tests::{Bundle, Host, Traced, intruder, launcher, wait_until};
@@ -116,6 +117,19 @@ fn processes_of_a_running_bundle_are_handed_over_too() {
     let line = bundle.engine(&[]).args(exec(json!(["true"]))).run().refused(1);
     assert!(line.contains("container not running"), "{line}");
     let _ = bundle.engine(&["delete", "one"]).run().ok();
+}
+
+#[test]
+fn waiting_container_with_a_terminal_holds_nothing_of_its_callers_stdio() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "tty", |config| config["process"]["terminal"] = json!(true));
+    let socket = bundle.directory.join("console");
+    let listener = host.inside(|| UnixListener::bind(&socket)).unwrap();
+    // Its output ends, as far as the caller sees.
+    let _ = bundle.create().arg("--console-socket").arg(&socket).run().ok();
+    assert_eq!(bundle.status(), "created");
+    drop(listener);
+    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
 }
 
 #[test]
