@@ -29,7 +29,7 @@ pub const NEIGHBOUR_ADDRESS6: &str = "2001:db8::2";
 pub const REGISTRY: &str = "/run/kontena-host";
 
 /// What names of directories and cgroups begin with; the pid of the test program follows.
-const PREFIX: &str = "kontena-test-";
+pub(crate) const PREFIX: &str = "kontena-test-";
 
 /// PID 1 of a pretend host: mounts its /proc, and reaps until its stdin ends, which it does with the test program.
 const PID_1: &str = "mount -t proc proc /proc && exec 3<&0 && { cat <&3 & echo ready; wait $!; }";
@@ -266,7 +266,7 @@ impl Host {
     }
 
     /// Mounts `lower` under a writable layer of this host; `lower` does not change.
-    fn overlay(&self, name: &str, lower: &Path) -> PathBuf {
+    pub(crate) fn overlay(&self, name: &str, lower: &Path) -> PathBuf {
         let [upper, work, merged] = ["upper", "work", ""].map(|part| self.directory.join(format!("{name}{part}")));
         for path in [&upper, &work, &merged] {
             fs::create_dir(path).unwrap();

@@ -10,6 +10,7 @@
 mod background;
 mod bundle;
 mod container;
+mod engines;
 mod host;
 pub mod netlink;
 mod place;
@@ -24,6 +25,7 @@ pub mod traffic;
 pub use background::Background;
 pub use bundle::{Bundle, mount};
 pub use container::{Container, leaf_processes};
+pub use engines::{Engines, documented};
 pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6, REGISTRY};
 pub use place::Place;
 pub use process::{Outcome, Program, Running, SHARED_ROOT, patience, wait_for, wait_until, winner_of};

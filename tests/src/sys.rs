@@ -318,3 +318,12 @@ pub fn receive_fds(connection: &UnixStream) -> (String, Vec<OwnedFd>) {
         text.extend_from_slice(&bytes[..length]);
     }
 }
+
+/// `int atexit(void (*function)(void))`.
+///
+/// # Panics
+/// If there is no memory for it.
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: the function takes nothing and is there as long as the program.
+    assert_eq!(unsafe { libc::atexit(function) }, 0, "atexit");
+}

@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
-use tests::bundle::Bundle;
-use tests::{Host, intruder, wait_until};
+use tests::{Bundle, Host, intruder, wait_until};
 
 /// The names in /proc/PID/ns of what config.json calls `mount` and `network`.
 fn file_of(kind: &str) -> &str {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use tests::{Host, Program, Running, intruder, oci_launcher, wait_until};
+use tests::{Host, Program, Running, intruder, launcher, wait_until};
 
 /// A bundle on a host, with a profile, and the socket of the agent that answers its notified calls.
 struct Bundle<'a> {
@@ -57,7 +57,7 @@ impl<'a> Bundle<'a> {
     }
 
     fn kontena(&self, words: &[&str]) -> Program<'a> {
-        self.host.program(oci_launcher()).arg("--root").arg(self.host.state()).args(words)
+        self.host.program(launcher()).arg("--root").arg(self.host.state()).args(words)
     }
 
     fn pid(&self, file: &str) -> u64 {
@@ -73,7 +73,7 @@ impl<'a> Bundle<'a> {
 
     /// Runs a command as an engine does, which adopts the process whose pid it writes.
     fn adopt(&self, pidfile: &str, words: &[&str]) -> Running {
-        let program = self.host.program(intruder()).arg("adopt").arg(self.file(pidfile)).arg(oci_launcher());
+        let program = self.host.program(intruder()).arg("adopt").arg(self.file(pidfile)).arg(launcher());
         let mut running = program.arg("--root").arg(self.host.state()).args(words).start();
         running.wait_for_output("made: Some(");
         assert!(running.stdout().contains("made: Some(0)"), "{}", running.stderr());

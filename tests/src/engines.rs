@@ -1,0 +1,209 @@
+//! A pretend host with container engines: its root is a tree of Debian's packages, so they find their programs and
+//! settings where they look for them, whatever this machine has, and write to nothing of it.
+//!
+//! Must not know how kontena does anything: it knows how engines are told to use it.
+
+use crate::host::PREFIX;
+use crate::{Host, Program, launcher, provided, sys, wait_for};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::pivot_root;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Once, OnceLock};
+
+/// How engines are told to use kontena.
+const DOCUMENTATION: &str = include_str!("../../docs/oci.md");
+
+/// What more they are told where cgroup v2 may have no controller, and root not all capabilities.
+const CONTAINERS: &str = r#"
+[containers]
+pids_limit = 0
+default_ulimits = ["nproc=1024:1024", "nofile=1024:1024"]
+[network]
+network_backend = "netavark"
+"#;
+
+/// Images that no engine changes, beside those that it makes.
+const STORAGE_CONF: &str = r#"[storage]
+driver = "overlay"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+[storage.options]
+additionalimagestores = ["/images"]
+"#;
+
+/// Where the documentation says kontena is.
+const KONTENA: &str = "/usr/local/bin/kontena";
+
+/// Goes into the host's cgroup namespace, there out of the way of controllers, and leaves the machine's variables.
+const ENTER: &str = "echo 0 > /sys/fs/cgroup/init/cgroup.procs && exec /usr/bin/env -i HOME=/root TERM=xterm \
+                     PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"";
+
+/// Makes the cgroup namespace of a host with the root `$2`: its own root is the cgroup `$1`, whose hierarchy it mounts.
+const CGROUPS: &str = r#"
+    echo 0 > "$1/cgroup.procs" && touch "$2/run/cgroup" && exec unshare --cgroup="$2/run/cgroup" sh -ec '
+    mount -t cgroup2 none "$1" && mkdir "$1/init" && echo 0 > "$1/init/cgroup.procs"' sh "$2/sys/fs/cgroup""#;
+
+/// A pretend host with engines.
+#[derive(Debug)]
+pub struct Engines {
+    /// The host.
+    pub host: Host,
+}
+
+impl Engines {
+    /// Makes one, with the image `debian` of the Debian rootfs.
+    ///
+    /// # Panics
+    /// If something is missing that it takes; the message says what.
+    #[allow(clippy::new_without_default, reason = "nobody makes one by default")]
+    pub fn new() -> Self {
+        static IMAGES: OnceLock<()> = OnceLock::new();
+        let engines = Self::without_images();
+        // A store for all, made with the first host.
+        IMAGES.get_or_init(|| {
+            let import = "tar --owner 0 --group 0 -C $1 -c . |
+                          podman --root /images import -q -c 'CMD [\"sleep\", \"infinity\"]' - debian";
+            let rootfs = provided("KONTENA_DEBIAN_ROOTFS");
+            let _ = engines.program("sh").args(["-ec", import, "sh"]).arg(rootfs).run().ok();
+        });
+        engines.write("/etc/containers/storage.conf", STORAGE_CONF);
+        engines
+    }
+
+    /// The host, without images.
+    fn without_images() -> Self {
+        let host = Host::new();
+        let images = shared_images();
+        let root = host.overlay("root", &provided("KONTENA_ENGINES_ROOTFS"));
+        let [lib, tmp, shm] = ["lib", "tmp", "shm"].map(|name| host.directory().join(name));
+        for path in [&lib, &tmp, &shm] {
+            fs::create_dir(path).unwrap();
+        }
+        let (launchers, debian) = (launcher(), provided("KONTENA_DEBIAN_ROOTFS"));
+        host.inside(|| {
+            // An engine's layers cannot be on an overlay like this root.
+            for (from, to) in [(&lib, "/var/lib"), (&tmp, "/tmp"), (&tmp, "/var/tmp"), (&images, "/images")] {
+                bind(from, &root, Path::new(to));
+            }
+            for path in ["/dev", "/proc", "/run"].map(Path::new) {
+                bind(path, &root, path);
+            }
+            bind(&shm, &root, Path::new("/dev/shm"));
+            for path in [host.directory(), launchers.parent().unwrap(), &debian] {
+                bind(path, &root, path);
+            }
+            // As its network namespace has it.
+            mount(Some("sysfs"), &root.join("sys"), Some("sysfs"), MsFlags::empty(), None::<&str>).unwrap();
+        });
+        let cgroups = host.program("sh").args(["-ec", CGROUPS, "sh"]).arg(host.cgroup());
+        let _ = cgroups.arg(&root).run().ok();
+        host.inside(|| {
+            let old = root.join("mnt");
+            fs::create_dir_all(&old).unwrap();
+            pivot_root(&root, &old).unwrap();
+            umount2("/mnt", MntFlags::MNT_DETACH).unwrap();
+            // As systemd leaves it; containerd wants it so.
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SHARED, None::<&str>).unwrap();
+        });
+        let engines = Self { host };
+        engines.write("/etc/hosts", "127.0.0.1 localhost\n");
+        engines.write("/etc/resolv.conf", "");
+        engines.write("/etc/subuid", "containers:200000:65536000\n");
+        engines.write("/etc/subgid", "containers:200000:65536000\n");
+        engines.write("/etc/containers/containers.conf", &(documented("[engine]") + CONTAINERS));
+        engines.host.inside(|| {
+            fs::create_dir_all("/usr/local/bin").unwrap();
+            symlink(&launchers, KONTENA).unwrap();
+        });
+        engines
+    }
+
+    /// Writes a file of the host.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write(&self, path: &str, text: &str) {
+        self.host.inside(|| {
+            fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap_or_else(|error| panic!("{path}: {error}"));
+        });
+    }
+
+    /// A program of the host.
+    pub fn program(&self, program: &str) -> Program<'_> {
+        let enter = ["--cgroup=/run/cgroup", "/bin/sh", "-c", ENTER, "sh", program];
+        self.host.program("/usr/bin/nsenter").args(enter)
+    }
+
+    /// A line of sh(1), with podman for its engine.
+    pub fn sh(&self, line: &str) -> Program<'_> {
+        self.program("sh").args(["-c", line])
+    }
+
+    /// The line `podman LINE` of sh(1).
+    pub fn podman(&self, line: &str) -> Program<'_> {
+        self.sh(&format!("podman {line}"))
+    }
+
+    /// What `podman LINE` writes, without the last newline.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn says(&self, line: &str) -> String {
+        self.podman(line).run().ok().trim_end().to_owned()
+    }
+
+    /// Waits for nginx's page at `address`, and returns it.
+    ///
+    /// # Panics
+    /// If it does not come.
+    #[track_caller]
+    pub fn page(&self, address: &str) -> String {
+        let page = wait_for(&format!("the page of {address}"), || self.host.get(address).ok());
+        assert!(page.contains("Welcome to nginx!"), "{page}");
+        page
+    }
+}
+
+/// The lines of docs/oci.md for a file, which begin with `line`.
+///
+/// # Panics
+/// If there are none.
+pub fn documented(line: &str) -> String {
+    let mut blocks = DOCUMENTATION.split("```").skip(1).step_by(2).filter_map(|block| Some(block.split_once('\n')?.1));
+    let block = blocks.find(|block| block.starts_with(line));
+    block.unwrap_or_else(|| panic!("docs/oci.md has no lines that begin with {line}")).to_owned()
+}
+
+/// Mounts `from` on `to` below `root`, which is made if it is missing.
+fn bind(from: &Path, root: &Path, to: &Path) {
+    let target = root.join(to.strip_prefix("/").unwrap());
+    fs::create_dir_all(&target).unwrap();
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    // Below the directory of the host there is this root: not again.
+    let flags = if root.starts_with(from) { MsFlags::MS_BIND } else { flags };
+    mount(Some(from), &target, None::<&str>, flags, None::<&str>)
+        .unwrap_or_else(|errno| panic!("mount {}: {errno}", target.display()));
+}
+
+/// The directory of the images that all hosts of this program share; it is removed when the program exits.
+fn shared_images() -> PathBuf {
+    static MADE: Once = Once::new();
+    MADE.call_once(|| {
+        fs::create_dir(images()).unwrap();
+        sys::at_exit(remove_images);
+    });
+    images()
+}
+
+/// Its name, by which a later program finds it if this one is killed.
+fn images() -> PathBuf {
+    std::env::temp_dir().join(format!("{PREFIX}{}-images", std::process::id()))
+}
+
+extern "C" fn remove_images() {
+    let _ = fs::remove_dir_all(images());
+}
