@@ -36,8 +36,10 @@ additionalimagestores = ["/images"]
 /// Where the documentation says kontena is.
 const KONTENA: &str = "/usr/local/bin/kontena";
 
-/// Goes into the host's cgroup namespace, there out of the way of controllers, and leaves the machine's variables.
-const ENTER: &str = "echo 0 > /sys/fs/cgroup/init/cgroup.procs && exec /usr/bin/env -i HOME=/root TERM=xterm \
+/// Goes into the host's cgroups, out of the way of controllers, then into its cgroup namespace, and leaves the machine's
+/// variables. Where cgroup2 is mounted with nsdelegate, nobody enters a namespace's cgroups from within; cgroups(7).
+const ENTER: &str = "echo 0 > /sys/fs/cgroup/init/cgroup.procs && \
+                     exec /usr/bin/nsenter --cgroup=/run/cgroup /usr/bin/env -i HOME=/root TERM=xterm \
                      PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"";
 
 /// Makes the cgroup namespace of a host with the root `$2`: its own root is the cgroup `$1`, whose hierarchy it mounts.
@@ -72,8 +74,11 @@ impl Engines {
         engines
     }
 
-    /// The host, without images.
-    fn without_images() -> Self {
+    /// One without images, for which nothing needs to be copied.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub fn without_images() -> Self {
         let host = Host::new();
         let images = shared_images();
         let root = host.overlay("root", &provided("KONTENA_ENGINES_ROOTFS"));
@@ -81,7 +86,8 @@ impl Engines {
         for path in [&lib, &tmp, &shm] {
             fs::create_dir(path).unwrap();
         }
-        let (launchers, debian) = (launcher(), provided("KONTENA_DEBIAN_ROOTFS"));
+        let launcher = launcher();
+        let trees = ["KONTENA_DEBIAN_ROOTFS", "KONTENA_ROOTFS"].map(provided);
         host.inside(|| {
             // An engine's layers cannot be on an overlay like this root.
             for (from, to) in [(&lib, "/var/lib"), (&tmp, "/tmp"), (&tmp, "/var/tmp"), (&images, "/images")] {
@@ -91,7 +97,7 @@ impl Engines {
                 bind(path, &root, path);
             }
             bind(&shm, &root, Path::new("/dev/shm"));
-            for path in [host.directory(), launchers.parent().unwrap(), &debian] {
+            for path in [host.directory(), launcher.parent().unwrap(), &trees[0], &trees[1]] {
                 bind(path, &root, path);
             }
             // As its network namespace has it.
@@ -115,7 +121,7 @@ impl Engines {
         engines.write("/etc/containers/containers.conf", &(documented("[engine]") + CONTAINERS));
         engines.host.inside(|| {
             fs::create_dir_all("/usr/local/bin").unwrap();
-            symlink(&launchers, KONTENA).unwrap();
+            symlink(&launcher, KONTENA).unwrap();
         });
         engines
     }
@@ -133,8 +139,7 @@ impl Engines {
 
     /// A program of the host.
     pub fn program(&self, program: &str) -> Program<'_> {
-        let enter = ["--cgroup=/run/cgroup", "/bin/sh", "-c", ENTER, "sh", program];
-        self.host.program("/usr/bin/nsenter").args(enter)
+        self.host.program("/bin/sh").args(["-c", ENTER, "sh", program])
     }
 
     /// A line of sh(1), with podman for its engine.

@@ -112,14 +112,13 @@ fn tree(
     Ok(rootfs)
 }
 
-/// The same as an image of a file system, for a machine that cannot see it otherwise.
-pub fn image(arch: &'static Arch) -> Result<PathBuf> {
-    let rootfs = rootfs(arch)?;
+/// A tree as an image of a file system, for a machine that cannot see it otherwise.
+pub fn image(rootfs: &Path) -> Result<PathBuf> {
     let (image, stamp) = (rootfs.with_file_name("rootfs.erofs"), rootfs.with_file_name("stamp"));
     let is_newer = || Ok::<_, std::io::Error>(fs::metadata(&image)?.modified()? > fs::metadata(&stamp)?.modified()?);
     if !is_newer().unwrap_or(false) {
         let new = image.with_extension("new");
-        step("making an image of it", Command::new("mkfs.erofs").arg(&new).arg(&rootfs))?;
+        step(&format!("making an image of {}", rootfs.display()), Command::new("mkfs.erofs").arg(&new).arg(rootfs))?;
         fs::rename(new, &image)?;
     }
     Ok(image)

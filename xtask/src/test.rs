@@ -44,7 +44,7 @@ impl Test {
 /// this machine's browser opens it.
 const BROWSER: &str = "browser";
 
-/// The tests that are of this machine alone: container engines would take an hour in an emulated one.
+/// The tests that are of this machine alone: container engines are too slow in an emulated one, which has their limits.
 const ENGINES: &str = "engines";
 
 /// `cargo xtask test`

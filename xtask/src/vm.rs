@@ -73,10 +73,10 @@ const COMMAND: &[&str] = &["kontena", "run", "--net", "none", "/rootfs", "/bin/t
 const DEMO: &[&str] = &["kontena", "run", "--name", "demo", "-m", "64m", "-p", "80:80", "/rootfs", "/usr/sbin/nginx"];
 
 /// The tests' environment: the kernel passes unknown parameters to its first process. Nothing but the tests' own
-/// instruments is on PATH, and they are on a disk that nothing else uses.
+/// instruments is on PATH, and they are on a disk that nothing else uses. A host with engines has another.
 const SUITE: &str = "KONTENA_BIN_DIR=/bin KONTENA_ROOTFS=/rootfs \
      KONTENA_DEBIAN_ROOTFS=/instruments KONTENA_IMAGES=/images KONTENA_INTRUDER=/bin/intruder \
-     KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 \
+     KONTENA_ENGINES_ROOTFS=/engines KONTENA_INSTRUMENTS=/instruments KONTENA_PATIENCE=600 \
      PATH=/instruments/usr/sbin:/instruments/usr/bin";
 /// MiB, for overlays and pretend disks that are kept in memory.
 const SUITE_MEMORY: u32 = 2048;
@@ -155,9 +155,10 @@ pub fn console(arch: &Arch) -> PathBuf {
 /// Runs the suite in a machine with only the kernel, the pair, the demo rootfs and the tests' instruments.
 pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
     let arch = suite.arch;
-    let debian = debian::image(arch)?;
+    let disks = [debian::image(&debian::rootfs(arch)?)?, debian::image(&debian::engines(arch)?)?];
     let machine = Machine::new(arch, dist::FULL, &[NETWORK, IMAGES, INSTRUMENTS].concat(), |initramfs| {
         initramfs.directory("instruments");
+        initramfs.directory("engines");
         // The dynamic loader and its libraries, wherever a program of the architecture looks for them.
         initramfs.symlink("lib64", "instruments/usr/lib64");
         initramfs.symlink(&format!("lib/{}", arch.gnu), &format!("/instruments/usr/lib/{}", arch.gnu));
@@ -185,8 +186,10 @@ pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
     qemu.arg("-serial").arg(format!("file:{}", machine.console.display())).args(["-nic", "none"]);
     // The port on which the suite reports, apart from the console's noise.
     qemu.args(["-chardev", "stdio,id=report", "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=report"]);
-    let disk = format!("file={},id=disk,format=raw,if=none,readonly=on", debian.display());
-    qemu.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"]);
+    for (number, disk) in disks.iter().enumerate() {
+        qemu.arg("-drive").arg(format!("file={},id=disk{number},format=raw,if=none,readonly=on", disk.display()));
+        qemu.arg("-device").arg(format!("virtio-blk-pci,drive=disk{number}"));
+    }
     let mut child = qemu.stdout(Stdio::piped()).spawn().context("cannot run QEMU")?;
     let report = BufReader::new(child.stdout.take().context("no report")?);
     let run = Run::follow(report, "vm", &suite.log("vm"))?;

@@ -1,6 +1,6 @@
 //! `suite DIRECTORY [FILTER…]`: runs the test programs of a directory, one after the other, and prints when each begins
 //! and how it ended; `cargo xtask test` makes its report from that output. It is the same program on the machine and in
-//! the virtual machine, where it is PID 1's only command and first mounts the disk with the instruments.
+//! the virtual machine, where it is PID 1's only command and first mounts the disks with the instruments and the engines.
 //!
 //! Must not judge: that is xtask's, which also knows when this program itself did not come to its end.
 #![allow(
@@ -18,8 +18,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// In the virtual machine: its disk, and where its output goes instead of to the console.
-const DISK: &str = "/dev/vda";
+/// In the virtual machine: its disks, with the instruments and with engines, and where its output goes instead of to the
+/// console.
+const DISKS: [&str; 2] = ["/dev/vda", "/dev/vdb"];
 const REPORT: &str = "/dev/hvc0";
 
 fn main() {
@@ -29,8 +30,9 @@ fn main() {
     let (directory, filters) = arguments.split_first().expect("usage: suite DIRECTORY [FILTER...]");
     let instruments = tests::instruments();
     let report = (instruments != Path::new("/")).then(|| {
-        mount(Some(DISK), &instruments, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)
-            .expect("mount the instruments");
+        for (disk, target) in DISKS.iter().zip([&instruments, &tests::provided("KONTENA_ENGINES_ROOTFS")]) {
+            mount(Some(*disk), target, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>).expect("mount a disk");
+        }
         start_nothing().expect("a container");
         OpenOptions::new().write(true).open(REPORT).expect("the port for the report")
     });
