@@ -65,7 +65,7 @@ impl Engines {
         let engines = Self::without_images();
         // A store for all, made with the first host.
         IMAGES.get_or_init(|| {
-            let import = "tar --owner 0 --group 0 -C $1 -c . |
+            let import = "tar --owner 0 --group 0 -C $1 --exclude ./usr/share --exclude './usr/lib/*/perl' -c . |
                           podman --root /images import -q -c 'CMD [\"sleep\", \"infinity\"]' - debian";
             let rootfs = provided("KONTENA_DEBIAN_ROOTFS");
             let _ = engines.program("sh").args(["-ec", import, "sh"]).arg(rootfs).run().ok();

@@ -541,3 +541,26 @@ fn containerd_runs_pods_by_the_cri() {
     end_pod(&sandbox);
     before.assert_restored(|| snapshot(&engines));
 }
+
+#[test]
+fn image_becomes_a_bundle_without_an_engine() {
+    let engines = Engines::new();
+    // umoci's capabilities are too few for nginx.
+    let nginx = r#".process.terminal = false | .process.args = ["nginx", "-g", "daemon off;"]
+        | .process.capabilities[] += ["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"]"#;
+    engines.write("/tmp/nginx.jq", nginx);
+    let make = "podman save -q -o /tmp/debian.tar debian
+        skopeo copy -q docker-archive:/tmp/debian.tar oci:/tmp/layout:debian
+        umoci unpack --image /tmp/layout:debian /tmp/bundle
+        jq -f /tmp/nginx.jq /tmp/bundle/config.json > /tmp/config.json
+        mv /tmp/config.json /tmp/bundle";
+    let _ = engines.program("sh").args(["-ec", make]).run().ok();
+    let _ = engines.sh("kontena create --bundle /tmp/bundle web > /dev/null 2>&1").run().ok();
+    let _ = engines.sh("kontena start web").run().ok();
+    let fetch =
+        "kontena exec web bash -c 'exec 3<>/dev/tcp/127.0.0.1/80; printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'";
+    wait_until("nginx's page", || engines.sh(fetch).run().stdout.contains("Welcome to nginx!"));
+    let _ = engines.sh("kontena kill web TERM").run().ok();
+    wait_until("its end", || engines.sh("kontena state web").run().ok().contains("stopped"));
+    let _ = engines.sh("kontena delete web").run().ok();
+}
