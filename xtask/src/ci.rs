@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must pass before a change goes in, in the order in which it fails fastest.
 
 use crate::arch::{self, Arch};
-use crate::{bench, completions, host, options, profiles, setup, size, step::step, structure, test, vm};
+use crate::{bench, completions, filters, host, options, profiles, setup, size, step::step, structure, test, vm};
 use anyhow::{Result, ensure};
 use std::process::ExitCode;
 
@@ -18,6 +18,7 @@ pub fn ci() -> Result<ExitCode> {
     // Advisories are for `cargo deny check` by hand: they change from day to day, and come from elsewhere.
     step("cargo deny", &mut host::cargo(["deny", "check", "bans", "licenses", "sources"]))?;
     passed("structure", structure::structure()?)?;
+    passed("filters", filters::filters(&filters::Filters::compare())?)?;
     passed("size", size::size()?)?;
     passed("profiles", profiles::profiles()?)?;
     passed("profiles in a machine", profiles::limits()?)?;

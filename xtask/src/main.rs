@@ -10,6 +10,7 @@ mod debian;
 mod dist;
 #[cfg(test)]
 mod docs;
+mod filters;
 mod fuzz;
 mod host;
 mod image;
@@ -50,6 +51,7 @@ enum Task {
     Vm(vm::Vm),
     Bench(bench::Bench),
     Traffic(traffic::Traffic),
+    Filters(filters::Filters),
     Fuzz(fuzz::Fuzz),
     Look(Look),
     OciSuites(oci_suites::OciSuites),
@@ -152,6 +154,7 @@ fn main() -> ExitCode {
         Task::Vm(options) => vm::vm(&options),
         Task::Bench(options) => bench::bench(&options),
         Task::Traffic(options) => traffic::traffic(&options),
+        Task::Filters(options) => filters::filters(&options),
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Look(Look {}) => look::look(),
         Task::OciSuites(options) => oci_suites::oci_suites(&options),

@@ -74,6 +74,13 @@ pub const RIVALS: &[Need] = &[
     Package { name: "tini", proof: "tini" },
 ];
 
+/// Another compiler of profiles of system calls, which kontena's is compared with.
+pub const LIBSECCOMP: &[Need] = &[
+    Package { name: "gcc", proof: "gcc" },
+    Package { name: "libc6-dev", proof: "/usr/include/stdio.h" },
+    Package { name: "libseccomp-dev", proof: "/usr/include/seccomp.h" },
+];
+
 /// To try the completions in.
 pub const SHELLS: &[Need] = &[Package { name: "zsh", proof: "zsh" }, Package { name: "fish", proof: "fish" }];
 

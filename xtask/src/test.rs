@@ -71,18 +71,25 @@ pub struct Suite {
     pub intruder: PathBuf,
 }
 
+/// A `cargo test` for an architecture.
+pub fn cargo_test(arch: &'static Arch) -> Result<Command> {
+    setup::setup(&[arch.std.unwrap_or_default()])?;
+    let mut cargo = host::cargo(["test", "--target", arch.target]);
+    if arch.std.is_none() {
+        setup::setup(&[setup::DIST])?;
+        cargo.arg("-Zbuild-std=std,panic_unwind,test").env("RUSTC_BOOTSTRAP", "1");
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", dist::linking(arch)?.join("\x1f"));
+        // Without it, a second core would run other programs than the tests.
+        cargo.env("CARGO_PROFILE_DEV_PANIC", "unwind");
+    }
+    Ok(cargo)
+}
+
 impl Suite {
     fn build(arch: &'static Arch) -> Result<Self> {
-        setup::setup(&[arch.std.unwrap_or_default()])?;
-        let mut cargo = host::cargo(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-        cargo.args(["-p", "kontena", "-p", "kontena-init", "-p", "tests", "--target", arch.target]);
-        if arch.std.is_none() {
-            setup::setup(&[setup::DIST])?;
-            cargo.arg("-Zbuild-std=std,panic_unwind,test").env("RUSTC_BOOTSTRAP", "1");
-            cargo.env("CARGO_ENCODED_RUSTFLAGS", dist::linking(arch)?.join("\x1f"));
-            // Without it, a second core would run other programs than the tests.
-            cargo.env("CARGO_PROFILE_DEV_PANIC", "unwind");
-        }
+        let mut cargo = cargo_test(arch)?;
+        cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
+        cargo.args(["-p", "kontena", "-p", "kontena-init", "-p", "tests"]);
         let bar = step::spinner("building the tests");
         let start = Instant::now();
         let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo test")?;

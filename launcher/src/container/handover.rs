@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::bundle::{Bundle, CREATE_CONTAINER};
 use crate::container::hooks;
 use crate::container::lifecycle::{Container, Spawned};
-use crate::container::listener::Agent;
+use crate::container::listener::{Agent, connect_to, send_fd};
 use crate::error::{Context, Error, Result};
 use crate::file;
 use crate::resources::volumes::copy_directory;
@@ -19,18 +19,13 @@ use crate::state::handed_over::{START, STATE, describe, started};
 use crate::state::{Entry, StateDirectory};
 use crate::supervise::message::{self, Message, let_continue};
 use kontena_init::plan::{READY, Step, TERMINAL};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fchmod, fstat};
-use rustix::io::IoSlice;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind,
-    connect, listen, sendmsg, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use std::ffi::CStr;
-use std::mem::MaybeUninit;
 
 /// Makes a container, and hands it over.
 pub fn create(state: &str, config: &'static Config) -> Result<()> {
@@ -193,22 +188,4 @@ pub fn send_terminal(console: Option<&str>, terminal: &OwnedFd) -> Result<()> {
     let path = console.unwrap_or_default();
     let sent = connect_to(path).and_then(|socket| send_fd(&socket, b"/dev/ptmx", terminal));
     sent.context(format_args!("--console-socket {path}"), "it must be a socket that somebody listens on")
-}
-
-/// Connects to a stream socket of the caller's, without waiting for who listens there.
-#[inline(never)]
-pub fn connect_to(path: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    connect(&socket, &SocketAddrUnix::new(&*file::c_path(path)?)?)?;
-    Ok(socket)
-}
-
-/// Sends an fd, in one message with these bytes.
-#[inline(never)]
-pub fn send_fd(socket: &OwnedFd, bytes: &[u8], fd: &OwnedFd) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [fd.as_fd()]);
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }

@@ -3,7 +3,6 @@
 //!
 //! Must not keep it: calls that nobody can answer any more fail with ENOSYS only if all copies are closed.
 
-use crate::container::handover::{connect_to, send_fd};
 use crate::error::{Context, Result};
 use crate::file::{self, CWD};
 use crate::json::Json;
@@ -12,8 +11,13 @@ use crate::state::handed_over::STATE;
 use crate::supervise::message::{Message, listen};
 use crate::supervise::poll::is_ready;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::OwnedFd;
-use rustix::io::Errno;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    connect, sendmsg, socket_with,
+};
+use std::mem::MaybeUninit;
 
 /// A version of the specification that the container process state complies with.
 const VERSION: &str = "1.3.0";
@@ -93,4 +97,22 @@ impl<'a> Agent<'a> {
 pub fn newest(joining: u32) -> u32 {
     let children = file::read_text(CWD, &format!("/proc/{joining}/task/{joining}/children"));
     children.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(joining)
+}
+
+/// Connects to a stream socket of the caller's, without waiting for who listens there.
+#[inline(never)]
+pub fn connect_to(path: &str) -> rustix::io::Result<OwnedFd> {
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    connect(&socket, &SocketAddrUnix::new(&*file::c_path(path)?)?)?;
+    Ok(socket)
+}
+
+/// Sends an fd, in one message with these bytes.
+#[inline(never)]
+pub fn send_fd(socket: &OwnedFd, bytes: &[u8], fd: &OwnedFd) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let (mut ancillary, fds) = (SendAncillaryBuffer::new(&mut space), [fd.as_fd()]);
+    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }

@@ -528,3 +528,19 @@ fn numbers_of_i386_and_x32_are_those_of_the_kernels_tables() {
         assert!(calls.names.split(' ').all(|name| name == "-" || !name.is_empty() && plain(name)));
     }
 }
+
+/// Beside each profile of a directory, writes its filter.
+#[test]
+#[ignore = "for `cargo xtask filters`, which compares the filters with libseccomp's"]
+fn filters_are_written_to_be_compared() {
+    let directory = std::env::var("KONTENA_FILTERS").unwrap();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let text = std::fs::read(&path).unwrap();
+            let value = read::parse(&text).unwrap();
+            let filter = profile(Node::root(&value), &NONE).unwrap();
+            std::fs::write(path.with_extension("bpf"), filter.code).unwrap();
+        }
+    }
+}
