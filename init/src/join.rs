@@ -42,6 +42,8 @@ pub fn join(plan_fd: OwnedFd, status: &OwnedFd) -> core::result::Result<Child, R
         let process = ProcessSpec { seccomp: filter::NONE, ..joining.process };
         return Err(payload::become_payload(&process, &root, None, terminal, status));
     };
+    // The process's alone: their readers must see when it has closed them.
+    sys::drop_preserved(joining.process.preserved).map_err(fail(Step::Notify, 0))?;
     #[cfg(feature = "oci")]
     if joining.detached == 2 {
         // This process ends, so that the caller's ancestor adopts that one, and takes its exit status.

@@ -9,6 +9,9 @@ use std::fmt::{self, Write};
 /// The exit status of kontena's own failures, as docker and podman have it.
 pub const OWN_FAILURE: u8 = 125;
 
+/// That of a container that does not exist, as other runtimes have it.
+const MISSING: u8 = 1;
+
 /// A failure, reported to the caller. One pointer, since every result carries room for it.
 #[cfg_attr(test, derive(Debug))]
 pub struct Error(Box<Failure>);
@@ -82,6 +85,21 @@ impl Error {
     pub fn with_status(mut self, status: u8) -> Self {
         self.0.status = status;
         self
+    }
+
+    /// A container does not exist.
+    pub fn missing(self) -> Self {
+        self.with_status(MISSING)
+    }
+
+    /// Whether that is so.
+    pub fn is_missing(&self) -> bool {
+        self.0.status == MISSING
+    }
+
+    /// The failure of a command whose exit status is a container's otherwise.
+    pub fn beside_containers(self) -> Self {
+        if self.is_missing() { self.with_status(OWN_FAILURE) } else { self }
     }
 
     /// The status kontena exits with.

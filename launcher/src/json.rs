@@ -66,6 +66,14 @@ impl Json {
         self.text.push_str(json);
     }
 
+    /// Writes members of an object that are JSON already; none if they are empty.
+    pub fn members(&mut self, json: &str) -> &mut Self {
+        if !json.is_empty() {
+            self.literal(json);
+        }
+        self
+    }
+
     /// Writes a key and a string.
     pub fn text(&mut self, key: &str, value: &str) -> &mut Self {
         self.key(key).string(value);

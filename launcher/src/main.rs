@@ -71,6 +71,10 @@ fn carry_out(state: String, command: Command) -> error::Result<u8> {
         Command::Run(config) => {
             // Everybody may read the arguments, as long as the container lives, and they have what `-e` gives.
             sys::set_title(&["run", "--name", config.name]);
+            #[cfg(feature = "oci")]
+            if config.bundle.is_some() {
+                return commands::run_bundle::run(state, config);
+            }
             return container::run(state, config);
         }
         Command::Create(config) => {
@@ -78,7 +82,13 @@ fn carry_out(state: String, command: Command) -> error::Result<u8> {
             container::create(state, config)?;
         }
         Command::Prune => prune(&open_state(state)?)?,
-        Command::Existing(command) => return commands::carry_out(&open_state(state)?, command),
+        #[cfg(feature = "oci")]
+        Command::Spec(directory, is_rootless) => oci::spec::write(directory, *is_rootless)?,
+        Command::Existing(command) => {
+            // Before this process has opened anything that the numbers could be of.
+            container::look_at_preserved(command.preserve_fds())?;
+            return commands::carry_out(&open_state(state)?, command);
+        }
     }
     Ok(0)
 }

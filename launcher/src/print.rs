@@ -10,7 +10,7 @@ use rustix::io::Errno;
 mod engine;
 
 #[cfg(feature = "oci")]
-pub use engine::{answer_engine, is_engine, log_as_json, log_to, status};
+pub use engine::{answer_engine, fail_with, is_engine, log_as_json, log_to, status};
 
 /// The exit status of a command that has failed.
 #[cfg(not(feature = "oci"))]

@@ -97,7 +97,7 @@ fn processes_of_a_running_bundle_are_handed_over_too() {
         ["exec", "--process", &file("process.json"), "--pid-file", &file("other"), "--detach", "one"].map(String::from)
     };
     bundle.create_in_silence();
-    let line = bundle.kontena(&[]).args(exec(json!(["true"]))).run().refused(1);
+    let line = bundle.kontena(&[]).args(exec(json!(["true"]))).run().refused(255);
     assert!(line.contains("has not been started"), "{line}");
     let _ = bundle.engine(&["start", "one"]).run().ok();
     // However soon it ends, its exit status is the engine's.
@@ -109,12 +109,12 @@ fn processes_of_a_running_bundle_are_handed_over_too() {
         assert_eq!(engine.stdout().contains("33 /tmp\n"), code == 5, "{}", engine.stdout());
         host.inside(|| fs::remove_file(file("other"))).unwrap();
     }
-    let line = bundle.engine(&[]).args(exec(json!(["nosuch"]))).run().refused(1);
+    let line = bundle.engine(&[]).args(exec(json!(["nosuch"]))).run().refused(255);
     assert!(line.contains("executable file not found in $PATH"), "{line}");
     assert!(!host.inside(|| Path::new(&file("other")).exists()));
     let _ = bundle.engine(&["kill", "--all", "one", "KILL"]).run().ok();
     wait_until("it to stop", || bundle.status() == "stopped");
-    let line = bundle.engine(&[]).args(exec(json!(["true"]))).run().refused(1);
+    let line = bundle.engine(&[]).args(exec(json!(["true"]))).run().refused(255);
     assert!(line.contains("container not running"), "{line}");
     let _ = bundle.engine(&["delete", "one"]).run().ok();
 }

@@ -1,13 +1,15 @@
-//! What engines write on a command line: options before the command, and those of `create --bundle`.
+//! What engines write on a command line: options before the command, and those of bundles; and which lines are about a
+//! bundle.
 //!
 //! Must not know the other options.
 
+use crate::cli::table::Verb;
 use crate::config::wrong;
 use crate::error::{Error, Result};
 use crate::print;
+use crate::text::place_of;
 use std::ffi::OsString;
-
-pub use crate::print::answer_engine;
+use std::time::Duration;
 
 /// Options before the command.
 #[derive(Default)]
@@ -16,8 +18,7 @@ pub struct Globals {
     pub has_no_cgroup: bool,
 }
 
-/// The options of `create --bundle`.
-#[derive(Default)]
+/// The options of containers of bundles, and of what engines ask for otherwise.
 pub struct Options {
     /// Those before the command.
     pub globals: Globals,
@@ -27,12 +28,35 @@ pub struct Options {
     pub process: Option<&'static str>,
     /// `--console-socket`.
     pub console: Option<&'static str>,
+    /// `--keep`.
+    pub keeps: bool,
+    /// `--resources`.
+    pub resources: Option<&'static str>,
+    /// `--rootless`, of `spec`.
+    pub is_rootless: bool,
+    /// `--interval`.
+    pub interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            globals: Globals::default(),
+            directory: None,
+            process: None,
+            console: None,
+            keeps: false,
+            resources: None,
+            is_rootless: false,
+            interval: Duration::from_secs(5),
+        }
+    }
 }
 
 impl Options {
-    /// Whether the container is one of a bundle.
-    pub fn is_given(&self) -> bool {
-        self.directory.is_some()
+    /// `--console-socket`.
+    pub fn console(&self) -> Option<&'static str> {
+        self.console
     }
 }
 
@@ -76,16 +100,31 @@ impl Globals {
     }
 }
 
-/// Whether the command line of `create` is that of a bundle, with options anywhere: `--bundle` stands in it, before the
-/// name or behind it, and not in the command of a root file system.
-pub fn has_bundle(args: &[OsString]) -> bool {
-    let is_it = |arg: &OsString| {
-        let text = arg.as_encoded_bytes();
-        text == b"--bundle" || text == b"-b" || text.starts_with(b"--bundle=")
+/// Sets the exit status of an engine's command that fails, runc's: that of `exec` is the process's otherwise. Some
+/// commands are nobody else's.
+pub fn tell_verb(verb: Verb) {
+    print::fail_with(if verb == Verb::Exec { 255 } else { 1 });
+    if matches!(verb, Verb::State | Verb::Features | Verb::Spec | Verb::Events) {
+        print::answer_engine();
+    }
+}
+
+/// Options that only a container of a bundle has.
+pub const OF_BUNDLE: &str = "bundle pid-file console-socket keep no-pivot no-new-keyring no-subreaper";
+
+/// Whether a command line is one of a bundle or of a process.json, with options anywhere: one of their options is among
+/// those that are `given` before the name, or options begin `behind` it and one is among them.
+pub fn has_its_options<'a>(verb: Verb, mut given: impl Iterator<Item = &'a str>, behind: &[OsString]) -> bool {
+    let (names, letter) = if verb == Verb::Exec { ("process", b'p') } else { (OF_BUNDLE, b'b') };
+    let is_it = |arg: &OsString| match arg.as_encoded_bytes() {
+        [b'-', b'-', name @ ..] => {
+            let name = name.split(|byte| *byte == b'=').next().unwrap_or_default();
+            names.split(' ').any(|known| known.as_bytes() == name)
+        }
+        [b'-', first, ..] => *first == letter,
+        _ => false,
     };
-    let is_option = |arg: &OsString| arg.as_encoded_bytes().starts_with(b"-");
-    let behind_name = args.iter().position(|arg| !is_option(arg)).and_then(|at| args.get(at + 1));
-    let until = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
-    let has_options = args.first().is_some_and(is_option) || behind_name.is_some_and(is_option);
-    has_options && args[..until].iter().any(is_it)
+    let until = behind.iter().position(|arg| arg == "--").unwrap_or(behind.len());
+    let has_options = behind.first().is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"-"));
+    given.any(|name| place_of(name, names).is_some()) || has_options && behind[..until].iter().any(is_it)
 }

@@ -3,7 +3,8 @@
 //! Must not act on anything.
 
 use crate::cli::arguments;
-use crate::cli::engine;
+#[cfg(feature = "oci")]
+use crate::cli::bundle;
 use crate::cli::given::Given;
 use crate::cli::kept;
 use crate::cli::options::{Line, utf8};
@@ -12,13 +13,13 @@ use crate::commands::start::Start;
 use crate::commands::volume::Act;
 use crate::commands::{Action, Command, exec};
 use crate::config::lifecycle::Again;
+use crate::config::limits::Limit;
 use crate::config::volumes::{self, is_volume_name};
 use crate::config::{Format, environment, lifecycle, wrong};
 use crate::error::{Error, Result};
 use crate::resources;
 use crate::supervise::log;
 use linux_raw_sys::general::SIGKILL;
-use std::ffi::CStr;
 
 /// Makes the command of a command line.
 pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'static>) -> Result<Command> {
@@ -59,10 +60,7 @@ pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'stati
         }
         Verb::Stats => return Ok(Command::Stats { names, format, stream: given.stream }),
         Verb::Inspect => return Ok(Command::Inspect(names)),
-        // The others do not come here.
-        Verb::State | Verb::Wait | Verb::Run | Verb::Create | Verb::Prune | Verb::Volume => {
-            return Ok(Command::Wait(names));
-        }
+        Verb::Wait => return Ok(Command::Wait(names)),
         Verb::Start => {
             let takes_input = given.config.life.interactive;
             Action::Start(Start { read: kept::read, again: Again { attach: given.attach || takes_input, takes_input } })
@@ -75,23 +73,21 @@ pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'stati
         Verb::Kill => Action::Kill { signal: signal.unwrap_or(SIGKILL), all: given.all, is_default: signal.is_none() },
         Verb::Pause => Action::Pause,
         Verb::Resume => Action::Resume,
-        Verb::Update if given.limits.found.is_empty() => {
-            return Err(Error::usage(format_args!("no limit given"), "see kontena update --help"));
-        }
-        Verb::Update => Action::Update(&given.limits.found),
-        Verb::Delete => Action::Delete { force: given.force, volumes: given.volumes },
+        Verb::Update => Action::Update(limits(given)?),
+        // The others do not come here.
+        _ => Action::Delete { force: given.force, volumes: given.volumes },
     };
     Ok(Command::Each(names, action))
 }
 
-/// Makes the command of `kontena state`.
-#[cfg(feature = "oci")]
-pub fn state(names: &[&'static str]) -> Result<Command> {
-    engine::answer_engine();
-    match names {
-        [name] => Ok(Command::State(name)),
-        _ => Err(Error::usage(format_args!("no container given"), "see kontena list")),
+/// The limits of `kontena update`.
+fn limits(given: &'static mut Given) -> Result<&'static [Limit]> {
+    #[cfg(feature = "oci")]
+    given.limits.found.splice(..0, bundle::resources(given)?);
+    if given.limits.found.is_empty() {
+        return Err(Error::usage(format_args!("no limit given"), "see kontena update --help"));
     }
+    Ok(&given.limits.found)
 }
 
 /// Makes the command of `kontena volume`, from its own verb and what stands behind that.
@@ -121,22 +117,14 @@ fn request(given: &'static mut Given, line: &Line<'static>) -> Result<&'static e
     let Some((name, command)) = line.command.split_first().filter(|(_, command)| !command.is_empty()) else {
         return Err(Error::usage(format_args!("no NAME and COMMAND given"), "see kontena exec --help"));
     };
+    let console = given.bundle.console();
     let config = &mut given.config;
-    let life = &config.life;
-    if life.detach && life.tty {
+    if config.life.detach && config.life.tty && console.is_none() {
         let hint = "they exclude each other: remove one";
         return Err(Error::usage(format_args!("--detach and --tty"), hint));
     }
-    let or_none = |text: &'static CStr| Some(text).filter(|text| !text.is_empty());
-    Ok(Box::leak(Box::new(exec::Request {
-        name: utf8(name)?,
-        command: arguments(command)?,
-        detach: life.detach,
-        tty: life.tty,
-        interactive: life.interactive,
-        env: environment::read(&given.env_files, std::mem::take(&mut config.env))?,
-        workdir: or_none(config.workdir),
-        user: or_none(config.user),
-        capabilities: given.capabilities,
-    })))
+    config.command = arguments(command)?;
+    config.env = environment::read(&given.env_files, std::mem::take(&mut config.env))?;
+    let (name, capabilities) = (utf8(name)?, given.capabilities);
+    Ok(Box::leak(Box::new(exec::Request { name, config, capabilities, console, is_whole: false })))
 }

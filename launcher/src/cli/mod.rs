@@ -42,6 +42,8 @@ use crate::config::userns::Userns;
 use crate::config::volumes;
 use crate::config::{self, Config, Format, Share, wrong};
 use crate::error::{Error, Parsed, Result};
+#[cfg(feature = "oci")]
+use crate::oci;
 use crate::resources;
 use crate::sys;
 use crate::text::{c_static, random_name};
@@ -109,6 +111,9 @@ pub enum Command {
     Create(&'static Config),
     /// `kontena prune`.
     Prune,
+    /// `kontena spec`: the directory of the file, and `--rootless`.
+    #[cfg(feature = "oci")]
+    Spec(&'static str, bool),
     /// A command about containers that exist.
     Existing(commands::Command),
 }
@@ -159,6 +164,7 @@ pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
         let hint = "start with kontena run ROOTFS; see kontena --help";
         return Err(Error::usage(format_args!("no command given"), hint));
     };
+    engine::tell_verb(verb.verb);
     let line = Box::leak(Box::new(verb.read(rest)?));
     if line.wants_help {
         return Ok((root, Command::Print(help::of(verb))));
@@ -171,9 +177,11 @@ pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
 
 fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>) -> Result<Command> {
     match verb.verb {
-        Verb::Run => config(given, line).map(Command::Run),
         #[cfg(feature = "oci")]
-        Verb::Create if given.bundle.is_given() => bundle::config(given, line).map(Command::Create),
+        Verb::Run if bundle::is_meant(line) => bundle::config(given, line, true).map(Command::Run),
+        #[cfg(feature = "oci")]
+        Verb::Create if bundle::is_meant(line) => bundle::config(given, line, false).map(Command::Create),
+        Verb::Run => config(given, line).map(Command::Run),
         Verb::Create => {
             if given.config.preserve_fds > 0 {
                 return Err(needs("preserve-fds", RUN_AGAIN));
@@ -183,9 +191,13 @@ fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>
         }
         Verb::Prune => Ok(Command::Prune),
         #[cfg(feature = "oci")]
+        Verb::State | Verb::Events => bundle::look(verb.verb, given, &line.names).map(Command::Existing),
+        #[cfg(feature = "oci")]
         Verb::Exec if given.bundle.process.is_some() => bundle::process(given, line).map(Command::Existing),
         #[cfg(feature = "oci")]
-        Verb::State => existing::state(&line.names).map(Command::Existing),
+        Verb::Features => Ok(Command::Print(oci::features())),
+        #[cfg(feature = "oci")]
+        Verb::Spec => Ok(Command::Spec(given.bundle.directory.unwrap_or("."), given.bundle.is_rootless)),
         Verb::Volume => existing::volume(given, &line.names).map(Command::Existing),
         verb => existing::command(verb, given, line).map(Command::Existing),
     }

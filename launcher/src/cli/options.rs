@@ -232,8 +232,11 @@ impl Entry {
     /// The option of this name, `--name` or `-n`, and its place among the options of this verb.
     fn find(&self, name: &str) -> Result<(usize, &'static Opt)> {
         let (long, letter) = match (name.strip_prefix("--"), name.as_bytes()) {
-            // docker's name.
+            // docker's name, and runc's.
             (Some("network"), _) => ("net", 0),
+            (Some("cwd"), _) if cfg!(feature = "oci") => ("workdir", 0),
+            (Some("cap"), _) if cfg!(feature = "oci") => ("cap-add", 0),
+            (Some("cpu-share"), _) if cfg!(feature = "oci") => ("cpu-shares", 0),
             (Some(long), _) => (long, 0),
             (None, [_, letter]) => ("", *letter),
             _ => ("", 0),
@@ -262,10 +265,14 @@ impl Entry {
     /// Sorts the arguments of this verb. Values are not judged yet.
     pub fn read<'a>(&self, args: &'a [OsString]) -> Result<Line<'a>> {
         let mut line = Line { options: Vec::with_capacity(16), names: Vec::new(), command: &[], wants_help: false };
-        let takes_command = self.takes == Takes::Command && !(self.verb == Verb::Create && engine::has_bundle(args));
+        let mut takes_command = self.takes == Takes::Command;
         let mut rest = args;
         while let Some((arg, behind)) = rest.split_first() {
             let is_option = arg.as_encoded_bytes().starts_with(b"-") && arg != "-";
+            if takes_command && (arg == "--" || !is_option) {
+                let given = line.options.iter().map(|(_, option, _)| option.name());
+                takes_command = !engine::has_its_options(self.verb, given, behind);
+            }
             if arg == "--" || takes_command && !is_option {
                 line.command = if arg == "--" { behind } else { rest };
                 break;
@@ -378,6 +385,9 @@ pub fn check_before_verb(text: &str) -> Result<()> {
     }
     if let Some(error) = missing(text) {
         return Err(error);
+    }
+    if matches!(text, "checkpoint" | "restore") {
+        return Err(Error::usage(format_args!("{text}"), "kontena does not checkpoint containers").with_status(1));
     }
     let mut names: Vec<_> = VERBS.iter().map(|verb| verb.info.name).list();
     // One with another ending, or with letters that are swapped.

@@ -37,6 +37,21 @@ verbs {
         ""
         "kontena state web | jq -r .status"
         "It is the state of the OCI's runtime-spec.";
+    Features["oci"] "features" "" Nothing("")
+        "Print what of the OCI's runtime-spec kontena does, as JSON"
+        ""
+        "kontena features | jq .linux.namespaces"
+        "";
+    Spec["oci"] "spec" "" Nothing("")
+        "Write a config.json to begin a bundle with"
+        "Its root file system is rootfs, beside it."
+        "kontena spec --bundle ./bundle"
+        "";
+    Events["oci"] "events" "" One("NAME")
+        "Print the resource usage of a container, and when it is out of memory, as runc does"
+        ""
+        "kontena events --stats web"
+        "";
     Restart["background"] "restart" "" Many("NAME...")
         "Stop containers, and start them again"
         ""
@@ -154,7 +169,7 @@ verbs {
         => |to, text| add(&mut to.label_files, Ok(text));
     [Run] "pidfile" Value("FILE") "Write the pid of the container's PID 1 to a file"
         => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));
-    [Run] "preserve-fds" Value("N") "Pass file descriptors of the caller to the command: N, from 3 on"
+    [Run Exec] "preserve-fds" Value("N") "Pass file descriptors of the caller to the command: N, from 3 on"
         => |to, text| set(&mut to.config.preserve_fds, config::preserve_fds(text));
     [Run] "volume" -v Values("VOLUME")
         "Mount a file, directory or named volume: [SOURCE:]TARGET[:ro,nosuid,dev,noexec,rslave,idmap,U,nocopy]"
@@ -216,22 +231,37 @@ verbs {
         => |to, text| set(&mut to.config.life.detach_keys, lifecycle::detach_keys(text));
     [Run] "help" Switch "Print this help"
         => |_, _| Ok(());
-    [Create; "oci"] "bundle" -b Value("DIR")
-        "Create the container of an OCI bundle, a directory with a config.json, under the name that follows"
+    [Run; "oci"] "bundle" -b Value("DIR")
+        "Use an OCI bundle, a directory with a config.json, for the container of the name that follows"
         => |to, text| set(&mut to.bundle.directory, Ok(Some(text)));
-    [Exec; "oci"] "process" -p Value("FILE")
-        "Run the process of an OCI process.json, without COMMAND, and hand it over to the caller; with --detach"
+    [Exec; "oci"] "process" -p Value("FILE") "Run the process of an OCI process.json, without COMMAND"
         => |to, text| set(&mut to.bundle.process, Ok(Some(text)));
-    [Create Exec; "oci"] "pid-file" Value("FILE") "With --bundle or --process: write the pid of the process to a file"
+    [Run Exec; "oci"] "pid-file" Value("FILE")
+        "With --bundle or exec -d: write the pid of the process to a file, and nothing else"
         => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));
-    [Create Exec; "oci"] "console-socket" Value("SOCKET")
-        "With --bundle or --process: send the terminal of the process to a unix socket"
+    [Run Exec; "oci"] "console-socket" Value("SOCKET")
+        "With --bundle or exec -d: send the terminal of the process to a unix socket"
         => |to, text| set(&mut to.bundle.console, Ok(Some(text)));
-    [Create; "oci"] "no-pivot" Switch "With --bundle: accepted, and left out: kontena can always change the root"
+    [Run; "oci"] "keep" Switch "With --bundle: keep the container when it ends, until kontena delete"
+        => |to, _| on(&mut to.bundle.keeps);
+    [Run; "oci"] "no-pivot" Switch "With --bundle: accepted, and left out: kontena can always change the root"
         => |_, _| Ok(());
-    [Create; "oci"] "no-new-keyring" Switch "With --bundle: accepted, and left out: each container has its own keyring"
+    [Run; "oci"] "no-new-keyring" Switch "With --bundle: accepted, and left out: each container has its own keyring"
         => |_, _| Ok(());
-    [State; "oci"] "help" -h Switch "Print this help"
+    [Run; "oci"] "no-subreaper" Switch "With --bundle: accepted, and left out: kontena adopts no processes"
+        => |_, _| Ok(());
+    [Spec; "oci"] "bundle" -b Value("DIR") "Directory of the file (default: the working directory)"
+        => |to, text| set(&mut to.bundle.directory, Ok(Some(text)));
+    [Spec; "oci"] "rootless" Switch "For an ordinary user"
+        => |to, _| on(&mut to.bundle.is_rootless);
+    [Update; "oci"] "resources" -r Value("FILE")
+        "Set the limits of an OCI linux.resources, a file or - for stdin"
+        => |to, text| set(&mut to.bundle.resources, Ok(Some(text)));
+    [Events; "oci"] "stats" Switch "Print the usage once"
+        => |to, _| on(&mut to.stats);
+    [Events; "oci"] "interval" Value("TIME") "Time between two outputs (default: 5s)"
+        => |to, text| set(&mut to.bundle.interval, lifecycle::duration(text));
+    [State Features Spec Events; "oci"] "help" -h Switch "Print this help"
         => |_, _| Ok(());
     [Start Restart Exec Attach List Ps Logs Stats Inspect Stop Kill Wait Pause Resume Update Delete Volume Prune]
         "help" -h Switch "Print this help"

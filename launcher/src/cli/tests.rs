@@ -1,5 +1,7 @@
 //! The table of options, and what each option makes of good and bad values. Needs neither root nor a container.
 
+#[cfg(feature = "oci")]
+mod engines;
 mod plan;
 
 use super::given::Given;
@@ -187,6 +189,11 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("console-socket", &["/a"], &[]),
     ("no-pivot", &[""], &["x"]),
     ("no-new-keyring", &[""], &["x"]),
+    ("no-subreaper", &[""], &["x"]),
+    ("keep", &[""], &["x"]),
+    ("rootless", &[""], &["x"]),
+    ("resources", &["-", "/a"], &[]),
+    ("interval", &["5s", "1m30s"], &["", "5"]),
     ("preserve-fds", &["0"], &["", "1", "x"]),
     ("cgroup-mount", &["/sys/fs/cgroup"], &["", "/", "sys/fs/cgroup"]),
 ];

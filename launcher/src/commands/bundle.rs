@@ -1,29 +1,30 @@
-//! `state`, `start`, `kill` and `delete` of containers that were handed over: they have no launcher that would do any
-//! of it, and their exit status is the caller's.
+//! `state`, `start`, `kill`, `delete` and `exec -d` of containers that were handed over: they have no launcher that
+//! would do any of it, and their exit status is the caller's.
 //!
 //! What is said is what engines look for. Must not touch a container that has a launcher.
 
 use crate::commands::open_init;
 use crate::config::{Config, Format};
-use crate::container::hooks;
 use crate::container::listener::{self, Agent};
-use crate::container::{Pidfile, send_terminal, start_address};
+use crate::container::{Pidfile, hooks, name_missing, send_terminal, start_address};
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::gather::Gather;
 use crate::json::Json;
 use crate::print;
-use crate::resources::cgroup::{all_processes, has_process, is_frozen};
-use crate::spawn::clone::{decode_plan, seal_init};
+use crate::resources::cgroup::{all_processes, has_process};
+use crate::spawn::clone::{Started, decode_plan};
 use crate::spawn::explain::{explain, explain_process};
-use crate::spawn::{join, plan};
+use crate::spawn::plan;
 use crate::state::handed_over::{START, STATE, describe};
 use crate::state::{ContainerRecord, StateDirectory};
 use crate::supervise::message::{Message, listen};
 use crate::sys;
-use kontena_init::plan::{List, ProcessSpec, Report, Step};
+use crate::time::Moment;
+use kontena_init::plan::{ProcessSpec, Report, Step};
 use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -55,13 +56,30 @@ pub fn status(state: &StateDirectory, container: &ContainerRecord) -> &'static s
 /// Prints the state of a container.
 pub fn state(state: &StateDirectory, name: &str) -> Result<()> {
     let container = state.find(name)?;
-    let fixed = state.directory(name).and_then(|directory| {
-        let hint = "it is not one of a bundle: see kontena inspect";
-        file::read(directory, STATE).context(format_args!("state of {name}"), hint)
-    })?;
+    let hint = "it is not one of a bundle: see kontena inspect";
+    let fixed = fixed_state(state, name).map_err(|error| error.advise(hint))?;
     let (status, init) = (status(state, &container), container.running_init());
     let (pid, since) = (init.map_or(0, |init| init.pid), container.init.map(|init| init.since));
-    print::answer(&format!("{}\n", describe(name, status, pid, since, &String::from_utf8_lossy(&fixed))))
+    print::answer(&format!("{}\n", describe(name, status, pid, since, &fixed)))
+}
+
+/// Adds the members of its state to what `list` has of a container of a bundle.
+pub fn add_state(json: &mut Json, state: &StateDirectory, container: &ContainerRecord) {
+    if container.handed_over.is_none() {
+        return;
+    }
+    json.text("id", &container.name);
+    if let Some(init) = container.init {
+        json.text("created", &Moment(init.since, 0).to_string());
+    }
+    json.members(&fixed_state(state, &container.name).unwrap_or_default());
+}
+
+/// What its bundle says of it; empty if `create` was killed.
+fn fixed_state(state: &StateDirectory, name: &str) -> Result<String> {
+    let directory = state.directory(name)?;
+    let fixed = file::read(&directory, STATE).at(format_args!("read {}/{STATE}", state.path(name)))?;
+    Ok(String::from_utf8_lossy(&fixed).into_owned())
 }
 
 /// `ps` of one container as engines ask for it: prints the pids that its processes have on the host. Returns `false` if
@@ -191,66 +209,42 @@ fn end(state: &StateDirectory, container: &ContainerRecord) -> Result<()> {
     }
 }
 
-fn not_running(name: &str) -> Error {
+/// The error for a container that is not running, in the words that engines look for.
+pub fn not_running(name: &str) -> Error {
     Error::usage(format_args!("container not running: {name}"), "see kontena list")
 }
 
-/// The process of a process.json, filtered as the container's payload.
-fn specify<'a>(config: &'a Config, containers: &ProcessSpec<'a>) -> ProcessSpec<'a> {
-    ProcessSpec {
-        terminal: config.life.tty.into(),
-        rows: 0,
-        columns: 0,
-        notify: 0,
-        notify_as: 0,
-        preserved: 0,
-        capabilities: config.capabilities.bounding,
-        ambient: config.capabilities.ambient,
-        inheritable: config.capabilities.inheritable,
-        no_new_privs: config.security.no_new_privileges.into(),
-        seccomp: containers.seccomp,
-        filter: containers.filter,
-        filter_flags: containers.filter_flags,
-        user: config.user,
-        groups: List::Items(&config.groups),
-        rlimits: List::Items(&config.rlimits),
-        umask: config.umask,
-        cwd: config.workdir,
-        argv: List::Items(&config.command),
-        env: List::Items(&config.env),
-    }
+/// A process that joins a container.
+pub struct Joining<'a> {
+    /// What it is.
+    pub spec: ProcessSpec<'a>,
+    /// The container's agent of notified calls; see [`Agent::find`].
+    pub listener: &'a [u8],
+    /// The directory of the container's files.
+    pub directory: &'a OwnedFd,
+    /// The container's PID 1.
+    pub init: u32,
 }
 
 /// Starts another process in a container, and hands it over to the caller.
-pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option<&str>) -> Result<()> {
-    sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
-    let container = state.find(name)?;
+pub fn hand_over(
+    name: &str,
+    config: &Config,
+    console: Option<&str>,
+    process: &Joining<'_>,
+    start: &dyn Fn(u8) -> Result<Started>,
+) -> Result<u8> {
     let pidfile = config.pidfile.map(Pidfile::open).transpose()?;
-    let init = open_init(state, &container).map_err(|_| not_running(name))?;
-    if state.waits_for_start(name) || container.cgroup_path().is_some_and(is_frozen) {
-        return Err(Error::usage(
-            format_args!("container {name} is paused, or has not been started"),
-            "start it first",
-        ));
-    }
-    let directory = state.directory(name)?;
-    let plan = plan::read(&directory).context(format_args!("read {}/plan", state.path(name)), "it has just exited")?;
-    let plan = decode_plan(&plan)?;
-    let process = specify(config, &plan.process);
-    let pid = container.init.map_or(0, |init| init.pid);
-    let joined = join::Container { pid, init: &init, leaf: container.cgroup_path() };
-    let mut agent = Agent::find(plan.listener)?;
-    // A hook of startContainer may take its time.
-    let is_made = joined.wait_until_made().then_some(()).ok_or_else(|| not_running(name));
-    let started = is_made.and_then(|()| joined.start_process(&seal_init()?, process, HANDED_OVER))?;
+    let mut agent = Agent::find(process.listener)?;
+    let started = start(HANDED_OVER)?;
     agent.take(&started);
     // Its agent must know the pid, and may be asked before there is one.
     let is_asked = agent.is_asked(&started);
-    let mut pass_on = |process: u32| {
-        agent.send(process, &directory, name, "running", pid).inspect_err(|_| {
+    let mut pass_on = |pid: u32| {
+        agent.send(pid, process.directory, name, "running", process.init).inspect_err(|_| {
             // Nobody would answer its calls.
             let _ = sys::pidfd_send_signal(&started.pidfd, SIGKILL);
-            let _ = sys::pidfd(process).map(|process| sys::pidfd_send_signal(process, SIGKILL));
+            let _ = sys::pidfd(pid).map(|process| sys::pidfd_send_signal(process, SIGKILL));
         })
     };
     if is_asked {
@@ -265,13 +259,9 @@ pub fn exec(state: &StateDirectory, name: &str, config: &Config, console: Option
         match listen(&started.status) {
             Message::Failure(Report { step: Step::Fork, index: 1, errno: pid }) => {
                 pass_on(pid as u32)?;
-                return pidfile.map_or(Ok(()), |file| file.write(&pid.to_string()));
+                return pidfile.map_or(Ok(0), |file| file.write(&pid.to_string()).map(|()| 0));
             }
-            Message::Failure(report) => {
-                let error = explain_process(report, &process);
-                let is_missing = report.step == Step::Exec && error.status() == 127;
-                return Err(if is_missing { error.advise("executable file not found in $PATH") } else { error });
-            }
+            Message::Failure(report) => return Err(name_missing(report, explain_process(report, &process.spec))),
             Message::End => return Err(not_running(name)),
             Message::Fd(..) | Message::Words(_) | Message::Nothing => {}
         }

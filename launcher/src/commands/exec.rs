@@ -2,7 +2,8 @@
 //!
 //! The container's options are in its Plan. Must not do anything in the container: join.rs hands over to the init.
 
-use crate::commands::open_init;
+use crate::commands::{bundle, open_init};
+use crate::config::Config;
 use crate::config::capabilities::{Capabilities, Changes};
 use crate::config::environment;
 use crate::container::exit::out_of_memory;
@@ -17,7 +18,7 @@ use crate::spawn::clone::{Started, seal_init};
 use crate::spawn::explain::{explain_process, explain_status};
 use crate::spawn::join::Container;
 use crate::spawn::plan;
-use crate::state::{KILLED, StateDirectory, not_running};
+use crate::state::{ContainerRecord, KILLED, StateDirectory, not_running};
 use crate::supervise::exit::reap_all;
 use crate::supervise::message::{Message, listen};
 use crate::supervise::poll::is_ready;
@@ -27,6 +28,7 @@ use crate::supervise::stdio::without_stdio;
 use crate::supervise::terminal::{self, HUNG_UP, Options, Outcome, Peer, attend};
 use crate::supervise::{Life, Supervision};
 use crate::sys;
+use crate::text;
 use kontena_init::plan::{List, Plan, ProcessSpec, Report, decode};
 use linux_raw_sys::general::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -41,33 +43,24 @@ const DEATH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 pub struct Request {
     /// The container's name.
     pub name: &'static str,
-    /// The command and its arguments.
-    pub command: Vec<&'static CStr>,
-    /// `-d`.
-    pub detach: bool,
-    /// `-t`.
-    pub tty: bool,
-    /// `-i`.
-    pub interactive: bool,
-    /// `-e` and `--env-file`.
-    pub env: Vec<&'static CStr>,
-    /// `-w`.
-    pub workdir: Option<&'static CStr>,
-    /// `-u`.
-    pub user: Option<&'static CStr>,
+    /// The command, and what was given of the rest; or all of it.
+    pub config: &'static Config,
     /// `--cap-add` and `--cap-drop`.
     pub capabilities: Changes,
+    /// `--console-socket`.
+    pub console: Option<&'static str>,
+    /// Whether it is that of a process.json, to which the container adds nothing but its filter.
+    pub is_whole: bool,
 }
 
 /// Runs it; returns its exit status.
 pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
+    let (config, life) = (request.config, &request.config.life);
     let name = &*root.resolve(request.name)?;
     let record = root.find(name)?;
-    let init = open_init(root, &record)?;
-    if record.cgroup_path().is_some_and(cgroup::is_frozen) {
-        return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
-    }
+    let is_handed_over = bundle::is_handed_over(&record);
+    let init = open_running(root, &record, is_handed_over)?;
     let pid = record.init.map_or(0, |init| init.pid);
     let container = Container { pid, init: &init, leaf: record.cgroup_path() };
     if !container.wait_until_made() {
@@ -78,17 +71,29 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     let plan: Plan<'_> = decode(&bytes).ok_or_else(|| {
         Error::usage(format_args!("{name} was started by another version of kontena"), "restart it first")
     })?;
-    let signals = Signals::block(request.tty)?;
     let env = environment_of(&plan, request)?;
-    let process =
-        ProcessSpec { argv: List::Items(&request.command), env: List::Items(&env), ..specify(&plan, request) };
-    take_oom_score(&plan);
+    let process = ProcessSpec { argv: List::Items(&config.command), env: List::Items(&env), ..specify(&plan, request) };
+    take_oom_score(&plan, config);
+    let start = |detached| {
+        (3..3 + config.preserve_fds)
+            .try_for_each(|number| sys::inherit(number).at(format_args!("--preserve-fds: fd {number}")))?;
+        container.start_process(&seal_init()?, process, detached)
+    };
+    let is_engines = request.is_whole || is_handed_over;
+    if life.detach && (is_engines || config.pidfile.is_some()) {
+        let joining = bundle::Joining { spec: process, listener: plan.listener, directory: &directory, init: pid };
+        return bundle::hand_over(name, config, request.console, &joining, &|detached| match is_engines {
+            true => start(detached),
+            false => without_stdio(|| start(detached)),
+        });
+    }
+    let signals = Signals::block(life.tty)?;
     let events = container.leaf.map(LeafEvents::from_now);
     let mut joined = Joined { events, process, supervision: Supervision::new(signals, SIGTERM) };
     let start = || {
         #[cfg(feature = "oci")]
         let mut agent = Agent::find(plan.listener)?;
-        let started = container.start_process(&seal_init()?, process, request.detach.into())?;
+        let started = start(life.detach.into())?;
         #[cfg(feature = "oci")]
         {
             agent.take(&started);
@@ -96,59 +101,96 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
         }
         Ok(started)
     };
-    if request.detach {
+    if life.detach {
         return joined.leave(&without_stdio(start)?);
     }
-    if request.tty {
-        return joined.attach(without_stdio(start)?, request.interactive);
+    let takes_input = life.interactive || is_handed_over;
+    if life.tty {
+        let mut started = without_stdio(start)?;
+        let terminal = started.terminal.take().map(|socket| listen(&socket));
+        return joined.attach(&started, terminal, takes_input);
     }
-    joined.supervision.stdio = Stdio::open(request.interactive)?;
+    joined.supervision.stdio = Stdio::open(takes_input)?;
     joined.wait(&start()?)
+}
+
+/// Opens PID 1 of a container that a process can join now: not one that waits for its start, or is paused.
+fn open_running(root: &StateDirectory, record: &ContainerRecord, is_handed_over: bool) -> Result<OwnedFd> {
+    let name = &*record.name;
+    let init = open_init(root, record);
+    let init = init.map_err(|error| if is_handed_over { bundle::not_running(name) } else { error })?;
+    if root.waits_for_start(name) {
+        return Err(Error::usage(format_args!("{name} has not been started"), &format!("kontena start {name} first")));
+    }
+    if record.cgroup_path().is_some_and(cgroup::is_frozen) {
+        return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
+    }
+    Ok(init)
 }
 
 /// The container's own environment, with what was asked for.
 fn environment_of<'a>(plan: &Plan<'a>, request: &Request) -> Result<Vec<&'a CStr>> {
+    if request.is_whole {
+        return Ok(request.config.env.clone());
+    }
     let mut env: Vec<_> = plan.process.env.iter().list();
-    if request.tty {
+    if request.config.life.tty {
         environment::set(&mut env, vec![environment::term()?]);
     }
-    environment::set(&mut env, request.env.clone());
+    environment::set(&mut env, request.config.env.clone());
     Ok(env)
 }
 
 /// The process, but for its command and its environment.
 fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
+    let config = request.config;
     let ProcessSpec { capabilities: bounding, ambient, inheritable, .. } = plan.process;
     let containers = Capabilities { bounding, ambient, inheritable };
     let Capabilities { bounding: capabilities, ambient, inheritable } = request.capabilities.apply(containers);
-    let size = if request.tty { terminal::size() } else { None };
-    ProcessSpec {
-        terminal: request.tty.into(),
+    let size = if config.life.tty { terminal::size() } else { None };
+    let or = |text: &'a CStr, containers| if text.is_empty() { containers } else { text };
+    let process = ProcessSpec {
+        terminal: config.life.tty.into(),
         rows: size.map_or(0, |size| size.ws_row.into()),
         columns: size.map_or(0, |size| size.ws_col.into()),
         notify: 0,
         notify_as: 0,
-        preserved: 0,
+        preserved: config.preserve_fds,
         capabilities,
         ambient,
         inheritable,
-        user: request.user.unwrap_or(plan.process.user),
-        cwd: request.workdir.unwrap_or(plan.process.cwd),
+        user: or(config.user, plan.process.user),
+        cwd: or(config.workdir, plan.process.cwd),
         ..plan.process
+    };
+    if !request.is_whole {
+        return process;
+    }
+    ProcessSpec {
+        capabilities: config.capabilities.bounding,
+        ambient: config.capabilities.ambient,
+        inheritable: config.capabilities.inheritable,
+        no_new_privs: config.security.no_new_privileges.into(),
+        groups: List::Items(&config.groups),
+        rlimits: List::Items(&config.rlimits),
+        umask: config.umask,
+        ..process
     }
 }
 
-/// A command that joins a container.
-struct Joined<'a> {
-    process: ProcessSpec<'a>,
+/// A command that joins a container, or is its payload.
+pub struct Joined<'a> {
+    /// What it is.
+    pub process: ProcessSpec<'a>,
     /// The events of the container's leaf cgroup.
-    events: Option<LeafEvents<'a>>,
-    supervision: Supervision,
+    pub events: Option<LeafEvents<'a>>,
+    /// Its supervision.
+    pub supervision: Supervision,
 }
 
 impl Joined<'_> {
     /// Waits for its end; returns its exit status.
-    fn wait(&mut self, started: &Started) -> Result<u8> {
+    pub fn wait(&mut self, started: &Started) -> Result<u8> {
         let exit = self.supervision.wait_for_exit(&mut Life::new(started))?;
         self.supervision.finish_stdio();
         reap_all();
@@ -175,22 +217,22 @@ impl Joined<'_> {
         }
     }
 
-    /// Lends it the caller's terminal until it ends.
-    fn attach(&mut self, mut started: Started, takes_input: bool) -> Result<u8> {
-        let master = match started.terminal.take().map(|socket| listen(&socket)) {
+    /// Lends it the caller's terminal until it ends, by the message with which its own one comes.
+    pub fn attach(&mut self, started: &Started, terminal: Option<Message>, takes_input: bool) -> Result<u8> {
+        let master = match terminal {
             Some(Message::Fd(master, _)) => Some(master),
             // It has failed: its status says why.
             _ => None,
         };
         // Open until the command has ended: it may have closed its own end, and keep running.
-        let peer = master.map(|master| lend(master, &started)).transpose()?;
+        let peer = master.map(|master| lend(master, started)).transpose()?;
         if let Some(peer) = &peer {
             let options = Options { detach_keys: &[], takes_input, is_terminal: true, until_it_runs: false };
             if let Outcome::HungUp = attend(peer, &self.supervision.signals, &options)? {
                 return Ok(HUNG_UP);
             }
         }
-        self.wait(&started)
+        self.wait(started)
     }
 }
 
@@ -222,15 +264,18 @@ fn begin(started: &Started, signals: &Signals) -> Begun {
 /// The other end of the command's terminal.
 fn lend(master: OwnedFd, started: &Started) -> Result<Peer> {
     fcntl_setfl(&master, OFlags::NONBLOCK).at(format_args!("fcntl"))?;
-    rustix::io::fcntl_dupfd_cloexec(&started.pidfd, 3)
-        .at(format_args!("fcntl"))
-        .map(|process| Peer::Terminal { master, process })
+    rustix::io::fcntl_dupfd_cloexec(&started.pidfd, 3).at(format_args!("fcntl")).map(|process| Peer::Terminal {
+        master,
+        process,
+        is_payload: started.is_payload,
+    })
 }
 
-/// Takes over the payload's oom_score_adj: a joining process inherits this launcher's.
-fn take_oom_score(plan: &Plan<'_>) {
+/// Takes over the payload's oom_score_adj, unless another is given: a joining process inherits this launcher's.
+fn take_oom_score(plan: &Plan<'_>, config: &Config) {
     let score = plan.settings.iter().find_map(|setting| setting.to_bytes().strip_prefix(b"self/oom_score_adj="));
+    let score = config.oom_score_adj.map(|score| score.to_string()).or(score.map(text::from_bytes));
     if let Some(score) = score {
-        let _ = file::write(CWD, "/proc/self/oom_score_adj", &String::from_utf8_lossy(score));
+        let _ = file::write(CWD, "/proc/self/oom_score_adj", &score);
     }
 }

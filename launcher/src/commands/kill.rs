@@ -38,10 +38,9 @@ pub fn kill(state: &StateDirectory, container: &ContainerRecord, signal: u32, al
 /// place, and no container must get SIGKILL for that.
 pub fn check_names(state: &StateDirectory, names: &[&str]) -> Result<()> {
     for name in names.iter().filter(|_| names.len() > 1) {
-        state
-            .resolve(name)
-            .and_then(|name| state.find(&name))
-            .map_err(|error| error.advise("nor is it a signal of signal(7) after a name: no signal was sent"))?;
+        state.resolve(name).and_then(|name| state.find(&name)).map_err(|error| {
+            error.advise("nor is it a signal of signal(7), 1 to 31 or 34 to 64, after a name: no signal was sent")
+        })?;
     }
     Ok(())
 }

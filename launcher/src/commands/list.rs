@@ -29,7 +29,10 @@ pub fn list(state: &StateDirectory, format: Option<Format>, filters: &[Filter]) 
         Some(Format::Json) => Json::document(|json| {
             json.array(|json| {
                 for container in &all {
-                    json.object(|json| write_summary(json, state, container, &protected));
+                    json.object(|json| {
+                        write_summary(json, state, container, &protected);
+                        bundle::add_state(json, state, container);
+                    });
                 }
             });
         }),

@@ -10,6 +10,8 @@ mod bundle;
 #[path = "bundle/without.rs"]
 mod bundle;
 mod delete;
+#[cfg(feature = "oci")]
+mod events;
 pub mod exec;
 mod inspect;
 mod kill;
@@ -17,6 +19,8 @@ mod list;
 mod logs;
 mod pause;
 mod ps;
+#[cfg(feature = "oci")]
+pub mod run_bundle;
 pub mod start;
 mod stats;
 mod stop;
@@ -41,16 +45,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 pub enum Command {
     /// `kontena exec`.
     Exec(&'static exec::Request),
-    /// `kontena exec --process`.
-    #[cfg(feature = "oci")]
-    ExecProcess {
-        /// The container.
-        name: &'static str,
-        /// The process.
-        config: &'static crate::config::Config,
-        /// `--console-socket`.
-        console: Option<&'static str>,
-    },
     /// `kontena attach`.
     Attach {
         /// The container.
@@ -81,6 +75,14 @@ pub enum Command {
         format: Format,
         /// `--stream`.
         stream: bool,
+    },
+    /// `kontena events`: once, or again and again after such a time.
+    #[cfg(feature = "oci")]
+    Events {
+        /// The container.
+        name: &'static str,
+        /// How long after the one before; `None` for once.
+        interval: Option<std::time::Duration>,
     },
     /// `kontena inspect`.
     Inspect(&'static [&'static str]),
@@ -133,16 +135,29 @@ pub enum Action {
     },
 }
 
+impl Command {
+    /// How many fds of the caller's it passes on.
+    pub fn preserve_fds(&self) -> u32 {
+        if let Self::Exec(request) = self { request.config.preserve_fds } else { 0 }
+    }
+}
+
 /// Carries out a command; the exit status.
 #[inline(never)]
 pub fn carry_out(state: &StateDirectory, command: &Command) -> Result<u8> {
+    // Where the exit status is a container's, that of a failure is one that few of them have.
+    let is_containers = matches!(command, Command::Exec(_) | Command::Attach { .. } | Command::Wait(_));
+    act(state, command).map_err(|error| if is_containers { error.beside_containers() } else { error })
+}
+
+fn act(state: &StateDirectory, command: &Command) -> Result<u8> {
     match command {
         Command::Exec(request) => {
             sys::set_title(&["exec", request.name]);
             return exec::run(state, request);
         }
         #[cfg(feature = "oci")]
-        Command::ExecProcess { name, config, console } => bundle::exec(state, name, config, *console)?,
+        Command::Events { name, interval } => events::events(state, name, *interval)?,
         Command::Attach { name, detach_keys, takes_input } => {
             return attach::attach(state, &state.resolve(name)?, detach_keys, *takes_input);
         }
@@ -167,13 +182,13 @@ fn act_on_each(state: &StateDirectory, names: &[&str], action: &Action) -> Resul
         kill::check_names(state, names)?;
     }
     for_each_container(state, names, &mut |name| {
-        if cfg!(feature = "oci") && matches!(action, Action::Delete { force: true, .. }) && state.look(name)?.is_none()
-        {
+        let container = match (state.find(name), action) {
             // As engines expect it, and podman does itself.
-            return Ok(());
-        }
-        let container = state.find(name)?;
-        if bundle::is_handed_over(&container) {
+            (Err(error), Action::Delete { force: true, .. }) if error.is_missing() => return Ok(()),
+            (found, _) => found?,
+        };
+        let is_handed_over = bundle::is_handed_over(&container);
+        if is_handed_over {
             match action {
                 Action::Start(_) => return bundle::start(state, &container),
                 Action::Kill { signal, all, is_default } => {
@@ -194,6 +209,9 @@ fn act_on_each(state: &StateDirectory, names: &[&str], action: &Action) -> Resul
             Action::Update(limits) => update::update(&container, limits),
             Action::Delete { force, volumes } => delete::delete(state, &container, *force, *volumes),
         }?;
+        if is_handed_over {
+            return Ok(());
+        }
         print::answer(&format!("{name}\n"))
     })?;
     Ok(status)

@@ -39,6 +39,10 @@ pub struct Bundle {
     /// The path of `linux.seccomp.listenerPath`, and if there is `listenerMetadata`, a NUL and that; empty if no call
     /// is notified.
     pub listener: String,
+    /// Whether kontena stays with it: `run` without `--detach`.
+    pub stays: bool,
+    /// `--keep`.
+    pub keeps: bool,
     /// The members of its `state` that never change, as JSON.
     pub state: String,
     /// Its directory.
@@ -199,5 +203,10 @@ impl Bundle {
     /// CLONE_NEW* of the namespaces that are not its own, beside the network.
     pub fn shared(&self) -> u32 {
         self.joined.iter().fold(self.shared, |flags, (flag, _)| flags | flag)
+    }
+
+    /// Whether kontena stays with it.
+    pub fn stays(&self) -> bool {
+        self.stays
     }
 }

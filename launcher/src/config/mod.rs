@@ -162,6 +162,11 @@ pub enum Share {
 }
 
 impl Config {
+    /// Whether the process that makes it passes its own terminal on. Others are in the background then.
+    pub fn lends_terminal(&self) -> bool {
+        self.life.tty && self.bundle.as_ref().is_some_and(Bundle::stays)
+    }
+
     /// Whether it asks for a user namespace.
     pub fn has_userns(&self) -> bool {
         !sys::is_privileged() || !matches!(self.userns, None | Some(Userns::Host))

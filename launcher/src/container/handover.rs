@@ -2,7 +2,7 @@
 //! handed over to the caller: its PID 1 becomes the child of the process that adopts this process's children.
 //!
 //! From the line of the journal on that says so, only `delete` releases what the container holds. Before, this process
-//! is its launcher as any other. Must not stay.
+//! is its launcher as any other. `run --bundle` stays with it, as any other caller could. Must not stay itself.
 
 use crate::config::Config;
 use crate::config::bundle::{Bundle, CREATE_CONTAINER};
@@ -11,53 +11,80 @@ use crate::container::lifecycle::{Container, Spawned};
 use crate::container::listener::{Agent, connect_to, send_fd};
 use crate::error::{Context, Error, Result};
 use crate::file;
+use crate::resources::cgroup::LeafEvents;
 use crate::resources::volumes::copy_directory;
-use crate::spawn::clone::{decode_plan, leave_open};
+use crate::spawn::clone::{Started, decode_plan, leave_open};
 use crate::spawn::explain::explain;
 use crate::spawn::sources::{Inherited, Place};
 use crate::state::handed_over::{START, STATE, describe, started};
 use crate::state::{Entry, StateDirectory};
+use crate::supervise::Supervision;
 use crate::supervise::message::{self, Message, let_continue};
-use kontena_init::plan::{READY, Step, TERMINAL};
+use kontena_init::plan::{READY, Report, Step, TERMINAL};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fchmod, fstat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::termios::Winsize;
 use std::ffi::CStr;
+
+/// A container that waits for its start. Its PID 1 is this process's child, and goes on without it.
+pub struct HandedOver {
+    /// Its PID 1.
+    pub init: Started,
+    /// The Plan that it was started with.
+    pub plan: Vec<u8>,
+    /// The master of its terminal, if this process stays with it.
+    pub terminal: Option<OwnedFd>,
+    /// The events of its leaf cgroup.
+    pub events: Option<LeafEvents<'static>>,
+    /// What this process supervises it with, if it stays.
+    pub supervision: Supervision,
+    /// Where its record is.
+    pub root: &'static StateDirectory,
+}
 
 /// Makes a container, and hands it over.
 pub fn create(state: &str, config: &'static Config) -> Result<()> {
+    hand_over(state, config, None).map(drop)
+}
+
+/// The same; its terminal has this `size`.
+pub fn hand_over(state: &str, config: &'static Config, size: Option<Winsize>) -> Result<HandedOver> {
     let existing = StateDirectory::existing(state, |_| Ok(()));
     if existing.is_some_and(|state| state.look(config.name).is_ok_and(|found| found.is_some())) {
         let hint = format!("kontena delete {}, or choose another name", config.name);
         return Err(Error::usage(format_args!("container {} already exists", config.name), &hint));
     }
-    Container::create(state, config, None)?.hand_over()
+    Container::create(state, config, size)?.hand_over()
 }
 
 impl Container {
-    fn hand_over(mut self) -> Result<()> {
-        let made = self.set_up().and_then(|()| self.make());
-        if made.is_err() {
-            let (hooks, config) = (hooks::kept(&self.directory), self.config);
-            let ended = self.tear_down(made.map(|()| 0)).map(drop);
-            if let (Some(hooks), Some(bundle)) = (hooks, &config.bundle) {
-                hooks::after_stop(&hooks, config.name, &bundle.state);
+    fn hand_over(mut self) -> Result<HandedOver> {
+        let (Spawned { init, plan, .. }, terminal) = match self.set_up().and_then(|()| self.make()) {
+            Ok(made) => made,
+            Err(error) => {
+                let (hooks, config) = (hooks::kept(&self.directory), self.config);
+                let error = self.tear_down(Err(error)).err().unwrap_or_else(ended);
+                if let (Some(hooks), Some(bundle)) = (hooks, &config.bundle) {
+                    hooks::after_stop(&hooks, config.name, &bundle.state);
+                }
+                return Err(error);
             }
-            return ended;
-        }
+        };
         if let Some(leaf) = self.leaf {
             leaf.return_launcher();
         }
         self.root.sweep_few();
-        Ok(())
+        let Self { supervision, events, root, .. } = self;
+        Ok(HandedOver { init, plan, terminal, events, supervision, root })
     }
 
     /// All of it, but for what only an error needs.
-    fn make(&mut self) -> Result<()> {
-        let Some(bundle) = &self.config.bundle else { return Ok(()) };
+    fn make(&mut self) -> Result<(Spawned, Option<OwnedFd>)> {
+        let Some(bundle) = &self.config.bundle else { return Err(ended()) };
         file::open(&self.directory, STATE, OFlags::WRONLY | OFlags::CREATE)
             .and_then(|file| file::write_open(&file, &bundle.state))
             .context(format_args!("write {}/{STATE}", self.root.path(self.config.name)), "free some space")?;
@@ -65,14 +92,14 @@ impl Container {
         let mut agent = Agent::find(bundle.listener.as_bytes())?;
         let listener = self.open_start()?;
         let mut spawned = self.begin(leave_open(&listener)?)?;
-        self.await_whole(bundle, &spawned, &mut agent)?;
+        let terminal = self.await_whole(bundle, &spawned, &mut agent)?;
         let pid = spawned.init.pid.as_raw_pid() as u32;
         let ticks = started(pid).ok_or_else(|| Error::usage(format_args!("read /proc/{pid}/stat"), "mount /proc"))?;
         self.write_pidfile(&pid.to_string())?;
         self.journal.append(Entry::HandedOver(ticks))?;
         let_continue(&spawned.init.status, &[READY])?;
         spawned.devices.keep();
-        Ok(())
+        Ok((spawned, terminal))
     }
 
     /// The container has its namespaces, and its init makes the mounts: keeps its hooks for later, gives it the host's
@@ -130,13 +157,14 @@ impl Container {
     }
 
     /// Waits until the init says that the container is whole, and passes on its terminal, and the listener of its
-    /// filter.
-    fn await_whole(&self, bundle: &Bundle, spawned: &Spawned, agent: &mut Agent<'_>) -> Result<()> {
+    /// filter; returns the terminal if this process stays.
+    fn await_whole(&self, bundle: &Bundle, spawned: &Spawned, agent: &mut Agent<'_>) -> Result<Option<OwnedFd>> {
         let pid = spawned.init.pid.as_raw_pid() as u32;
-        let mut words = String::new();
+        let (mut words, mut own) = (String::new(), None);
         loop {
             match message::listen(&spawned.init.status) {
-                Message::Nothing => return Ok(()),
+                Message::Nothing => return Ok(own),
+                Message::Fd(terminal, TERMINAL) if bundle.stays => own = Some(terminal),
                 Message::Fd(terminal, TERMINAL) => send_terminal(bundle.console, &terminal)?,
                 Message::Fd(listener, _) => {
                     agent.listener = Some(listener);
@@ -145,17 +173,22 @@ impl Container {
                 Message::Words(text) => words = text,
                 Message::Failure(report) => {
                     let error = explain(report, &decode_plan(&spawned.plan)?, self.config.rootfs).advise(&words);
-                    let is_missing = report.step == Step::Exec && error.status() == 127;
-                    // What engines look for.
-                    return Err(if is_missing { error.advise("executable file not found in $PATH") } else { error });
+                    return Err(name_missing(report, error));
                 }
-                Message::End => {
-                    let error = Error::usage(format_args!("kontena-init ended during the start"), "create it again");
-                    return Err(self.cause(None, error, spawned));
-                }
+                Message::End => return Err(self.cause(None, ended(), spawned)),
             }
         }
     }
+}
+
+fn ended() -> Error {
+    Error::usage(format_args!("kontena-init ended during the start"), "create it again")
+}
+
+/// Adds what engines look for if the command is missing.
+pub fn name_missing(report: Report, error: Error) -> Error {
+    let is_missing = report.step == Step::Exec && error.status() == 127;
+    if is_missing { error.advise("executable file not found in $PATH") } else { error }
 }
 
 /// The mode that a tmpfs was given.

@@ -113,7 +113,7 @@ impl Container {
     /// Opens everything that the container needs, or reports what is missing; reserves its ports, and takes its name.
     pub fn create(state: &str, config: &'static Config, size: Option<Winsize>) -> Result<Self> {
         let life = &config.life;
-        let is_foreground = !life.detach && !life.tty && config.bundle.is_none();
+        let is_foreground = !life.detach && !life.tty && config.bundle.as_ref().is_none_or(Bundle::stays);
         // An ordinary user, or uid 0 without privileges, is root in a user namespace alone.
         let is_root = sys::is_privileged();
         if let Some(number) = life.notify_fd.filter(|_| is_foreground) {
@@ -123,7 +123,7 @@ impl Container {
         }
         let net = keep(net::choose(config, is_root)?);
         sys::close_inherited_fds_on_exec().context(format_args!("close_range"), "kontena needs Linux 5.15 or newer")?;
-        let mut supervision = Supervision::new(Signals::block(false)?, life.stop_signal);
+        let mut supervision = Supervision::new(Signals::block(config.lends_terminal())?, life.stop_signal);
         if is_foreground {
             supervision.stdio = Stdio::open(life.interactive)?;
         }

@@ -49,7 +49,7 @@ mod volumes;
 mod volumes;
 
 #[cfg(feature = "oci")]
-pub use handover::{send_terminal, start_address};
+pub use handover::{HandedOver, hand_over, name_missing, send_terminal, start_address};
 #[cfg(feature = "oci")]
 pub use pidfile::Pidfile;
 
@@ -60,20 +60,20 @@ use lifecycle::Container;
 
 /// Makes a container that is not running; one of a bundle waits for its start.
 pub fn create(state: &'static str, config: &'static Config) -> Result<()> {
-    look_at_preserved(config)?;
+    look_at_preserved(config.preserve_fds)?;
     if config.bundle.is_some() { handover::create(state, config) } else { create::create(state, config) }
 }
 
 /// Looks whether the caller's fds are there, before this process has opened anything that the numbers could be of.
-fn look_at_preserved(config: &Config) -> Result<()> {
-    (3..3 + config.preserve_fds).try_for_each(|number| {
+pub fn look_at_preserved(fds: u32) -> Result<()> {
+    (3..3 + fds).try_for_each(|number| {
         sys::look_at_fd(number).context(format_args!("--preserve-fds: fd {number}"), "the caller has to open it")
     })
 }
 
 /// Runs a container; returns the payload's exit status or, in the background, that of its start.
 pub fn run(state: &'static str, config: &'static Config) -> Result<u8> {
-    look_at_preserved(config)?;
+    look_at_preserved(config.preserve_fds)?;
     if config.life.detach || config.life.tty {
         return background::run(state, config);
     }

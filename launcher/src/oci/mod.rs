@@ -5,15 +5,20 @@
 //! is an error with its path in the file. Members that the specification does not know are passed over; one that kontena
 //! does not do is an error that names it. Must not act on anything.
 
+mod features;
 mod hooks;
 mod linux;
 mod mounts;
 mod namespaces;
 mod process;
-pub mod resources;
+mod resources;
+pub mod spec;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+
+pub use features::features;
+pub use resources::read_resources;
 
 use crate::config::Config;
 use crate::config::bundle::{Bundle, BundleCgroup, Rules};
@@ -31,7 +36,7 @@ use std::ffi::CStr;
 type Read<T> = std::result::Result<T, String>;
 
 /// The file in a bundle.
-const FILE: &str = "config.json";
+pub const FILE: &str = "config.json";
 
 /// Reads the bundle in this directory into the defaults of a `config`.
 pub fn read(directory: &str, config: &mut Config) -> Result<()> {
@@ -73,6 +78,8 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         clocks: None,
         console: None,
         listener: String::new(),
+        stays: false,
+        keeps: false,
         state: state(root, version, path)?,
         directory: c_static(path).map_err(|_| String::new())?,
         net_devices: Vec::new(),

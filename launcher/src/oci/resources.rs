@@ -16,7 +16,6 @@ const DEFAULT_DEVICES: [&str; 8] =
 
 /// Reads the limits of a text that is `linux.resources` alone, as `update --resources` gets it. Its devices are left
 /// out: engines send them with every update.
-#[cfg_attr(not(test), expect(dead_code, reason = "update does not call it yet"))]
 pub fn read_resources(bytes: &'static [u8]) -> Read<Vec<Limit>> {
     // It stays as long as the process, as what is read from it does.
     limits(Node::root(Box::leak(Box::new(read::parse(bytes)?))))

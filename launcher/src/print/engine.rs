@@ -1,4 +1,4 @@
-//! What an engine is told in its own ways: the log of `--log`, and the exit status 1.
+//! What an engine is told in its own ways: the log of `--log`, and the exit status of a failure.
 //!
 //! Must not know what went wrong.
 
@@ -9,9 +9,10 @@ use crate::sys;
 use crate::time::Moment;
 use rustix::fs::OFlags;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 static IS_ENGINE: AtomicBool = AtomicBool::new(false);
+static FAILURE: AtomicU8 = AtomicU8::new(1);
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 static LOG: OnceLock<&str> = OnceLock::new();
 
@@ -23,6 +24,11 @@ pub fn answer_engine() {
 /// Whether it is.
 pub fn is_engine() -> bool {
     IS_ENGINE.load(Relaxed)
+}
+
+/// The exit status that an engine gets if its command fails.
+pub fn fail_with(status: u8) {
+    FAILURE.store(status, Relaxed);
 }
 
 /// `--log-format`.
@@ -38,7 +44,7 @@ pub fn log_to(path: &'static str) {
 /// The exit status of a command that has failed.
 pub fn status(error: &Error) -> u8 {
     match error.status() {
-        OWN_FAILURE..=127 if IS_ENGINE.load(Relaxed) => 1,
+        OWN_FAILURE..=127 if IS_ENGINE.load(Relaxed) => FAILURE.load(Relaxed),
         status => status,
     }
 }

@@ -1,7 +1,10 @@
 //! What a container has used: its leaf cgroup's own figures, read whole; Documentation/admin-guide/cgroup-v2.rst.
 //!
 //! One reader, and two ways to print what it has read: for people the figures that time(1) -v would have, for programs
-//! everything, under the kernel's own names. Must not change a cgroup.
+//! everything, under the kernel's own names; and a third for engines, in `stats/runc.rs`. Must not change a cgroup.
+
+#[cfg(feature = "oci")]
+mod runc;
 
 use crate::config::Format;
 use crate::file::{self, CWD};
@@ -15,12 +18,14 @@ const CONTROLLERS: [&str; 3] = ["memory", "io", "pids"];
 
 /// The files that are read. An older kernel lacks some: memory.peak is of Linux 5.19, memory.swap.peak of 6.5, and
 /// pids.peak of 6.6.
-const FILES: [&str; 14] = [
+const FILES: [&str; 17] = [
     "cpu.stat",
     "cpu.pressure",
     "memory.current",
     "memory.max",
     "memory.peak",
+    "memory.swap.current",
+    "memory.swap.max",
     "memory.swap.peak",
     "memory.stat",
     "memory.events",
@@ -28,6 +33,7 @@ const FILES: [&str; 14] = [
     "io.stat",
     "io.pressure",
     "pids.current",
+    "pids.max",
     "pids.peak",
     "cgroup.stat",
 ];
@@ -109,10 +115,14 @@ impl Stats {
         text
     }
 
+    fn text(&self, file: &str) -> Option<&str> {
+        self.files.iter().find(|(known, _)| *known == file).map(|(_, text)| &**text)
+    }
+
     /// The value of `key` in `file`: of the line that begins with it; of `LINE.KEY`, the key in that line; of `*.KEY`,
     /// the sum of all lines. An empty key is a file's only value.
-    fn value(&self, file: &str, key: &str) -> Option<u64> {
-        let (_, text) = self.files.iter().find(|(known, _)| *known == file)?;
+    pub fn value(&self, file: &str, key: &str) -> Option<u64> {
+        let text = self.text(file)?;
         let lines = || text.lines().filter_map(|line| line.split_once(' '));
         let Some((wanted, key)) = key.split_once('.') else {
             return match key {

@@ -178,9 +178,8 @@ pub fn publisher(state: &str, publish: &Publish) -> Option<String> {
 
 /// The error for a name that no container has.
 pub(super) fn no_such_container(name: &str) -> Error {
-    // The words of other runtimes, which engines look for.
-    let hint = if cfg!(feature = "oci") { "it does not exist: see kontena list" } else { "see kontena list" };
-    Error::usage(format_args!("no such container: {name}"), hint)
+    // The words and the status of other runtimes, which engines look for: nobody knows whose it would be.
+    Error::usage(format_args!("no such container: {name}"), "it does not exist: see kontena list").missing()
 }
 
 /// The error for an action that takes a running container.

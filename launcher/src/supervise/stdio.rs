@@ -78,6 +78,8 @@ impl Stdio {
         // Of the terminal's job control, which would stop this process.
         sys::block_signals(1 << (SIGTTIN - 1) | 1 << (SIGTTOU - 1));
         let what = format_args!("pipe");
+        // For this process's own words, to the last: `finish` leaves stdio.
+        sys::keep_errors().at(what)?;
         let file = |number| fstat(sys::standard_fd(number)).map(|stat| (stat.st_dev, stat.st_ino));
         // Output to one file keeps its order.
         let is_one = hosts[1] && file(1) == file(2);
@@ -97,7 +99,6 @@ impl Stdio {
                 (writer, reader, host)
             };
             if number == 2 || is_one && number == 1 {
-                sys::keep_errors().at(what)?;
                 sys::become_standard(&theirs, 2).at(what)?;
             }
             sys::become_standard(&theirs, standard).at(what)?;

@@ -97,6 +97,8 @@ pub enum Peer {
         master: OwnedFd,
         /// The pidfd of the process that ends with the command.
         process: OwnedFd,
+        /// Whether it is the command.
+        is_payload: bool,
     },
 }
 
@@ -213,7 +215,7 @@ impl Session<'_> {
         set.add(Tag::Signals, self.signals, PollFlags::IN);
         match self.peer {
             Peer::Launcher { socket, .. } => set.add(Tag::Peer, socket, PollFlags::IN | room),
-            Peer::Terminal { master, process } => {
+            Peer::Terminal { master, process, .. } => {
                 set.add(Tag::Peer, master, PollFlags::IN | room);
                 set.add(Tag::Exit, process, PollFlags::IN);
             }
@@ -351,7 +353,7 @@ impl Peer {
                 Some((child, signal)) => drop(kill_process(child, signal)),
                 None => outgoing.say(&[SIGNAL, signal as u8]),
             },
-            Self::Terminal { process, .. } => drop(send_signal(process, false, signal)),
+            Self::Terminal { process, is_payload, .. } => drop(send_signal(process, *is_payload, signal)),
         }
     }
 

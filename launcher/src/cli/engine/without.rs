@@ -1,5 +1,6 @@
 //! In place of the command lines of OCI engines, where kontena is built without them.
 
+use crate::cli::table::Verb;
 use crate::error::Result;
 use std::ffi::OsString;
 
@@ -22,16 +23,16 @@ pub struct Options {
 }
 
 impl Options {
-    /// It cannot be given.
-    pub fn is_given(&self) -> bool {
-        false
+    /// None.
+    pub fn console(&self) -> Option<&'static str> {
+        None
     }
 }
 
-/// There is none.
-pub fn answer_engine() {}
-
-/// It cannot be given.
-pub fn has_bundle(_: &[OsString]) -> bool {
+/// It cannot have any.
+pub fn has_its_options<'a>(_: Verb, _: impl Iterator<Item = &'a str>, _: &[OsString]) -> bool {
     false
 }
+
+/// It is nobody's.
+pub fn tell_verb(_: Verb) {}

@@ -70,4 +70,9 @@ impl Bundle {
     pub fn shared(&self) -> u32 {
         match *self {}
     }
+
+    /// None.
+    pub fn stays(&self) -> bool {
+        match *self {}
+    }
 }

@@ -1,7 +1,7 @@
 //! In place of containers that were handed over, where kontena is built without them: another kontena has made them,
 //! and they are left alone.
 
-use crate::state::ContainerRecord;
+use crate::state::{ContainerRecord, StateDirectory};
 
 /// See the other module.
 pub const STATE: &str = "state";
@@ -14,4 +14,11 @@ pub const HOOKS: &str = "hooks";
 pub fn note(record: &mut ContainerRecord) -> bool {
     record.is_running |= record.handed_over.is_some();
     record.handed_over.is_some()
+}
+
+impl StateDirectory {
+    /// None does.
+    pub fn waits_for_start(&self, _: &str) -> bool {
+        false
+    }
 }
