@@ -28,7 +28,7 @@ const BEHIND: &str = concat!(
 const END: &str = concat!(
     r#"],"knownFlags":["SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_TSYNC","#,
     r#""SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],"supportedFlags":["SECCOMP_FILTER_FLAG_LOG","#,
-    r#""SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_TSYNC"]},"#,
+    r#""SECCOMP_FILTER_FLAG_SPEC_ALLOW","SECCOMP_FILTER_FLAG_TSYNC","SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]},"#,
     r#""apparmor":{"enabled":false},"selinux":{"enabled":false},"intelRdt":{"enabled":false},"#,
     r#""memoryPolicy":{"enabled":false},"netDevices":{"enabled":true},"mountExtensions":{"idmap":{"enabled":true}}}}"#,
     "\n",
