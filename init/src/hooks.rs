@@ -1,9 +1,9 @@
 //! Hooks that run in the container: those of createContainer, which still see the host's files, and those of
 //! startContainer, which are programs of the container's; the OCI's runtime-spec, config.md, "POSIX-platform Hooks".
 //!
-//! A hook is a child of PID 1, so whatever it leaves is in the container's pid namespace, and ends with it. It reads the
-//! state from a sealed memfd, and writes into another one: neither can block anybody. Must not run a program of the
-//! container's with more than the payload may do.
+//! A hook is a child of the init, so whatever it leaves is in the container's pid namespace, and ends with that, if it
+//! is its own. It reads the state from a sealed memfd, and writes into another one: neither can block anybody. Must not
+//! run a program of the container's with more than the payload may do.
 
 use core::ffi::{CStr, c_int};
 use kontena_init::plan::{
@@ -15,7 +15,7 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_setfl, fstat, memfd_create};
 use rustix::io::{Errno, Result, pread, pwrite};
 use rustix::net::{SendFlags, send};
-use rustix::process::{Pid, PidfdFlags, WaitOptions, fchdir, pidfd_open, setsid, umask, waitpid};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, fchdir, getpid, pidfd_open, setsid, umask, waitpid};
 use rustix::thread::CapabilitySet;
 
 use crate::failure::{INIT_FAILED, fail, give_up};
@@ -40,8 +40,9 @@ pub fn before_pivot(hooks: &Hooks<'static>, root: &OwnedFd, launcher: &OwnedFd) 
         let with = prepare().map_err(fail(Step::CreateHook, index))?;
         sys::go_on_without_fds(launcher, NONE, execute, with)
     });
-    // Programs of the host's, which may do everything, are nothing that the payload should find beside it.
-    if !hooks.hooks.is_empty() && sys::kill(-1, SIGKILL as c_int).is_ok() {
+    // Programs of the host's, which may do everything, are nothing that the payload should find beside it. In the pid
+    // namespace of others, that would be all of theirs.
+    if !hooks.hooks.is_empty() && getpid() == Pid::INIT && sys::kill(-1, SIGKILL as c_int).is_ok() {
         while waitpid(None, WaitOptions::empty()).is_ok() {}
     }
     ran
@@ -58,8 +59,8 @@ fn execute(
 
 /// Runs the hooks of startContainer as what the payload will be, before its exec.
 ///
-/// PID 1 has all its capabilities until then, and a way to the launcher. So a hook may not trace: without that, it cannot
-/// look into a process that is not dumpable, whatever the payload may do.
+/// The init has all its capabilities until then, and a way to the launcher. So a hook may not trace: without that, it
+/// cannot look into a process that is not dumpable, whatever the payload may do.
 pub fn before_exec(
     hooks: &Hooks<'static>,
     process: &ProcessSpec<'static>,
@@ -116,6 +117,10 @@ fn run(
             sys::exit(became.map_or_else(|report| give_up(launcher, report), |_| INIT_FAILED));
         };
         let end = wait(child, hook.timeout).map_err(fail(step, index))?;
+        if step == Step::CreateHook {
+            // What has stayed in its session: there may be no PID 1 of the container's with which it would end.
+            let _ = sys::kill(-child.as_raw_nonzero().get(), SIGKILL as c_int);
+        }
         if end != HOOK_ENDED {
             // Whoever sends a Report first is right: if it was not executed, it has said so.
             let _ = tell(launcher, &output);
