@@ -21,7 +21,7 @@ use rustix::thread::CapabilitySet;
 use crate::failure::{INIT_FAILED, fail, give_up};
 use crate::payload::{Prepared, try_to_execute};
 use crate::sys::{self, PassedOn};
-use crate::{caps, user};
+use crate::{caps, text, user};
 
 /// Hooks inherit no fd but stdio.
 const NONE: PassedOn = PassedOn { inherited: 0, wanted: 0, preserved: 0 };
@@ -130,13 +130,16 @@ fn run(
     Ok(())
 }
 
-/// A file with the state, at its beginning, that nobody can change.
+/// A file with the state as this process has it, at its beginning, that nobody can change.
 fn open_state(state: &CStr) -> Result<OwnedFd> {
     let file = make_file(c"kontena-state")?;
-    let (mut rest, mut at) = (state.to_bytes(), 0);
-    while !rest.is_empty() {
-        let length = pwrite(&file, rest, at)?;
-        (rest, at) = (&rest[length..], at + length as u64);
+    let (mut at, mut digits) = (0, [0; 10]);
+    let pid = text::decimal(getpid().as_raw_nonzero().get() as u32, &mut digits);
+    for mut rest in [b"{\"pid\":" as &[u8], pid, b",", state.to_bytes()] {
+        while !rest.is_empty() {
+            let length = pwrite(&file, rest, at)?;
+            (rest, at) = (&rest[length..], at + length as u64);
+        }
     }
     fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(file)

@@ -6,7 +6,8 @@ use core::ffi::CStr;
 wire_structs! {
     /// Hooks of one kind; the OCI's runtime-spec, config.md, "POSIX-platform Hooks".
     pub struct Hooks<'a> {
-        /// The container's state, which each of them reads from its standard input: JSON.
+        /// The container's state, which each of them reads from its standard input: the members of a JSON object, and
+        /// its end. The init begins it, with its own pid.
         pub state: &'a CStr,
         /// In their order.
         pub hooks: List<'a, Hook<'a>>,

@@ -60,7 +60,7 @@ pub fn state(state: &StateDirectory, name: &str) -> Result<()> {
     let fixed = fixed_state(state, name).map_err(|error| error.advise(hint))?;
     let (status, init) = (status(state, &container), container.running_init());
     let (pid, since) = (init.map_or(0, |init| init.pid), container.init.map(|init| init.since));
-    print::answer(&format!("{}\n", describe(name, status, pid, since, &fixed)))
+    print::answer(&format!("{}\n", describe(name, status, Some(pid), since, &fixed)))
 }
 
 /// Adds the members of its state to what `list` has of a container of a bundle.
@@ -127,7 +127,7 @@ pub fn start(state: &StateDirectory, container: &ContainerRecord) -> Result<()> 
     }
     let Some(hooks) = hooks::kept(&directory) else { return Ok(()) };
     let init = container.init.map(|init| (init.pid, init.since)).unwrap_or_default();
-    let state_text = describe(name, "running", init.0, Some(init.1), &file::read_text(&directory, STATE));
+    let state_text = describe(name, "running", Some(init.0), Some(init.1), &file::read_text(&directory, STATE));
     hooks::after_start(&hooks, &state_text).or_else(|error| undo(state, container, error))
 }
 

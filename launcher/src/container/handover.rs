@@ -115,7 +115,7 @@ impl Container {
         }
         self.await_whole(bundle, spawned, &mut Agent::find(&[])?)?;
         let pid = spawned.init.pid.as_raw_pid() as u32;
-        let state = describe(self.config.name, "creating", pid, None, &bundle.state);
+        let state = describe(self.config.name, "creating", Some(pid), None, &bundle.state);
         for kind in 0..CREATE_CONTAINER {
             hooks::run(kind, bundle.hooks[kind].iter().copied(), &state, bundle.directory, &mut Err)?;
         }

@@ -2,8 +2,8 @@
 //! runtime-spec, config.md, "POSIX-platform Hooks".
 //!
 //! Each hook has a process beside it that ends it, with all that has stayed in its session, when it takes too long or
-//! this process ends: whoever kills kontena leaves no hook behind. A hook reads the state from a sealed memfd, and writes
-//! into another one, so it can neither block this process nor be blocked by it. Must not enter a namespace.
+//! this process ends, however that is killed. A hook reads the state from a sealed memfd, and writes into another one,
+//! so it can neither block this process nor be blocked by it. Must not enter a namespace.
 
 use crate::config::bundle::{Bundle, HOOKS, POSTSTART, POSTSTOP};
 use crate::error::{Context, Error, Result};
@@ -62,7 +62,7 @@ pub fn after_start(hooks: &HostHooks<'static>, state: &str) -> Result<()> {
 
 /// Runs the hooks of poststop of a container that is gone; one that fails is only a warning.
 pub fn after_stop(hooks: &HostHooks<'static>, name: &str, fixed: &str) {
-    let state = describe(name, "stopped", 0, None, fixed);
+    let state = describe(name, "stopped", Some(0), None, fixed);
     let _ = run(POSTSTOP, hooks.stopped.iter(), &state, hooks.directory, &mut |error| {
         // Not in the engine's log, where podman expects no more than one object.
         print::print(2, &format!("kontena: {error}\n"));

@@ -19,10 +19,13 @@ pub const HOOKS: &str = "hooks";
 
 /// Its state, as JSON in a line without its newline; the OCI's runtime-spec, runtime.md, "State". `fixed` is what its
 /// bundle says for it; `since` when it was started, in seconds since 1970.
-pub fn describe(name: &str, status: &str, pid: u32, since: Option<u64>, fixed: &str) -> String {
+pub fn describe(name: &str, status: &str, pid: Option<u32>, since: Option<u64>, fixed: &str) -> String {
     let text = Json::document(|json| {
         json.object(|json| {
-            json.text("id", name).text("status", status).number("pid", pid);
+            json.text("id", name).text("status", status);
+            if let Some(pid) = pid {
+                json.number("pid", pid);
+            }
             if let Some(since) = since {
                 json.text("created", &Moment(since, 0).to_string());
             }

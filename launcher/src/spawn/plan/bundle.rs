@@ -42,8 +42,9 @@ pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
     let settings = settings(inputs)?;
     let root = or_tree(inputs.trees, bind(config.rootfs, c"/", root_attributes(inputs)), Place::Root);
     let has = |wanted, status| {
-        let state = if wanted { describe(config.name, status, 1, None, &bundle.state) } else { String::new() };
-        c_string(state)
+        // The init says which pid it has in the container.
+        let state = if wanted { describe(config.name, status, None, None, &bundle.state) } else { String::new() };
+        c_string(state.trim_start_matches('{'))
     };
     let creating = has(bundle.has_create_hooks(), "creating")?;
     let created = has(!bundle.hooks[START_CONTAINER].is_empty(), "created")?;
