@@ -125,7 +125,8 @@ fn set(mount: &mut BundleMount, option: &'static str) -> Result<(), &'static str
         "tmpcopyup" => return Err("only a tmpfs has it"),
         "idmap" => _ = mount.idmap.get_or_insert_default(),
         "ridmap" => mount.idmap.get_or_insert_default().is_recursive = true,
-        _ if mount.source.is_some() && OF_FILE_SYSTEM.contains(&option) => {}
+        // What is for a file system, mount(2) passes over in a bind.
+        _ if mount.source.is_some() && (OF_FILE_SYSTEM.contains(&option) || option.contains('=')) => {}
         _ if mount.source.is_some() => return Err("not an option of a bind"),
         _ if mount.is_remount => return Err("only attributes of mounts are changed"),
         // The hierarchy has its options.

@@ -160,7 +160,7 @@ fn a_mistake_is_told_with_its_path() {
         (r#""apparmorProfile": """#, r#""apparmorProfile": "a""#, "process.apparmorProfile: kontena does not do this"),
         (r#""prestart": []"#, r#""prestart": [{"path": "a"}]"#, "hooks.prestart[0].path: "),
         (r#""/data", "type""#, r#""/../data", "type""#, "mounts[3].destination: "),
-        (r#""rslave""#, r#""size=1""#, "mounts[3].options[1]: size=1: "),
+        (r#""rslave""#, r#""size""#, "mounts[3].options[1]: size: "),
         (r#""rslave""#, r#""tmpcopyup""#, "mounts[3].options[1]: tmpcopyup: "),
         (r#""strictatime""#, r#""idmap""#, "mounts[1]: only a bind can be idmapped"),
         (r#""rro"]"#, r#""rro"], "uidMappings": [{"size": 1}]"#, "mounts[3].uidMappings[0].containerID: missing"),
