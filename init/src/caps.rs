@@ -32,8 +32,8 @@ pub fn limit_further(set: u64) -> Result<()> {
     limit(set & capabilities(None)?.permitted.bits())
 }
 
-/// Permits a set until execve(2), and across it: root what its bounding set has, another user the ambient set, which the
-/// kernel only takes if the permitted and the inheritable set have it, too. Needs [`keep`] before a change of user.
+/// Permits a set until execve(2), and across it: root what its bounding set has, another user the ambient set, which
+/// the kernel only takes if the permitted and the inheritable set have it, too. Needs [`keep`] before a change of user.
 pub fn pass_on(permitted: u64, inheritable: u64, ambient: u64) -> Result<()> {
     let [permitted, inheritable] = [permitted, inheritable].map(CapabilitySet::from_bits_retain);
     clear_ambient_capability_set()?;
