@@ -564,3 +564,48 @@ fn image_becomes_a_bundle_without_an_engine() {
     wait_until("its end", || engines.sh("kontena state web").run().ok().contains("stopped"));
     let _ = engines.sh("kontena delete web").run().ok();
 }
+
+#[test]
+fn podman_runs_hooks() {
+    let engines = Engines::new();
+    let hook = json!({
+        "version": "1.0.0",
+        "hook": {"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state"]},
+        "when": {"always": true},
+        "stages": ["prestart"]
+    });
+    engines.write("/tmp/hooks/state.json", &hook.to_string());
+    let _ = engines.says("--hooks-dir /tmp/hooks run --name one debian true");
+    let state: Value = serde_json::from_str(&engines.sh("cat /tmp/state").run().ok()).unwrap();
+    assert_eq!(state["id"], engines.says("inspect -f '{{.Id}}' one"), "{state}");
+    let _ = engines.says("rm one");
+}
+
+#[test]
+fn podman_shares_processes() {
+    let engines = Engines::new();
+    let _ = engines.says("pod create --name pod --share-parent=false --share net,ipc,uts,pid -p 8080:80");
+    let _ = engines.says(&format!("run -d --pod pod --name web {NGINX}"));
+    let _ = engines.page("127.0.0.1:8080");
+    assert!(engines.says("run --rm --pod pod debian ps -e -o comm").contains("nginx"));
+    let _ = engines.says("pod rm -f -t 0 pod");
+    let _ = engines.says(&format!("run -d --name web {NGINX}"));
+    assert!(engines.says("run --rm --pid container:web debian ps -e -o comm").contains("nginx"));
+    assert!(engines.says("run --rm --pid host debian ps -e -o comm").contains("conmon"));
+    let _ = engines.says("rm -f -t 0 web");
+}
+
+#[test]
+fn podman_passes_mounts_on() {
+    let engines = Engines::new();
+    engines.write("/tmp/bound/file", "bound");
+    let made = "run --rm --privileged -v /tmp/bound:/bound:rshared debian \
+                sh -c 'mkdir /bound/new && mount -t tmpfs new /bound/new && touch /bound/new/x'";
+    let _ = engines.says(made);
+    assert_eq!(engines.sh("ls /tmp/bound/new && umount /tmp/bound/new").run().ok(), "x\n");
+    let _ = engines.sh("chown 100005 /tmp/bound/file").run().ok();
+    let says = |options: &str| engines.says(&format!("run --rm {options} debian stat -c %u /bound/file"));
+    assert_eq!(says("--uidmap 0:100000:1000 --gidmap 0:100000:1000 -v /tmp/bound:/bound"), "5");
+    let _ = engines.sh("chown 5 /tmp/bound/file").run().ok();
+    assert_eq!(says("--uidmap 0:100000:1000 --gidmap 0:100000:1000 -v /tmp/bound:/bound:idmap"), "5");
+}
