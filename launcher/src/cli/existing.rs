@@ -33,7 +33,6 @@ pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'stati
         && let Ok(last) = lifecycle::signal(last)
     {
         (names, signal) = (others, Some(last));
-        engine::answer_engine();
     }
     let first = names.first().copied().unwrap_or_default();
     if names.is_empty() && !matches!(verb, Verb::Exec | Verb::List | Verb::Ps | Verb::Stats) {
