@@ -13,7 +13,7 @@ use crate::net::Network;
 use crate::resources::userns::Maps;
 use crate::spawn::clone::Elsewhere;
 use crate::sys;
-use linux_raw_sys::general::{CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS};
+use linux_raw_sys::general::{CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{fstat, stat};
 use rustix::io::Errno;
@@ -117,6 +117,10 @@ impl Elsewhere for Joined {
             move_into_thread_name_spaces(fd.as_fd(), flag).map_err(|errno| (step, errno))?;
         }
         Ok(())
+    }
+
+    fn joins_cgroup(&self) -> bool {
+        self.namespaces.iter().any(|namespace| namespace.flag == CLONE_NEWCGROUP)
     }
 
     fn explain(&self, step: u32) -> String {

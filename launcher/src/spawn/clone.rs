@@ -3,6 +3,8 @@
 //! Used for a new container, and for `exec` into a running one. Must not know the purpose of either.
 
 use crate::error::{Context, Error, FILTERED, Result};
+#[cfg(feature = "oci")]
+use crate::file;
 use crate::resources::userns::{self, Maps};
 use crate::sys;
 use crate::text::c_string;
@@ -10,6 +12,8 @@ use kontena_init::plan::{self, JOIN_ARGUMENT, PLAN_ARGUMENT, Plan, ProcessSpec, 
 use linux_raw_sys::general::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, PATH_MAX,
 };
+#[cfg(feature = "oci")]
+use rustix::fd::BorrowedFd;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, open, readlinkat_raw, sendfile,
@@ -59,6 +63,10 @@ pub trait Elsewhere {
     /// Goes there, for good; an error has the number of the step that failed.
     #[cfg(feature = "oci")]
     fn enter(&self) -> std::result::Result<(), (u32, Errno)>;
+    /// Whether it is another cgroup namespace, whose processes nobody outside of it may move or clone elsewhere:
+    /// nsdelegate of cgroup-v2.rst.
+    #[cfg(feature = "oci")]
+    fn joins_cgroup(&self) -> bool;
     /// A step in words.
     #[cfg(feature = "oci")]
     fn explain(&self, step: u32) -> String;
@@ -96,7 +104,7 @@ pub fn clone_init(start: &Start<'_>) -> Result<rustix::io::Result<Started>> {
     let (flags, leaf) = (u64::from(flags), leaf.map(AsFd::as_fd));
     let cloned = match elsewhere {
         #[cfg(feature = "oci")]
-        Some(elsewhere) => match sys::clone3_exec_inside(&|| elsewhere.enter(), flags, leaf, &exec) {
+        Some(elsewhere) => match clone_elsewhere(elsewhere, flags, leaf, &exec) {
             Err((sys::CLONE, errno)) => Err(errno),
             Err((step, errno)) => {
                 let hint = "it is of a user namespace in which kontena has no rights, or the kernel has no such ones";
@@ -107,6 +115,25 @@ pub fn clone_init(start: &Start<'_>) -> Result<rustix::io::Result<Started>> {
         _ => sys::clone3_exec(flags, leaf, &exec),
     };
     Ok(cloned.map(|(pid, pidfd)| Started { pid, pidfd, is_payload: false, status, terminal: None }))
+}
+
+/// There, the process that goes there moves into the leaf first if none can be cloned into it from there.
+#[cfg(feature = "oci")]
+fn clone_elsewhere(
+    elsewhere: &dyn Elsewhere,
+    flags: u64,
+    leaf: Option<BorrowedFd<'_>>,
+    exec: &sys::Exec<'_>,
+) -> std::result::Result<(Pid, OwnedFd), (u32, Errno)> {
+    let (mut first, mut into) = (None, leaf);
+    if elsewhere.joins_cgroup() {
+        (first, into) = (leaf, None);
+    }
+    let enter = || {
+        let moved = first.map_or(Ok(()), |leaf| file::write(leaf, "cgroup.procs", "0"));
+        moved.map_err(|errno| (sys::CLONE, errno)).and_then(|()| elsewhere.enter())
+    };
+    sys::clone3_exec_inside(&enter, flags, into, exec)
 }
 
 /// Clones the init of a container into its namespaces, but for those that are `shared`, CLONE_NEW*, which are of this
