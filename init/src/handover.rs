@@ -5,6 +5,7 @@
 
 use core::convert::Infallible;
 use core::ffi::CStr;
+use kontena_init::filter;
 use kontena_init::plan::{Plan, ProcessSpec, Report, Step, WHOLE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, access};
@@ -16,7 +17,7 @@ use crate::guard::outlive_launcher;
 use crate::hooks;
 use crate::listener::{install_and_send, is_wanted};
 use crate::payload::{Prepared, become_payload, confine, enter_directory, find, prepare};
-use crate::sys;
+use crate::{attributes, caps, sys};
 
 /// Waits for `start`, whose connection to `listener` is the status socket from then on, and becomes the payload. What
 /// comes back is why the container was not handed over.
@@ -38,6 +39,10 @@ pub fn await_start(
         confine(process, true)?;
         install_and_send(process, Some(launcher))?;
     }
+    // It may wait for long, and where its pid namespace is another's, others look at it: it keeps what it needs.
+    let installs = process.seccomp != filter::NONE && process.no_new_privs == 0;
+    let needed = process.capabilities | attributes::needed(process) | caps::BECOME;
+    caps::limit_further(if installs { needed | caps::INSTALL } else { needed }).map_err(fail(Step::Capabilities, 0))?;
     let hand_over = || {
         outlive_launcher()?;
         send(launcher, &[WHOLE], SendFlags::NOSIGNAL)?;

@@ -12,7 +12,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_no_n
 
 use crate::failure::fail;
 use crate::guard::{DIE, guard};
-use crate::{Child, caps, decode, dev, net, payload, read_block, root, sys, terminal};
+use crate::{Child, attributes, caps, decode, dev, net, payload, read_block, root, sys, terminal};
 
 /// Joins a running container, and starts a process in it. Returns beside the container, whose processes do not see this
 /// one.
@@ -29,7 +29,7 @@ pub fn join(plan_fd: OwnedFd, status: &OwnedFd) -> core::result::Result<Child, R
     payload::confine(&joining.process, true)?;
     #[cfg(feature = "oci")]
     crate::listener::install_and_send(&joining.process, socket.as_ref())?;
-    let needed = joining.process.capabilities | caps::BECOME | caps::KILL;
+    let needed = joining.process.capabilities | attributes::needed(&joining.process) | caps::BECOME | caps::KILL;
     caps::limit_further(needed).map_err(fail(Step::Capabilities, 0))?;
     let open = |socket| terminal::open(&root, &joining.process, &socket);
     let socket = socket.filter(|_| joining.process.terminal != 0);

@@ -22,6 +22,7 @@ use reap::{Target, kill_the_rest, supervise};
 use sys::{Block, Strings};
 
 mod accounts;
+mod attributes;
 mod boot;
 mod caps;
 mod contain;

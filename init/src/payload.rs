@@ -12,8 +12,10 @@ use rustix::fs::{Mode, getxattr};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustix::process::{chdir, getpid, getsid, setsid, umask};
-use rustix::thread::set_no_new_privs;
+use rustix::thread::{no_new_privs, set_no_new_privs};
 
+use crate::attributes;
+use crate::caps::Sets;
 use crate::failure::{INIT_FAILED, fail, give_up};
 use crate::guard::{DIE, end_with_launcher};
 #[cfg(feature = "oci")]
@@ -81,6 +83,7 @@ fn try_to_become(
         terminal::control(slave, prepared.user.uid).map_err(fail(Step::Terminal, 0))?;
     }
 
+    attributes::label(process, root)?;
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
     let ProcessSpec { notify: inherited, notify_as: wanted, preserved, .. } = *process;
     if has_joined && !process.filter.is_empty() {
@@ -121,27 +124,18 @@ pub fn try_to_execute(
     Prepared { user, program, arguments, environment, is_init }: Prepared,
 ) -> Result<Infallible, Report> {
     closed.map_err(fail(Step::Notify, 0))?;
+    attributes::schedule(process)?;
     for (index, Rlimit { resource, soft, hard }) in (0..).zip(process.rlimits.iter()) {
         sys::set_rlimit(resource, soft, hard).map_err(fail(Step::Rlimit, index))?;
     }
     user.own_pipes().map_err(fail(Step::SetUser, 0))?;
     if process.no_new_privs == 1 {
         set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
+        // A filter can pretend that it was set.
+        let is_set = no_new_privs().and_then(|is_set| if is_set { Ok(()) } else { Err(Errno::PROTO) });
+        is_set.map_err(fail(Step::NoNewPrivs, 0))?;
     }
-    // Root's ambient set is one that goes with its inheritable set, or none.
-    let ProcessSpec { inheritable, ambient, .. } = *process;
-    let is_root = user.uid == 0;
-    let ambient = if is_root { ambient & inheritable } else { ambient };
-    // Without no_new_privs a filter takes CAP_SYS_ADMIN, which the exec takes back: root only keeps what is in the
-    // bounding set then, and another user the ambient set.
-    let takes_more = process.no_new_privs == 0 && process.seccomp & filter::OWN != 0;
-    let permitted = if is_root { process.capabilities } else { ambient };
-    let permitted = if takes_more { permitted | caps::INSTALL } else { permitted };
-    if !is_root && permitted | inheritable != 0 {
-        caps::keep().map_err(fail(Step::Capabilities, 0))?;
-    }
-    user.switch().map_err(fail(Step::SetUser, 0))?;
-    caps::pass_on(permitted, inheritable | ambient, ambient).map_err(fail(Step::Capabilities, 0))?;
+    become_user(process, &user)?;
     if is_init {
         end_with_launcher(status, DIE).map_err(fail(Step::Guard, 0))?;
     }
@@ -158,6 +152,25 @@ pub fn try_to_execute(
     Err(fail(Step::Exec, lacks)(errno))
 }
 
+/// Changes to the user, with its capabilities.
+fn become_user(process: &ProcessSpec<'static>, user: &User) -> Result<(), Report> {
+    let capabilities = if user.uid == 0 { process.capabilities } else { process.ambient };
+    let inheritable = if user.uid == 0 { 0 } else { capabilities };
+    let plain = Sets { permitted: capabilities, effective: capabilities, inheritable, ambient: inheritable };
+    let mut sets = attributes::sets(process).unwrap_or(plain);
+    // Without no_new_privs a filter takes CAP_SYS_ADMIN, which the exec takes back: root only keeps what is in the
+    // bounding set then, and another user the ambient set.
+    if process.no_new_privs == 0 && process.seccomp & filter::OWN != 0 {
+        sets.permitted |= caps::INSTALL;
+        sets.effective |= caps::INSTALL;
+    }
+    if user.uid != 0 && sets.permitted | sets.inheritable != 0 {
+        caps::keep().map_err(fail(Step::Capabilities, 0))?;
+    }
+    user.switch().map_err(fail(Step::SetUser, 0))?;
+    caps::set(&sets).and_then(|()| caps::verify(&sets)).map_err(fail(Step::Capabilities, 0))
+}
+
 /// Enters the working directory, which is none outside of the root (CVE-2024-21626).
 pub fn enter_directory(path: &CStr) -> Result<(), Report> {
     let entered = chdir(path).and_then(|()| if sys::cwd_is_inside_root() { Ok(()) } else { Err(Errno::PERM) });
@@ -172,6 +185,8 @@ pub fn enter_directory(path: &CStr) -> Result<(), Report> {
 /// [`listener`](crate::listener) to install.
 #[inline(never)]
 pub fn confine(process: &ProcessSpec<'static>, at_once: bool) -> Result<(), Report> {
+    attributes::begin(process, at_once)?;
+    user::leave_groups().map_err(fail(Step::SetUser, 0))?;
     caps::bound(process.capabilities).map_err(fail(Step::Capabilities, 0))?;
     let install = |bit, filter: &[_]| match process.seccomp & bit {
         0 => Ok(()),

@@ -6,13 +6,16 @@
 //! `plan/wire.rs` has the layout in bytes, `plan/report.rs` the Report. Must not touch the kernel, allocate, or know
 //! where either side lives.
 
+pub mod attributes;
 mod hooks;
 pub mod mount_kind;
+pub mod overlay;
 mod report;
 mod wire;
 
 use core::ffi::CStr;
 
+pub use attributes::Attributes;
 pub use hooks::*;
 pub use report::{Report, Step};
 pub use wire::{Items, List, Wire, Writer, decode, encode};
@@ -116,8 +119,6 @@ wire::wire_structs! {
         pub capabilities: u64,
         /// What a payload of another uid is permitted: its ambient set.
         pub ambient: u64,
-        /// The inheritable set, beside the ambient one.
-        pub inheritable: u64,
         /// 1 where execve(2) gives nothing to anybody; prctl(2).
         pub no_new_privs: u8,
         /// See [`crate::filter`].
@@ -126,6 +127,8 @@ wire::wire_structs! {
         pub filter_flags: u32,
         /// Its own filter, if it has one: each struct sock_filter behind the other.
         pub filter: &'a [u8],
+        /// What only a bundle says of it: one, or none.
+        pub attributes: List<'a, Attributes<'a>>,
         /// `NAME|UID[:GROUP|GID]`, resolved in the container's own files; empty for root.
         pub user: &'a CStr,
         /// Supplementary groups beside the user's own: names of the container's or numbers.
@@ -227,15 +230,6 @@ wire::wire_structs! {
         /// How far it can be raised.
         pub hard: u64,
     }
-}
-
-/// Whether the root is laid under a writable layer; overlayfs, Documentation/filesystems/overlayfs.rst.
-pub mod overlay {
-    /// Only where the root is read-only and lacks a directory that something is mounted on; and what comes out of it is
-    /// read-only all the same.
-    pub const IF_NEEDED: u8 = 0;
-    /// Yes.
-    pub const ALWAYS: u8 = 1;
 }
 
 /// The init's message that a terminal has been made, whose master comes with it; SCM_RIGHTS of unix(7).

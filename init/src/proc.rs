@@ -37,11 +37,16 @@ pub fn mount(root: &OwnedFd, empty: &Empty, plan: &Plan<'_>, early: Option<Owned
         return Ok(());
     }
     let proc = early.map_or_else(|| make(&plan.proc), Ok).map_err(fail(Step::Mount, plan.proc.id))?;
-    if fstatfs(&proc).map_err(fail(Step::Mount, plan.proc.id))?.f_type as u32 != PROC_SUPER_MAGIC {
+    if !is_proc(&proc).map_err(fail(Step::Mount, plan.proc.id))? {
         return Err(fail(Step::Mount, plan.proc.id)(Errno::INVAL));
     }
     write_settings(&proc, plan, |setting| !setting.to_bytes().starts_with(b"-"))?;
     if is_seen { place(root, &proc, &plan.proc, empty) } else { Ok(()) }
+}
+
+/// Whether it is of a procfs.
+pub fn is_proc(fd: &OwnedFd) -> io::Result<bool> {
+    fstatfs(fd).map(|found| found.f_type as u32 == PROC_SUPER_MAGIC)
 }
 
 fn write_settings(proc: &OwnedFd, plan: &Plan<'_>, which: impl Fn(&CStr) -> bool) -> Result<(), Report> {
@@ -51,9 +56,9 @@ fn write_settings(proc: &OwnedFd, plan: &Plan<'_>, which: impl Fn(&CStr) -> bool
     Ok(())
 }
 
-/// Writes to a file of the procfs that was just made: nothing of the rootfs, and no volume, can be in place of it or of
-/// anything in it (CVE-2025-52881).
-fn write_setting(proc: &OwnedFd, setting: &[u8]) -> io::Result<()> {
+/// Writes to a file of a procfs that was just made, or looked at: nothing of the rootfs, and no volume, can be in place
+/// of it or of anything in it (CVE-2025-52881).
+pub fn write_setting(proc: &OwnedFd, setting: &[u8]) -> io::Result<()> {
     let (setting, is_optional) = match setting {
         [b'-', setting @ ..] => (setting, true),
         setting => (setting, false),

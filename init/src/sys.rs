@@ -3,6 +3,7 @@
 //!
 //! Each function opens with the prototype of its man page. Nothing here decides anything.
 
+mod attributes;
 mod fds;
 mod memory;
 mod message;
@@ -18,6 +19,7 @@ use rustix::io::{Errno, Result};
 use rustix::process::Pid;
 use sc::syscall;
 
+pub use attributes::*;
 pub use fds::{PassedOn, become_stdio, drop_preserved, go_on_without_fds, inherited_fd, stdio};
 pub use memory::{Block, PATH_MAX, concatenate, groups, read_whole, room, strings, terminate};
 pub use message::{Received, receive, send_fd};

@@ -9,7 +9,7 @@ use kontena_init::plan::{List, Report, Step};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, OFlags, ResolveFlags, fchown, fstat, fstatfs};
 use rustix::io::{Errno, Result};
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Uid, getegid, geteuid, getgid, getuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::accounts::{self, Account, Found, account, memberships, number};
@@ -108,17 +108,40 @@ impl User {
         Ok(())
     }
 
-    /// Becomes the user, for good.
+    /// Becomes the user, for good, and looks whether it has: a filter of system calls can pretend it, but not that this
+    /// process is another user than root.
     pub fn switch(&self) -> Result<()> {
-        match set_thread_groups(self.groups) {
+        let keeps_groups = match set_thread_groups(self.groups) {
             // A user namespace that an ordinary user has made: it keeps the user's own groups; user_namespaces(7).
-            Err(Errno::PERM) if self.groups.is_empty() => {}
-            set => set?,
-        }
+            Err(Errno::PERM) if self.groups.is_empty() => true,
+            set => set.map(|()| false)?,
+        };
         let gid = Gid::from_raw(self.gid);
         set_thread_res_gid(gid, gid, gid)?;
         let uid = Uid::from_raw(self.uid);
-        set_thread_res_uid(uid, uid, uid)
+        set_thread_res_uid(uid, uid, uid)?;
+        let is_group = |gid: &Gid| gid.as_raw() == self.gid;
+        let is_user = |uid: &Uid| uid.as_raw() == self.uid;
+        let has_changed = [getuid(), geteuid()].iter().all(is_user) && [getgid(), getegid()].iter().all(is_group);
+        if has_changed && (keeps_groups || self.has_groups()?) { Ok(()) } else { Err(Errno::PROTO) }
+    }
+
+    /// Whether this process has as many supplementary groups as the user, and no others. It had none before; see
+    /// [`leave_groups`].
+    fn has_groups(&self) -> Result<bool> {
+        let mut all = [0; GROUPS_LIMIT];
+        let count = sys::groups_of_process(&mut all)?;
+        let is_known = |gid: &u32| self.groups.iter().any(|group| group.as_raw() == *gid);
+        Ok(count == self.groups.len() && all.get(..count).is_some_and(|all| all.iter().all(is_known)))
+    }
+}
+
+/// Leaves the caller's supplementary groups, before a filter could pretend it.
+pub fn leave_groups() -> Result<()> {
+    match set_thread_groups(&[]) {
+        // As in [`User::switch`].
+        Err(Errno::PERM) => Ok(()),
+        left => left,
     }
 }
 

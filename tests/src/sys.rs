@@ -6,6 +6,7 @@ use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
 use std::ffi::CString;
+use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -326,4 +327,10 @@ pub fn receive_fds(connection: &UnixStream) -> (String, Vec<OwnedFd>) {
 pub fn at_exit(function: extern "C" fn()) {
     // SAFETY: the function takes nothing and is there as long as the program.
     assert_eq!(unsafe { libc::atexit(function) }, 0, "atexit");
+}
+
+/// An fd that has come in a message, as a file.
+pub fn received_file(number: RawFd) -> File {
+    // SAFETY: the kernel has just opened it for this process, and nothing else owns it.
+    unsafe { File::from_raw_fd(number) }
 }

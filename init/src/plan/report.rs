@@ -84,6 +84,8 @@ steps! {
     ReadUsers = "read /etc/passwd and /etc/group",
     /// A ulimit, by its index in the Plan.
     Rlimit = "set the ulimit",
+    /// One of the attributes, by its place in [`super::attributes::NAMES`].
+    Attribute = "set",
     /// setgroups(2), setresgid(2), setresuid(2).
     SetUser = "change to the user",
     /// prctl(2) PR_CAPBSET_DROP and capset(2).

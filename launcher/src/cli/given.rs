@@ -154,6 +154,8 @@ fn config(changes: Changes) -> Config {
         groups: Vec::new(),
         names: Names::default(),
         rlimits: Vec::new(),
+        attributes: Vec::new(),
+        console_size: [0; 2],
         oom_score_adj: None,
         umask: 0o022,
         sysctls: Vec::new(),

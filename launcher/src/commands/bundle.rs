@@ -21,13 +21,14 @@ use crate::state::{ContainerRecord, StateDirectory};
 use crate::supervise::message::{Message, listen};
 use crate::sys;
 use crate::time::Moment;
-use kontena_init::plan::{ProcessSpec, Report, Step};
+use kontena_init::plan::{Attributes, Plan, ProcessSpec, Report, Step};
 use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// See [`kontena_init::plan::Joining::detached`].
 const HANDED_OVER: u8 = 2;
@@ -266,4 +267,23 @@ pub fn hand_over(
             Message::Fd(..) | Message::Words(_) | Message::Nothing => {}
         }
     }
+}
+
+/// The attributes of another process: its own, and those that are the container's. From here on this launcher runs on
+/// the CPUs that the process says.
+pub fn attributes_of<'a>(config: &Config, plan: &Plan<'a>) -> Result<Vec<Attributes<'a>>> {
+    let mut all = config.attributes.clone();
+    for (own, containers) in all.iter_mut().zip(plan.process.attributes.iter()) {
+        let Attributes { personality, memory_mode, memory_nodes, label, .. } = containers;
+        let label = if own.label.is_empty() { label } else { own.label };
+        *own = Attributes { personality, memory_mode, memory_nodes, label, ..*own };
+        if !own.launchers_cpus.is_empty() {
+            let mut cpus = CpuSet::new();
+            let is_set = |cpu: &usize| own.launchers_cpus.get(cpu / 8).is_some_and(|byte| byte & 1 << (cpu % 8) != 0);
+            (0..CpuSet::MAX_CPU).filter(is_set).for_each(|cpu| cpus.set(cpu));
+            let hint = "use CPUs that there are, and that kontena may run on";
+            sched_setaffinity(None, &cpus).context(format_args!("process.execCPUAffinity.initial"), hint)?;
+        }
+    }
+    Ok(all)
 }

@@ -29,7 +29,7 @@ use crate::supervise::terminal::{self, HUNG_UP, Options, Outcome, Peer, attend};
 use crate::supervise::{Life, Supervision};
 use crate::sys;
 use crate::text;
-use kontena_init::plan::{List, Plan, ProcessSpec, Report, decode};
+use kontena_init::plan::{Attributes, List, Plan, ProcessSpec, Report, decode};
 use linux_raw_sys::general::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -72,7 +72,11 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
         Error::usage(format_args!("{name} was started by another version of kontena"), "restart it first")
     })?;
     let env = environment_of(&plan, request)?;
-    let process = ProcessSpec { argv: List::Items(&config.command), env: List::Items(&env), ..specify(&plan, request) };
+    let attributes: Vec<_> = plan.process.attributes.iter().map(|given| Attributes { has_sets: 0, ..given }).list();
+    #[cfg(feature = "oci")]
+    let attributes = if request.is_whole { bundle::attributes_of(config, &plan)? } else { attributes };
+    let (argv, env) = (List::Items(&config.command), List::Items(&env));
+    let process = ProcessSpec { argv, env, attributes: List::Items(&attributes), ..specify(&plan, request) };
     take_oom_score(&plan, config);
     let start = |detached| {
         (3..3 + config.preserve_fds)
@@ -144,21 +148,20 @@ fn environment_of<'a>(plan: &Plan<'a>, request: &Request) -> Result<Vec<&'a CStr
 /// The process, but for its command and its environment.
 fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
     let config = request.config;
-    let ProcessSpec { capabilities: bounding, ambient, inheritable, .. } = plan.process;
-    let containers = Capabilities { bounding, ambient, inheritable };
-    let Capabilities { bounding: capabilities, ambient, inheritable } = request.capabilities.apply(containers);
+    let containers = Capabilities { bounding: plan.process.capabilities, ambient: plan.process.ambient };
+    let Capabilities { bounding: capabilities, ambient } = request.capabilities.apply(containers);
     let size = if config.life.tty { terminal::size() } else { None };
+    let [rows, columns] = size.map_or(config.console_size, |size| [size.ws_row.into(), size.ws_col.into()]);
     let or = |text: &'a CStr, containers| if text.is_empty() { containers } else { text };
     let process = ProcessSpec {
         terminal: config.life.tty.into(),
-        rows: size.map_or(0, |size| size.ws_row.into()),
-        columns: size.map_or(0, |size| size.ws_col.into()),
+        rows,
+        columns,
         notify: 0,
         notify_as: 0,
         preserved: config.preserve_fds,
         capabilities,
         ambient,
-        inheritable,
         user: or(config.user, plan.process.user),
         cwd: or(config.workdir, plan.process.cwd),
         ..plan.process
@@ -169,7 +172,6 @@ fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
     ProcessSpec {
         capabilities: config.capabilities.bounding,
         ambient: config.capabilities.ambient,
-        inheritable: config.capabilities.inheritable,
         no_new_privs: config.security.no_new_privileges.into(),
         groups: List::Items(&config.groups),
         rlimits: List::Items(&config.rlimits),

@@ -40,8 +40,6 @@ pub struct Capabilities {
     pub bounding: u64,
     /// What was added by name: a payload of another uid has that alone.
     pub ambient: u64,
-    /// What a file of its own may add to: of bundles only.
-    pub inheritable: u64,
 }
 
 /// `--cap-add` and `--cap-drop`. Bit n is capability n, and [`EACH`] is ALL.
@@ -59,16 +57,15 @@ const EACH: u64 = 1 << 63;
 impl Changes {
     /// The bounding and the ambient set, changed: a capability that is dropped by its name is dropped, and one that is
     /// added by its name stays whatever ALL says. A process that joins a container may have what the container has not.
-    pub fn apply(self, Capabilities { mut bounding, mut ambient, mut inheritable }: Capabilities) -> Capabilities {
+    pub fn apply(self, Capabilities { mut bounding, mut ambient }: Capabilities) -> Capabilities {
         if self.dropped & EACH != 0 {
-            (bounding, ambient, inheritable) = (0, 0, 0);
+            (bounding, ambient) = (0, 0);
         }
         if self.added & EACH != 0 {
             bounding = ALL;
         }
         let added = self.added & ALL;
-        let [bounding, ambient] = [bounding, ambient].map(|set| (set | added) & !self.dropped);
-        Capabilities { bounding, ambient, inheritable: inheritable & !self.dropped }
+        Capabilities { bounding: (bounding | added) & !self.dropped, ambient: (ambient | added) & !self.dropped }
     }
 }
 
@@ -76,7 +73,7 @@ impl Capabilities {
     /// Those of a container.
     pub fn new(changes: Changes) -> Self {
         let bounding = DEFAULT.iter().fold(0, |set, number| set | 1 << number);
-        changes.apply(Self { bounding, ambient: 0, inheritable: 0 })
+        changes.apply(Self { bounding, ambient: 0 })
     }
 }
 

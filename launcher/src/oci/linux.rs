@@ -1,6 +1,6 @@
 //! `linux` of a config.json, but for its namespaces and limits: settings, covered paths, propagation, seccomp.
 
-use super::{Read, c_text, in_container, namespaces, refuse, resources};
+use super::{Read, attributes, c_text, in_container, namespaces, refuse, resources};
 use crate::config::Config;
 use crate::config::bundle::{Bundle, NetDevice};
 use crate::config::process;
@@ -12,8 +12,9 @@ use linux_raw_sys::general::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDA
 /// Reads it, where the rest has been read.
 pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Read<()> {
     let node = root.get("linux");
-    let not_done = ["intelRdt", "memoryPolicy", "personality", "mountLabel"];
+    let not_done = ["intelRdt", "mountLabel"];
     refuse(node, &not_done)?;
+    config.attributes.iter_mut().try_for_each(|attributes| attributes::of_linux(node, attributes))?;
     namespaces::read(node, config, bundle)?;
     net_devices(node.get("netDevices"), bundle)?;
     for (key, value) in node.get("sysctl").members()? {

@@ -1,10 +1,11 @@
 //! The OCI's runtime-spec: reads the config.json of a bundle, as a [`Config`](crate::config::Config), from which all
 //! goes on as from a command line.
 //!
-//! `process.rs`, `mounts.rs`, `namespaces.rs`, `hooks.rs`, `linux.rs` and `resources.rs` read a part each. A wrong value
-//! is an error with its path in the file. Members that the specification does not know are passed over; one that kontena
-//! does not do is an error that names it. Must not act on anything.
+//! `process.rs`, `attributes.rs`, `mounts.rs`, `namespaces.rs`, `hooks.rs`, `linux.rs` and `resources.rs` read a part
+//! each. A wrong value is an error with its path in the file. Members that the specification does not know are passed
+//! over; one that kontena does not do is an error that names it. Must not act on anything.
 
+mod attributes;
 mod features;
 mod hooks;
 mod linux;

@@ -1,6 +1,6 @@
 //! `process` of a config.json.
 
-use super::{Read, c_text, flag, refuse};
+use super::{Read, attributes, c_text, flag};
 use crate::config::Config;
 use crate::config::capabilities::{self, Capabilities};
 use crate::config::process;
@@ -8,11 +8,10 @@ use crate::config::security::{Seccomp, Security};
 use crate::json::read::Node;
 use crate::print;
 use crate::text::c_static;
+use kontena_init::plan::Attributes;
 
 /// Reads it.
 pub fn read(node: Node<'static>, config: &mut Config) -> Read<()> {
-    let known = ["apparmorProfile", "selinuxLabel", "scheduler", "ioPriority", "execCPUAffinity"];
-    refuse(node, &known)?;
     user(node.get("user"), config)?;
     for argument in node.get("args").items()? {
         config.command.push(c_text(argument)?);
@@ -27,13 +26,19 @@ pub fn read(node: Node<'static>, config: &mut Config) -> Read<()> {
     if !config.workdir.to_bytes().starts_with(b"/") {
         return Err(node.get("cwd").expected("an absolute path"));
     }
-    config.capabilities = read_capabilities(node.get("capabilities"))?;
+    let mut attributes = attributes::of_process(node)?;
+    config.capabilities = read_capabilities(node.get("capabilities"), &mut attributes)?;
+    config.attributes.push(attributes);
     for limit in node.get("rlimits").items()? {
         let kind = limit.get("type").text()?;
         let (soft, hard): (u64, u64) = (limit.get("soft").number()?, limit.get("hard").number()?);
         let name = kind.strip_prefix("RLIMIT_").unwrap_or_default().to_ascii_lowercase();
         let parsed = process::ulimit(&format!("{name}={soft}:{hard}"));
-        config.rlimits.push(parsed.map_err(|_| limit.expected("a limit of getrlimit(2), with soft not above hard"))?);
+        let parsed = parsed.map_err(|_| limit.expected("a limit of getrlimit(2), with soft not above hard"))?;
+        if config.rlimits.iter().any(|known| known.resource == parsed.resource) {
+            return Err(limit.wrong("there is one of this type already: remove it"));
+        }
+        config.rlimits.push(parsed);
     }
     config.security = Security {
         no_new_privileges: flag(node.get("noNewPrivileges"))?,
@@ -44,6 +49,9 @@ pub fn read(node: Node<'static>, config: &mut Config) -> Read<()> {
     let score = node.get("oomScoreAdj");
     config.oom_score_adj = score.given().map(Node::number).transpose()?;
     config.life.tty = flag(node.get("terminal"))?;
+    if let Some(size) = node.get("consoleSize").given().filter(|_| config.life.tty) {
+        config.console_size = [size.get("height").number()?, size.get("width").number()?];
+    }
     Ok(())
 }
 
@@ -65,9 +73,9 @@ fn user(node: Node<'static>, config: &mut Config) -> Read<()> {
     Ok(())
 }
 
-/// The bounding, the ambient and the inheritable set: the others follow from them at the exec. One that kontena does
-/// not know is left out.
-fn read_capabilities(node: Node<'static>) -> Read<Capabilities> {
+/// All five sets. A capability that kontena does not know is left out, and so is what is ambient without being
+/// permitted and inheritable, which no kernel has.
+fn read_capabilities(node: Node<'static>, attributes: &mut Attributes<'static>) -> Read<Capabilities> {
     let set = |name| -> Read<u64> {
         let mut set = 0;
         for capability in node.get(name).items()? {
@@ -83,13 +91,12 @@ fn read_capabilities(node: Node<'static>) -> Read<Capabilities> {
         }
         Ok(set)
     };
-    for name in ["effective", "permitted"] {
-        set(name)?;
-    }
-    let (bounding, inheritable) = (set("bounding")?, set("inheritable")?);
+    let (bounding, permitted, inheritable) = (set("bounding")?, set("permitted")?, set("inheritable")?);
+    let (effective, ambient) = (set("effective")? & permitted, set("ambient")? & permitted & inheritable);
     if inheritable & !bounding != 0 {
         let hint = "Operation not permitted: the bounding set lacks one of them";
         return Err(node.get("inheritable").wrong(hint));
     }
-    Ok(Capabilities { bounding, ambient: set("ambient")? & bounding, inheritable })
+    *attributes = Attributes { has_sets: 1, permitted, effective, inheritable, ..*attributes };
+    Ok(Capabilities { bounding, ambient })
 }

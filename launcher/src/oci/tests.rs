@@ -21,7 +21,8 @@ const WHOLE: &str = r#"{
         "env": ["PATH=/bin", "A="],
         "cwd": "/srv",
         "capabilities": {
-            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_OF_LATER"], "ambient": ["CAP_KILL", "CAP_SYS_ADMIN"]
+            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_OF_LATER"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+            "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]
         },
         "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 18446744073709551615, "soft": 1024}],
         "noNewPrivileges": true,
@@ -83,7 +84,7 @@ fn a_bundle_is_a_config() {
     assert_eq!(&*config.env, [c"PATH=/bin", c"A="]);
     assert_eq!((config.rootfs, config.read_only, config.hostname), (c"/bundle/rootfs", true, c"web"));
     assert_eq!(config.capabilities.bounding, 1 << CAP_CHOWN | 1 << CAP_KILL);
-    assert_eq!(config.capabilities.ambient, 1 << CAP_KILL, "nothing that the bounding set lacks");
+    assert_eq!(config.capabilities.ambient, 1 << CAP_KILL, "nothing that the inheritable set lacks");
     assert_eq!(config.rlimits.iter().map(|limit| (limit.soft, limit.hard)).collect::<Vec<_>>(), [(1024, u64::MAX)]);
     assert!(config.security.no_new_privileges && !config.filter.code.is_empty() && !config.init && !config.life.tty);
     assert_eq!((config.oom_score_adj, &*config.sysctls), (Some(-17), &["net.ipv4.ip_forward=1"][..]));
@@ -157,7 +158,18 @@ fn a_mistake_is_told_with_its_path() {
         (r#""sh", "-c""#, r#""sh", "a\u0000b""#, "process.args[1]: a NUL"),
         (r#""/srv""#, r#""srv""#, "process.cwd: "),
         ("RLIMIT_NOFILE", "NOFILE", "process.rlimits[0]: "),
-        (r#""apparmorProfile": """#, r#""apparmorProfile": "a""#, "process.apparmorProfile: kontena does not do this"),
+        (r#""apparmorProfile": """#, r#""apparmorProfile": 1"#, "process.apparmorProfile: expected a string"),
+        (r#""apparmorProfile": """#, r#""scheduler": {}"#, "process.scheduler.policy: missing"),
+        (r#""apparmorProfile": """#, r#""ioPriority": {"class": "RT"}"#, "process.ioPriority.class: expected IOPRIO_C"),
+        (
+            r#""apparmorProfile": """#,
+            r#""ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}"#,
+            "process.ioPriority.priority: ",
+        ),
+        (r#""apparmorProfile": """#, r#""execCPUAffinity": {"final": "0-1024"}"#, "process.execCPUAffinity.final: "),
+        (r#""apparmorProfile": """#, r#""execCPUAffinity": {"initial": "3-1"}"#, "process.execCPUAffinity.initial: "),
+        (r#""sysctl""#, r#""personality": {"domain": "BSD"}, "sysctl""#, "linux.personality.domain: "),
+        (r#""sysctl""#, r#""memoryPolicy": {"mode": "MPOL_BOUND"}, "sysctl""#, "linux.memoryPolicy.mode: "),
         (r#""prestart": []"#, r#""prestart": [{"path": "a"}]"#, "hooks.prestart[0].path: "),
         (r#""/data", "type""#, r#""/../data", "type""#, "mounts[3].destination: "),
         (r#""rslave""#, r#""size""#, "mounts[3].options[1]: size: "),
@@ -226,6 +238,24 @@ fn less_is_a_bundle_too() {
     let copied = with(r#""strictatime""#, r#""tmpcopyup""#).unwrap().bundle.unwrap();
     assert!(copied.mounts[1].copies_up && !copied.mounts[0].copies_up);
     assert_eq!((bundle.cgroup, bundle.shared), (BundleCgroup::Own, CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP));
+}
+
+#[test]
+fn attributes_are_what_the_kernel_takes() {
+    let process = r#""scheduler": {"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RECLAIM"], "nice": -1,
+        "runtime": 1, "deadline": 2, "period": 3}, "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 7},
+        "execCPUAffinity": {"initial": "0-2,9", "final": "1023"}"#;
+    let given = with(r#""apparmorProfile": """#, process).unwrap().attributes;
+    let words = [48, 6, 2, 0, u32::MAX, 0, 1, 0, 2, 0, 3, 0].map(u32::to_le_bytes).concat();
+    assert_eq!((given[0].scheduler, given[0].io_priority), (&*words, 3 << 13 | 7));
+    assert_eq!((given[0].launchers_cpus, given[0].cpus.len(), given[0].cpus[127]), (&[7, 2][..], 128, 128));
+    assert_eq!((given[0].personality, given[0].memory_mode), (u32::MAX, u32::MAX), "as they are");
+    assert_eq!((given[0].has_sets, given[0].permitted, given[0].inheritable), (1, 0x21, 0x20));
+    let linux = r#""personality": {"domain": "LINUX32"}, "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0,2",
+        "flags": ["MPOL_F_STATIC_NODES"]}, "sysctl""#;
+    let given = with(r#""sysctl""#, linux).unwrap().attributes;
+    assert_eq!((given[0].personality, given[0].memory_mode), (8, 1 << 15 | 2));
+    assert_eq!((given[0].memory_nodes, given[0].scheduler.len(), given[0].label), (&[5][..], 0, c""));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::text::replace;
 use kontena_init::filter;
 #[cfg(feature = "oci")]
 use kontena_init::plan::{HOOK_ENDED, HOOK_KILLED, HOOK_TIMED_OUT, Hook, Hooks};
-use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step};
+use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step, attributes};
 use linux_raw_sys::general::{SIGILL, SIGSYS};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -54,6 +54,7 @@ pub fn explain_process(report: Report, process: &ProcessSpec<'_>) -> Error {
             let limit = process.rlimits.iter().nth(index);
             limit.map_or("", |Rlimit { resource, .. }| process::rlimit_name(resource)).into()
         }
+        Step::Attribute => attributes::NAMES.get(index).copied().unwrap_or_default().into(),
         Step::SetUser if !matches!(errno, Errno::INVAL | Errno::PERM) => String::new(),
         Step::SetUser | Step::UserUnknown | Step::GroupUnknown => words(process.user),
         Step::SupplementaryGroupUnknown => words(process.groups.iter().nth(index).unwrap_or_default()),
@@ -167,6 +168,10 @@ fn hint(step: Step, errno: Errno) -> &'static str {
              --userns; an ordinary user needs a line NAME:100000:65536 in /etc/subuid and in /etc/subgid, and \
              newuidmap of Debian's uidmap"
         }
+        (Step::SetUser | Step::Capabilities | Step::NoNewPrivs, Errno::PROTO) => {
+            "the seccomp profile pretends that this call was made: remove its rule about it"
+        }
+        (Step::Attribute, _) => "the kernel refuses the value, has no such thing, or kontena lacks CAP_SYS_NICE",
         (Step::ReadUsers, Errno::AGAIN) => "a process of the container has a lease on it: use a number for -u",
         (Step::ReadUsers, _) => "use a number for -u, or put regular files there",
         (Step::UserUnknown, Errno::INVAL) => {
@@ -242,11 +247,11 @@ mod tests {
         preserved: 0,
         capabilities: 0,
         ambient: 0,
-        inheritable: 0,
         no_new_privs: 1,
         seccomp: 1,
         filter_flags: 0,
         filter: &[],
+        attributes: List::Items(&[]),
         user: c"www:web",
         groups: List::Items(&[c"audio", c"video"]),
         rlimits: List::Items(&[Rlimit { resource: 7, soft: 1, hard: 1 }, Rlimit { resource: 4, soft: 1, hard: 1 }]),
@@ -366,7 +371,10 @@ mod tests {
             (Step::ReadUsers, 0, Errno::AGAIN, "", "has a lease on it: use a number for -u"),
             (Step::Rlimit, 1, Errno::PERM, "core", "more than the caller's own limit"),
             (Step::Rlimit, 7, Errno::PERM, "", "more than the caller's own limit"),
+            (Step::Attribute, 1, Errno::PERM, "process.ioPriority", "or kontena lacks CAP_SYS_NICE"),
+            (Step::Attribute, 9, Errno::IO, "", "or kontena lacks CAP_SYS_NICE"),
             (Step::SetUser, 0, Errno::IO, "", ""),
+            (Step::SetUser, 0, Errno::PROTO, "", "remove its rule about it"),
             (Step::SetUser, 0, Errno::INVAL, "www:web", ids),
             (Step::SetUser, 0, Errno::PERM, "www:web", ids),
             (Step::Capabilities, 0, Errno::IO, "", ""),
