@@ -21,7 +21,8 @@ const BEFORE: &str = concat!(
 const BEHIND: &str = concat!(
     r#"],"cgroup":{"v1":false,"v2":true,"systemd":false,"systemdUser":false,"rdma":false},"#,
     r#""seccomp":{"enabled":true,"actions":["SCMP_ACT_ALLOW","SCMP_ACT_ERRNO","SCMP_ACT_KILL","#,
-    r#""SCMP_ACT_KILL_PROCESS","SCMP_ACT_KILL_THREAD","SCMP_ACT_LOG","SCMP_ACT_NOTIFY","SCMP_ACT_TRACE","SCMP_ACT_TRAP"],"#,
+    r#""SCMP_ACT_KILL_PROCESS","SCMP_ACT_KILL_THREAD","SCMP_ACT_LOG","SCMP_ACT_NOTIFY","#,
+    r#""SCMP_ACT_TRACE","SCMP_ACT_TRAP"],"#,
     r#""operators":["SCMP_CMP_EQ","SCMP_CMP_GE","SCMP_CMP_GT","SCMP_CMP_LE","SCMP_CMP_LT","SCMP_CMP_MASKED_EQ","#,
     r#""SCMP_CMP_NE"],"archs":["#,
 );
