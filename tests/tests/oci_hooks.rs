@@ -114,7 +114,7 @@ fn hooks_run_in_their_order_with_the_state_and_nothing_else() {
 #[test]
 fn hooks_configure_network_and_mounts_of_the_container() {
     let host = Host::new();
-    let network = "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); ip link add moved type veth peer name stays; \
+    let network = "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); ip link add moved type veth peer name stays; \
                    ip link set moved netns $pid";
     let (directory, debian) = (place(&host, ""), host.debian().display().to_string());
     host.inside(|| ["srv", "opt"].map(|name| fs::create_dir_all(host.debian().join(name)).unwrap()));
