@@ -6,7 +6,7 @@
 use core::convert::Infallible;
 use core::ffi::CStr;
 use kontena_init::filter;
-use kontena_init::plan::{Plan, ProcessSpec, Report, Step, WHOLE};
+use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step, WHOLE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -68,9 +68,13 @@ pub fn await_start(
     sys::exit(give_up(&status, report))
 }
 
-/// Looks for the user, the working directory and the executable, for a container that is started later: only an
-/// executable's interpreter can be missing then.
+/// Looks for the user, the working directory and the executable, and raises limits, for a container that is started
+/// later: only an executable's interpreter can be missing then.
 fn check(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<(), Report> {
+    // Lower ones must wait: this process still opens files.
+    for (index, Rlimit { resource, hard, .. }) in (0..).zip(process.rlimits.iter()) {
+        sys::raise_hard_limit(resource, hard).map_err(fail(Step::Rlimit, index))?;
+    }
     let Prepared { arguments, environment, .. } = prepare(process, root)?;
     enter_directory(process.cwd)?;
     let look = |path: &CStr| access(path, Access::EXEC_OK).err().unwrap_or(Errno::EXIST);

@@ -272,6 +272,16 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     check(unsafe { syscall!(PRLIMIT64, 0, resource, limit.as_ptr(), 0) }).map(drop)
 }
 
+/// The same, of the hard limit alone, and only if that is raised.
+#[cfg(feature = "oci")]
+pub fn raise_hard_limit(resource: u32, hard: u64) -> Result<()> {
+    let mut now = [0u64; 2];
+    // SAFETY: struct rlimit64 is two 64-bit numbers, which the kernel writes.
+    check(unsafe { syscall!(PRLIMIT64, 0, resource, 0, now.as_mut_ptr()) })?;
+    let [soft, old] = now;
+    if hard > old { set_rlimit(resource, soft, hard) } else { Ok(()) }
+}
+
 /// `int seccomp(SECCOMP_SET_MODE_FILTER, unsigned int flags, struct sock_fprog *args)`, with a filter that is as many
 /// instructions as it has bytes for.
 pub fn install_filter(filter: &[u8], flags: u32) -> Result<()> {

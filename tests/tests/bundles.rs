@@ -152,3 +152,15 @@ fn engines_find_the_words_that_they_look_for() {
     assert!(line.starts_with("kontena: no such container"), "{line}");
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
 }
+
+#[test]
+fn limit_that_nobody_may_have_is_told_to_create() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "true", |config| {
+        let all = u64::MAX;
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": all, "hard": all}]);
+    });
+    let line = bundle.create().run().refused(1);
+    assert!(line.contains("Operation not permitted"), "{line}");
+    assert_eq!(bundle.engine(&["state", "one"]).run().code, 1);
+}
