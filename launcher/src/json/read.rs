@@ -354,4 +354,7 @@ fn find(from: &Value<'_>, to: &Value<'_>, path: &mut String) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+pub mod fuzz;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

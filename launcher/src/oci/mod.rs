@@ -7,6 +7,9 @@
 
 mod attributes;
 mod features;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fuzz;
 mod hooks;
 mod linux;
 mod mounts;
