@@ -2,8 +2,8 @@
 //
 // libseccomp compile ARCH OPTIMIZE < RULES > FILTER
 //   RULES are lines: `default ACTION`, `arch NAME`, and `rule ACTION NAME` followed by conditions, each ARGUMENT
-//   OPERATOR VALUE SECOND; all of them numbers, but for names. OPTIMIZE is 1, or 2 for a tree. For each name of a rule and each
-//   architecture, standard error gets `ARCH NAME NUMBER`.
+//   OPERATOR VALUE SECOND; all of them numbers, but for names. OPTIMIZE is 1, or 2 for a tree. For each name of a
+//   rule and each architecture, standard error gets `ARCH NAME NUMBER`.
 // libseccomp time CALLS [FILTER]
 //   Installs a filter, and prints the nanoseconds of a getppid(2), a read(2) of a byte, a personality(2) that asks, and
 //   a call that no kernel has.

@@ -3,6 +3,7 @@
 //! differ from machine to machine: only ratios have a limit.
 
 mod memory;
+mod oci;
 
 use crate::arch::Arch;
 use crate::step::{done, spinner};
@@ -28,6 +29,10 @@ pub struct Bench {
     #[argh(switch)]
     check: bool,
 
+    /// measure OCI bundles instead, beside crun, runc and youki: those in PATH, or in CRUN, RUNC and YOUKI
+    #[argh(switch)]
+    oci: bool,
+
     /// text (default) or json
     #[argh(option, default = "Format::Text")]
     format: Format,
@@ -45,7 +50,7 @@ enum Format {
 
 impl Bench {
     pub fn check() -> Self {
-        Self { check: true, format: Format::Text, rounds: 200 }
+        Self { check: true, oci: false, format: Format::Text, rounds: 200 }
     }
 }
 
@@ -121,6 +126,7 @@ impl Bench {
         let rounds = self.rounds.to_string();
         let mut args = ["bench", "--format", format, "--rounds", &rounds].map(String::from).to_vec();
         args.extend(self.check.then(|| "--check".into()));
+        args.extend(self.oci.then(|| "--oci".into()));
         args
     }
 }
@@ -141,6 +147,7 @@ fn prepare() -> Result<()> {
     }
     let arch = Arch::native()?;
     rootfs::build(arch, &dist::small(arch)?)?;
+    dist::small_profile(arch, dist::OCI)?;
     rootfs::compile(arch, &host::root().join("xtask/bench/floor.c"), &floor())?;
     rootfs::compile(arch, &host::root().join("xtask/bench/call.c"), &call())
 }
@@ -164,6 +171,10 @@ fn measure_all(options: &Bench) -> Result<ExitCode> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let scratch = Scratch::new()?;
+    if options.oci {
+        writeln!(std::io::stdout(), "{}", oci::measure(&scratch, options.rounds)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let contenders = contenders(&scratch)?;
     for attempt in 1.. {
         let start = Instant::now();

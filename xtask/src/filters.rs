@@ -228,7 +228,8 @@ fn timed(arch: &Arch) -> [(&'static str, u32, [u64; 6]); 4] {
     [("getppid", getppid, none), ("read", read, none), ("personality", personality, asks), ("unknown", 999, none)]
 }
 
-/// Prints what calls cost without a filter, with kontena's, and with libseccomp's two: the process's own time, in turns.
+/// Prints what calls cost without a filter, with kontena's, and with libseccomp's two: the process's own time, in
+/// turns.
 fn time(dir: &Path, helper: &Path, profiles: &[Profile]) -> Result<ExitCode> {
     for profile in profiles {
         let calls = timed(profile.arch);

@@ -71,6 +71,8 @@ pub const TRAFFIC: &[Need] = &[Package { name: "wrk", proof: "wrk" }, Package { 
 pub const RIVALS: &[Need] = &[
     Package { name: "bubblewrap", proof: "bwrap" },
     Package { name: "crun", proof: "crun" },
+    Package { name: "runc", proof: "runc" },
+    Package { name: "time", proof: "/usr/bin/time" },
     Package { name: "tini", proof: "tini" },
 ];
 
