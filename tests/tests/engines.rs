@@ -492,16 +492,15 @@ fn containerd_runs_pods_by_the_cri() {
     let _containerd = containerd(&engines);
     let text = |message: &[u8], place| String::from_utf8(get(message, place)).unwrap();
     let call = |method: &str, request: &[Vec<u8>]| cri(&engines, method, request);
-    let pod = |name: &str| {
+    let pod = |name: &str, pid: u64| {
         let metadata = [field(1, name), field(2, name), field(3, "default")].concat();
-        // A pid namespace for each container, as a kubelet asks for by default.
-        let namespaces = field(2, field(1, integer(2, 1)));
+        let namespaces = field(2, field(1, integer(2, pid)));
         [field(1, metadata), field(2, name), field(3, "/tmp/logs"), field(8, namespaces)].concat()
     };
-    let run_pod = |name: &str| text(&call("RunPodSandbox", &[field(1, pod(name)), field(2, "kontena")]), 1);
-    let create = |sandbox: &str, pod: &[u8], name: &str, command: &[&str]| {
+    let run_pod = |pod: &[u8]| text(&call("RunPodSandbox", &[field(1, pod), field(2, "kontena")]), 1);
+    let create = |sandbox: &str, pod: &[u8], pid: u64, name: &str, command: &[&str]| {
         let arguments: Vec<u8> = command.iter().flat_map(|word| field(3, word)).collect();
-        let security = field(2, field(3, integer(2, 1)));
+        let security = field(2, field(3, integer(2, pid)));
         let config = [
             field(1, field(1, name)),
             field(2, field(1, "localhost/debian:latest")),
@@ -517,19 +516,24 @@ fn containerd_runs_pods_by_the_cri() {
         let _ = call("StopPodSandbox", &[field(1, id)]);
         let _ = call("RemovePodSandbox", &[field(1, id)]);
     };
-    end_pod(&run_pod("warm"));
+    // A pid namespace for each container, as a kubelet asks for by default.
+    let (shared, own) = (pod("shared", 0), pod("web", 1));
+    end_pod(&run_pod(&own));
     let before = snapshot(&engines);
-    let sandbox = run_pod("web");
+    let sandbox = run_pod(&own);
     let address = text(&get(&get(&call("PodSandboxStatus", &[field(1, &sandbox)]), 1), 5), 1);
-    let web = create(&sandbox, &pod("web"), "web", &["nginx", "-g", "daemon off;"]);
+    let web = create(&sandbox, &own, 1, "web", &["nginx", "-g", "daemon off;"]);
     let _ = engines.page(&format!("{address}:80"));
-    let exec = |script: &str| {
-        let words = [field(1, &web), field(2, "sh"), field(2, "-c"), field(2, script)];
+    let exec = |id: &str, script: &str| {
+        let words = [field(1, id), field(2, "sh"), field(2, "-c"), field(2, script)];
         let answer = call("ExecSync", &words);
         (text(&answer, 1), text(&answer, 2), text(&answer, 3))
     };
-    assert_eq!(exec("cat /proc/sys/kernel/hostname; echo x >&2; exit 7"), ("web\n".into(), "x\n".into(), "7".into()));
-    let other = create(&sandbox, &pod("web"), "other", &["sh", "-c", "echo hello; sleep 600"]);
+    assert_eq!(
+        exec(&web, "cat /proc/sys/kernel/hostname; echo x >&2; exit 7"),
+        ("web\n".into(), "x\n".into(), "7".into())
+    );
+    let other = create(&sandbox, &own, 1, "other", &["sh", "-c", "echo hello; sleep 600"]);
     wait_until("its log", || engines.sh("cat /tmp/logs/other.log").run().stdout.contains("stdout F hello"));
     let state = |id: &str, place| text(&get(&call("ContainerStatus", &[field(1, id)]), 1), place);
     assert_eq!(state(&web, 3), "1", "it is running");
@@ -538,6 +542,12 @@ fn containerd_runs_pods_by_the_cri() {
     let _ = call("StopContainer", &[field(1, &other)]);
     assert_eq!(state(&other, 7), "137");
     let _ = call("RemoveContainer", &[field(1, &web)]);
+    end_pod(&sandbox);
+
+    let sandbox = run_pod(&shared);
+    let web = create(&sandbox, &shared, 0, "web", &["nginx", "-g", "daemon off;"]);
+    let (processes, ..) = exec(&web, "cat /proc/1/comm; ps -e -o comm");
+    assert!(processes.starts_with("sleep\n") && processes.contains("nginx\n"), "{processes}");
     end_pod(&sandbox);
     before.assert_restored(|| snapshot(&engines));
 }
