@@ -147,7 +147,6 @@ fn prepare() -> Result<()> {
     }
     let arch = Arch::native()?;
     rootfs::build(arch, &dist::small(arch)?)?;
-    dist::small_profile(arch, dist::OCI)?;
     rootfs::compile(arch, &host::root().join("xtask/bench/floor.c"), &floor())?;
     rootfs::compile(arch, &host::root().join("xtask/bench/call.c"), &call())
 }

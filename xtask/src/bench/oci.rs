@@ -30,7 +30,7 @@ struct Runtime {
 pub fn measure(scratch: &Scratch, rounds: usize) -> Result<String> {
     let arch = Arch::native()?;
     let candidates = [
-        ("kontena", dist::small_profile(arch, dist::OCI)?.join("kontena")),
+        ("kontena", dist::small(arch)?.join("kontena")),
         ("crun", find("crun", "CRUN")),
         ("runc", find("runc", "RUNC")),
         ("youki", find("youki", "YOUKI")),
