@@ -209,7 +209,7 @@ fn install_own_filter(process: &ProcessSpec<'static>) -> Result<(), Report> {
 /// What is looked up, and put together, before the process gives up its fds.
 #[derive(Clone, Copy)]
 pub struct Prepared {
-    /// Who it is.
+    /// Its user.
     pub user: User,
     /// Its path, if it is not to be found by its first argument.
     pub program: Option<&'static CStr>,

@@ -87,7 +87,7 @@ struct Dist {
     /// x86_64, aarch64 or riscv64 (this machine's)
     #[argh(option, default = "std::env::consts::ARCH.into()")]
     arch: String,
-    /// full, board (no OCI bundles), lean (run, bridge, publish, limits) or bare (no network of its own); full by default
+    /// full, board (no bundles), lean (run, bridge, publish, limits) or bare (no network of its own); full by default
     #[argh(option, default = "dist::FULL.name.into()")]
     profile: String,
 }

@@ -99,7 +99,7 @@ pub fn newest(joining: u32) -> u32 {
     children.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(joining)
 }
 
-/// Connects to a stream socket of the caller's, without waiting for who listens there.
+/// Connects to a stream socket of the caller's, and does not wait until it is accepted.
 #[inline(never)]
 pub fn connect_to(path: &str) -> rustix::io::Result<OwnedFd> {
     let socket =

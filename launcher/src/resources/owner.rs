@@ -24,8 +24,8 @@ pub fn on_host(user: &str, maps: Option<&Maps>) -> Option<Ids> {
     maps.map_or(Some(ids), |maps| maps.on_host(ids))
 }
 
-/// Gives a file, or a directory with all that is in it, to `owner`. EINTR once `is_stopped` says so: who else may write
-/// to the tree could keep it busy for ever.
+/// Gives a file, or a directory with all that is in it, to `owner`. EINTR once `is_stopped` says so: another who may
+/// write to the tree could keep it busy for ever.
 pub fn give(tree: &OwnedFd, owner: Ids, is_stopped: impl Fn() -> bool) -> Result<()> {
     let mut levels = Vec::new();
     if give_one(tree, owner)? == FileType::Directory {

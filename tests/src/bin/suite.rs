@@ -1,6 +1,6 @@
 //! `suite DIRECTORY [FILTER…]`: runs the test programs of a directory, one after the other, and prints when each begins
 //! and how it ended; `cargo xtask test` makes its report from that output. It is the same program on the machine and in
-//! the virtual machine, where it is PID 1's only command and first mounts the disks with the instruments and the engines.
+//! the virtual machine, where it is PID 1's only command and first mounts the disks with the instruments and engines.
 //!
 //! Must not judge: that is xtask's, which also knows when this program itself did not come to its end.
 #![allow(
@@ -18,8 +18,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// In the virtual machine: its disks, with the instruments and with engines, and where its output goes instead of to the
-/// console.
+/// In the virtual machine: its disks, with the instruments and with engines, and where its output goes instead of to
+/// the console.
 const DISKS: [&str; 2] = ["/dev/vda", "/dev/vdb"];
 const REPORT: &str = "/dev/hvc0";
 

@@ -115,6 +115,8 @@ impl Runtime {
         let many = (0..AT_ONCE).map(|index| format!("many{index}"));
         for id in many.chain(["try", "warm", "cold", "peak"].map(String::from)) {
             let mut config = oci_config(&rootfs, "");
+            // youki wants one.
+            config["process"]["env"] = json!(["PATH=/bin"]);
             config["linux"]["cgroupsPath"] = json!(format!("/{}/{}-{id}", scratch.cgroup_name(), self.name));
             let bundle = self.bundle(scratch, &id);
             fs::create_dir_all(&bundle)?;
