@@ -4,7 +4,7 @@
 //! Must not know how kontena does anything: it knows how engines are told to use it.
 
 use crate::host::PREFIX;
-use crate::{Host, Program, launcher, provided, sys, wait_for};
+use crate::{Host, Program, init, launcher, provided, sys, wait_for};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::pivot_root;
 use std::fs;
@@ -86,7 +86,11 @@ impl Engines {
         for path in [&lib, &tmp, &shm] {
             fs::create_dir(path).unwrap();
         }
-        let launcher = launcher();
+        // A copy, since in the virtual machine the pair is in /bin and /sbin.
+        let kontena = host.directory().join("kontena");
+        for (file, copy) in [(launcher(), kontena.clone()), (init(), kontena.with_file_name("kontena-init"))] {
+            fs::copy(&file, copy).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        }
         let trees = ["KONTENA_DEBIAN_ROOTFS", "KONTENA_ROOTFS"].map(provided);
         host.inside(|| {
             // An engine's layers cannot be on an overlay like this root.
@@ -97,7 +101,7 @@ impl Engines {
                 bind(path, &root, path);
             }
             bind(&shm, &root, Path::new("/dev/shm"));
-            for path in [host.directory(), launcher.parent().unwrap(), &trees[0], &trees[1]] {
+            for path in [host.directory(), &trees[0], &trees[1]] {
                 bind(path, &root, path);
             }
             // As its network namespace has it.
@@ -121,7 +125,7 @@ impl Engines {
         engines.write("/etc/containers/containers.conf", &(documented("[engine]") + CONTAINERS));
         engines.host.inside(|| {
             fs::create_dir_all("/usr/local/bin").unwrap();
-            symlink(&launcher, KONTENA).unwrap();
+            symlink(&kontena, KONTENA).unwrap();
         });
         engines
     }

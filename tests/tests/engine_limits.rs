@@ -32,6 +32,9 @@ fn podman_limits_a_container() {
         assert_eq!(fs::read_to_string(leaf.join(file)).unwrap().trim(), value, "{file}");
     }
     assert!(engines.host.get("127.0.0.1:80").is_ok());
+    let _ = engines.says("update --memory 96m --cpus 0.25 web");
+    let limit = |file: &str| fs::read_to_string(leaf.join(file)).unwrap().trim().to_owned();
+    assert_eq!((&*limit("memory.max"), &*limit("cpu.max")), ("100663296", "25000 100000"));
     let _ = engines.says("rm -f -t 0 web");
     assert!(!leaf.exists());
 }
