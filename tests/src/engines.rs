@@ -37,7 +37,8 @@ additionalimagestores = ["/images"]
 const KONTENA: &str = "/usr/local/bin/kontena";
 
 /// Goes into the host's cgroups, out of the way of controllers, then into its cgroup namespace, and leaves the
-/// machine's variables. Where cgroup2 is mounted with nsdelegate, nobody enters a namespace's cgroups from within; cgroups(7).
+/// machine's variables. Where cgroup2 is mounted with nsdelegate, nobody enters a namespace's cgroups from within;
+/// cgroups(7).
 const ENTER: &str = "echo 0 > /sys/fs/cgroup/init/cgroup.procs && \
                      exec /usr/bin/nsenter --cgroup=/run/cgroup /usr/bin/env -i HOME=/root TERM=xterm \
                      PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"";

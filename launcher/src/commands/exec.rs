@@ -61,8 +61,7 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     let record = root.find(name)?;
     let is_handed_over = bundle::is_handed_over(&record);
     let init = open_running(root, &record, is_handed_over)?;
-    let pid = record.init.map_or(0, |init| init.pid);
-    let container = Container { pid, init: &init, leaf: record.cgroup_path() };
+    let container = Container { pid: record.init.map_or(0, |init| init.pid), init: &init, leaf: record.cgroup_path() };
     if !container.wait_until_made() {
         return Err(not_running(name));
     }
@@ -85,7 +84,8 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     };
     let is_engines = request.is_whole || is_handed_over;
     if life.detach && (is_engines || config.pidfile.is_some()) {
-        let joining = bundle::Joining { spec: process, listener: plan.listener, directory: &directory, init: pid };
+        let joining =
+            bundle::Joining { spec: process, listener: plan.listener, directory: &directory, init: container.pid };
         return bundle::hand_over(name, config, request.console, &joining, &|detached| match is_engines {
             true => start(detached),
             false => without_stdio(|| start(detached)),
@@ -101,20 +101,19 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
         #[cfg(feature = "oci")]
         {
             agent.take(&started);
-            agent.send(started.pid.as_raw_pid() as u32, &directory, name, "running", pid)?;
+            agent.send(started.pid.as_raw_pid() as u32, &directory, name, "running", container.pid)?;
         }
         Ok(started)
     };
     if life.detach {
         return joined.leave(&without_stdio(start)?);
     }
-    let takes_input = life.interactive || is_handed_over;
     if life.tty {
         let mut started = without_stdio(start)?;
-        let terminal = started.terminal.take().map(|socket| listen(&socket));
-        return joined.attach(&started, terminal, takes_input);
+        let terminal = started.terminal.take().as_ref().map(listen);
+        return joined.attach(&started, terminal, life.interactive || is_handed_over);
     }
-    joined.supervision.stdio = Stdio::open(takes_input)?;
+    joined.supervision.stdio = Stdio::open(life.interactive || is_handed_over)?;
     joined.wait(&start()?)
 }
 

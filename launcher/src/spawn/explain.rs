@@ -138,10 +138,8 @@ fn hint(step: Step, errno: Errno) -> &'static str {
             "if kontena runs in a container, that one masks paths of it: start it with --security-opt unmask=ALL"
         }
         (Step::MountTarget, Errno::NOENT) => "its source has been removed, or a link in the rootfs leads nowhere",
-        // In words that other runtimes have for it.
         (Step::MountTarget, Errno::LOOP) => {
-            "the rootfs has a symbolic link on the way to it, and it must be mounted on ordinary directory entries: \
-             put a directory there"
+            "a symbolic link of the rootfs is on its way, and it must be mounted on ordinary directory entries"
         }
         (Step::MountTarget, Errno::ROFS) => "the rootfs lacks this path, and is read-only: create it there",
         (Step::MountTarget, Errno::ACCESS) => {

@@ -7,7 +7,7 @@
 use super::{Inputs, bind, borrow, device, filesystem, or_tree, process, root_attributes, settings};
 use crate::config::Share;
 use crate::config::bundle::{Bundle, BundleMount, CREATE_CONTAINER, START_CONTAINER};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gather::Gather;
 use crate::resources::cgroup::hierarchy;
 use crate::resources::devices::Found;
@@ -36,9 +36,6 @@ pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
     let proc = first(c"/proc").unwrap_or(filesystem(c"proc", NOWHERE, &[]));
     let is_made = |found: &&Found| has_dev || !found.device.target.to_bytes().starts_with(b"/dev/");
     let devices: Vec<_> = inputs.devices.iter().filter(is_made).map(device).list();
-    if extras.start == 0 && !bundle.listener.is_empty() {
-        return Err(Error::usage(format_args!("the action SCMP_ACT_NOTIFY"), "it needs create and start"));
-    }
     let settings = settings(inputs)?;
     let root = or_tree(inputs.trees, bind(config.rootfs, c"/", root_attributes(inputs)), Place::Root);
     let has = |wanted, status| {
