@@ -57,24 +57,24 @@ impl<'a> Program<'a> {
         Next::At(self.length)
     }
 
-    /// How many instructions the next one would pass over to go on with `next`; at most `limit`.
+    /// The place of an instruction that goes on with `next`: the next one would pass over at most `limit` to get there.
     const fn reach(&mut self, next: Next, limit: usize) -> usize {
         match next {
-            Next::At(place) if self.length - place <= limit => return self.length - place,
+            Next::At(place) if self.length - place <= limit => return place,
             Next::At(place) => self.put(BPF_JMP | BPF_JA, 0, 0, (self.length - place) as u32),
             Next::Return(action) => {
                 let mut distance = 0;
                 while distance <= limit && distance < self.length && self.length <= self.code.len() {
                     let sock_filter { code, k, .. } = self.code[self.code.len() - self.length + distance];
                     if code as u32 == BPF_RET | BPF_K && k == action {
-                        return distance;
+                        return self.length - distance;
                     }
                     distance += 1;
                 }
                 self.put(BPF_RET | BPF_K, 0, 0, action)
             }
         };
-        0
+        self.length
     }
 
     /// An instruction that goes on with `next`: [`LOAD`] of an offset, or arithmetic.
@@ -85,10 +85,9 @@ impl<'a> Program<'a> {
 
     /// A comparison with `k`: BPF_JEQ, BPF_JGT, BPF_JGE or BPF_JSET.
     pub const fn branch(&mut self, test: u32, k: u32, then: Next, other: Next) -> Next {
-        self.reach(other, NEAR);
-        let jt = self.reach(then, NEAR);
-        let jf = self.reach(other, NEAR + 1);
-        self.put(BPF_JMP | test | BPF_K, jt, jf, k)
+        let other = self.reach(other, NEAR);
+        let then = self.reach(then, NEAR);
+        self.put(BPF_JMP | test | BPF_K, self.length - then, self.length - other, k)
     }
 
     /// Finds the last of the ascending `starts` that is not above the loaded word, by halving, and goes on as the same

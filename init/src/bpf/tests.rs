@@ -65,6 +65,29 @@ fn far_places_are_reached_by_jumps_in_between() {
 }
 
 #[test]
+fn both_sides_of_a_comparison_may_be_far() {
+    let mut code = [NOTHING; 2000];
+    let mut program = Program::new(&mut code);
+    let fars = [1, 2].map(|action| program.step(LOAD, ARCH, Next::Return(action)));
+    let mut near = Next::Return(3);
+    for value in 0..400 {
+        near = program.branch(BPF_JEQ, 1_000_000 + value, Next::Return(4), near);
+    }
+    let [then, other] = fars;
+    let both = program.branch(BPF_JEQ, 7, then, other);
+    let other = program.branch(BPF_JEQ, 6, near, other);
+    let then = program.branch(BPF_JEQ, 5, then, near);
+    let next = program.branch(BPF_JGE, 20, other, both);
+    let next = program.branch(BPF_JGE, 40, then, next);
+    program.step(LOAD, NUMBER, next);
+    let length = program.length();
+    let code = &code[2000 - length..];
+    for (call, action) in [(7, 1), (8, 2), (20, 2), (40, 3), (1_000_000, 4)] {
+        assert_eq!(evaluate(code, number(call)).0, action, "call {call}");
+    }
+}
+
+#[test]
 fn program_without_room_says_how_long_it_would_be() {
     let starts: Vec<u32> = (0..100).collect();
     let next: Vec<_> = starts.iter().map(|start| Next::Return(*start)).collect();
