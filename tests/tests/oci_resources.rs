@@ -4,6 +4,8 @@
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use tests::{Bundle, Host, mount};
 
 /// What the script of a bundle's container prints until it says `end`; the container is gone then.
@@ -138,8 +140,10 @@ fn limits() -> [(Value, &'static str, Files); 10] {
 #[test]
 fn limits_are_those_of_the_bundle() {
     let host = Host::new();
-    let controllers = fs::read_to_string(host.cgroup_parent().parent().unwrap().join("cgroup.controllers"));
-    let controllers = controllers.unwrap_or_default();
+    let parent = host.cgroup_parent();
+    let of = |cgroup: &Path| fs::read_to_string(cgroup.join("cgroup.controllers")).ok();
+    // Those of the hierarchy's root.
+    let controllers = parent.ancestors().filter_map(of).last().unwrap();
     let mut checked = 0;
     for (resources, controller, files) in limits() {
         let bundle = Bundle::new(&host, "sleep 600", |config| {
@@ -148,8 +152,10 @@ fn limits_are_those_of_the_bundle() {
             config["linux"]["resources"] = resources;
         });
         if !files.is_empty() && !controllers.split_ascii_whitespace().any(|other| other == controller) {
-            let line = bundle.create().run().refused(1);
-            assert!(line.contains(&format!("the {controller} controller")), "{resources}: {line}");
+            let quiet = |command: &mut Command| _ = command.stdout(Stdio::null()).stderr(Stdio::null());
+            assert_eq!(bundle.create().with(quiet).run().code, 1, "{resources}: {controllers}");
+            let log = host.inside(|| fs::read_to_string(bundle.log())).unwrap();
+            assert!(log.contains(&format!("the {controller} controller")), "{resources}: {log}");
             host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
             continue;
         }
