@@ -331,7 +331,7 @@ mod tests {
             (Step::Mount, 77, Errno::IO, "", ""),
             (Step::MountTarget, 9, Errno::IO, "/data", ""),
             (Step::MountTarget, 9, Errno::NOENT, "/data", "or a link in the rootfs leads nowhere"),
-            (Step::MountTarget, 9, Errno::LOOP, "/data", "put a directory there"),
+            (Step::MountTarget, 9, Errno::LOOP, "/data", "must be mounted on ordinary directory entries"),
             (Step::MountTarget, 9, Errno::ROFS, "/data", "create it there"),
             (Step::MountTarget, 9, Errno::ACCESS, "/data", "use a rootfs of the caller's own"),
             (Step::MountTarget, 9, Errno::NOTDIR, "/data", kinds),
