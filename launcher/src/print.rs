@@ -21,9 +21,10 @@ pub fn status(error: &Error) -> u8 {
 /// Tells a person what went wrong.
 pub fn complain(error: &Error) {
     #[cfg(feature = "oci")]
-    if engine::is_engine() {
-        // They tell it from what else there is by that word.
-        engine::log(error);
+    engine::log(error);
+    #[cfg(feature = "oci")]
+    if engine::is_engine() || error.is_missing() {
+        // Engines tell it from what else there is by that word.
         return print(2, &format!("kontena: error: {error}\n"));
     }
     print(2, &format!("kontena: {error}\n"));

@@ -148,8 +148,8 @@ fn engines_find_the_words_that_they_look_for() {
     assert!(bundle.engine(&["state", "one"]).run().ok().contains(r#""status": "created""#));
     let line = bundle.engine(&["start", "two"]).run().refused(1);
     assert!(line.starts_with("kontena: error: ") && line.contains("does not exist"), "{line}");
-    let line = bundle.kontena(&["inspect", "two"]).run().refused(125);
-    assert!(line.starts_with("kontena: no such container"), "{line}");
+    let line = bundle.kontena(&["inspect", "two"]).run().refused(1);
+    assert!(line.starts_with("kontena: error: no such container"), "{line}");
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
 }
 
