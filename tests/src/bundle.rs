@@ -11,6 +11,16 @@ pub fn mount(target: &str, kind: &str, options: &[&str]) -> Value {
     json!({"destination": target, "type": kind, "source": kind, "options": options})
 }
 
+/// Adds a capability to what a config.json permits.
+///
+/// # Panics
+/// If that has no capabilities.
+pub fn permit(config: &mut Value, capability: &str) {
+    for set in ["bounding", "permitted", "effective"] {
+        config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!(capability));
+    }
+}
+
 /// A bundle on a host.
 #[derive(Debug)]
 pub struct Bundle<'a> {

@@ -23,7 +23,7 @@ mod trace;
 pub mod traffic;
 
 pub use background::Background;
-pub use bundle::{Bundle, mount};
+pub use bundle::{Bundle, mount, permit};
 pub use container::{Container, leaf_processes};
 pub use engines::{Engines, documented};
 pub use host::{HOST_ADDRESS, HOST_ADDRESS6, Host, NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6, REGISTRY};

@@ -107,7 +107,7 @@ fn mounts_propagate_as_the_bundle_says() {
                   until [ -e /rslave/out/file ]; do sleep 0.05; done; \
                   ls /private/out /unbindable/out | grep -c file; echo last";
     let bundle = bundle(&host, &mounts, inside, |config| {
-        config["process"]["capabilities"]["bounding"].as_array_mut().unwrap().push(json!("CAP_SYS_ADMIN"));
+        tests::permit(config, "CAP_SYS_ADMIN");
     });
     let mut engine = bundle.adopt();
     let _ = bundle.engine(&["start", "one"]).run().ok();
@@ -175,7 +175,7 @@ fn mounts_of_a_user_namespace_never_reach_the_host() {
     let mounts = [bind(&data.join("sub"), "/s", &["rbind", "rshared"])];
     let script = "mkdir /s/in; mount -t tmpfs of-container /s/in; cat /proc/self/mountinfo";
     let bundle = bundle(&host, &mounts, script, |config| {
-        config["process"]["capabilities"]["bounding"].as_array_mut().unwrap().push(json!("CAP_SYS_ADMIN"));
+        tests::permit(config, "CAP_SYS_ADMIN");
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
         let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
         (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
@@ -378,11 +378,12 @@ fn cgroups_and_overlays_are_mounted() {
     assert_eq!(run(&host, &mounts, script, |_| {}), "lower\n/sys/fs/cgroup/cgroup.procs\n1\n");
     assert!(host.inside(|| directory.join("upper/new").exists()));
     // Without a namespace of its own, the hierarchy that the host has.
-    let script = "ls -d /sys/fs/cgroup/*/*/one; mkdir /sys/fs/cgroup/x 2>&1 | grep -c Read-only";
-    let shown = run(&host, &mounts[1..], script, |config| {
+    let own = format!("/sys/fs/cgroup{}/one", host.cgroup_parent_option());
+    let script = format!("ls -d {own}; mkdir /sys/fs/cgroup/x 2>&1 | grep -c Read-only");
+    let shown = run(&host, &mounts[1..], &script, |config| {
         config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "cgroup");
     });
-    assert_eq!(shown, format!("/sys/fs/cgroup{}/one\n1\n", host.cgroup_parent_option()));
+    assert_eq!(shown, format!("{own}\n1\n"));
     let _ = host.program("umount").arg(&directory).run().ok();
 }
 

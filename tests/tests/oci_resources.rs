@@ -23,7 +23,7 @@ fn run(host: &Host, script: &str, change: impl FnOnce(&mut Value)) -> String {
 
 /// Lets the container make nodes.
 fn with_mknod(config: &mut Value) {
-    config["process"]["capabilities"]["bounding"].as_array_mut().unwrap().push(json!("CAP_MKNOD"));
+    tests::permit(config, "CAP_MKNOD");
 }
 
 #[test]
