@@ -413,7 +413,8 @@ const VERBS: &[(&str, &str)] = &[
     ("restart", "time"),
     (
         "exec",
-        "detach interactive tty preserve-fds env env-file user workdir process pid-file console-socket cap-add cap-drop",
+        "detach interactive tty preserve-fds env env-file user workdir process pid-file console-socket \
+         cap-add cap-drop",
     ),
     ("attach", "no-stdin detach-keys"),
     ("list", "format filter quiet all"),
