@@ -20,26 +20,27 @@ pub fn events(state: &StateDirectory, name: &str, interval: Option<Duration>) ->
     let init = open_init(state, &container)?;
     let leaf = leaf_of(&container)?;
     let Some(interval) = interval else { return print_stats(name, leaf) };
-    // Without the memory controller there is none.
-    let changes = file::open(CWD, &format!("{leaf}/memory.events"), OFlags::RDONLY).ok();
     let killed = || Stats::read(leaf).value("memory.events", "oom_kill").unwrap_or(0);
-    let (mut before, mut due) = (killed(), sys::monotonic_microseconds());
+    let (mut before, mut due) = (killed(), 0);
     loop {
-        let left = due.saturating_sub(sys::monotonic_microseconds());
-        if left == 0 {
-            due += (interval.as_micros() as u64).max(1);
-            print_stats(name, leaf)?;
-            continue;
+        // Without the memory controller there is none. A poll counts from the last read of the open file.
+        let changes = file::open(CWD, &format!("{leaf}/memory.events"), OFlags::RDONLY).ok();
+        let _ = changes.as_ref().map(file::read_open);
+        let after = killed();
+        if after > before {
+            print::answer(&event("oom", name, |_| ()))?;
         }
+        before = after;
+        let now = sys::monotonic_microseconds();
+        if due <= now {
+            print_stats(name, leaf)?;
+            due = now + interval.as_micros() as u64;
+        }
+        let left = due - now;
         let timeout = Timespec { tv_sec: (left / 1_000_000) as i64, tv_nsec: (left % 1_000_000 * 1_000) as i64 };
         let mut fds = vec![PollFd::new(&init, PollFlags::IN)];
         fds.extend(changes.as_ref().map(|changes| PollFd::new(changes, PollFlags::PRI)));
         let _ = poll(&mut fds, Some(&timeout));
-        let now = killed();
-        if now > before {
-            print::answer(&event("oom", name, |_| ()))?;
-        }
-        before = now;
         if !fds[0].revents().is_empty() {
             return Ok(());
         }
