@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
-use tests::{Bundle, Host, wait_until};
+use tests::{Bundle, Host, intruder, wait_until};
 
 #[test]
 fn console_socket_that_nobody_serves_is_an_error() {
@@ -162,4 +162,49 @@ fn state_of_another_user_is_not_trusted() {
     }
     assert_eq!(bundle.status(), "running");
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+}
+
+#[test]
+fn process_without_its_first_thread_does_not_escape() {
+    let host = Host::new();
+    let _ = host.debian();
+    let before = host.snapshot();
+    let options = ["bind", "ro"];
+    let bundle = |script, has_pids: bool| {
+        Bundle::new(&host, script, |config| {
+            let source = json!({"destination": "/tmp/i", "type": "bind", "source": intruder(), "options": options});
+            config["mounts"].as_array_mut().unwrap().push(source);
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| has_pids || namespace["type"] != "pid");
+        })
+    };
+    let leaf = host.cgroup_parent().join("one");
+    let is_headless = || {
+        let script = format!("for pid in $(cat {}/cgroup.procs); do cat /proc/$pid/stat; done", leaf.display());
+        let stats = host.program("sh").args(["-c", &script]).run().stdout;
+        !stats.is_empty() && stats.lines().all(|stat| stat.contains(") Z "))
+    };
+
+    // PID 1 itself.
+    let one = bundle("exec /tmp/i headless", true);
+    one.create_in_silence();
+    let _ = one.engine(&["start", "one"]).run().ok();
+    wait_until("its first thread to end", is_headless);
+    assert_eq!(one.status(), "running");
+    let line = one.engine(&["delete", "one"]).run().refused(1);
+    assert!(line.contains("is running"), "{line}");
+    let _ = one.engine(&["kill", "one", "KILL"]).run().ok();
+    wait_until("it to stop", || one.status() == "stopped");
+    let _ = one.engine(&["delete", "one"]).run().ok();
+
+    // One of a pid namespace that does not end with its container.
+    let one = bundle("/tmp/i headless & exit 3", false);
+    one.create_in_silence();
+    let _ = one.engine(&["start", "one"]).run().ok();
+    wait_until("it to stop", || one.status() == "stopped" && is_headless());
+    let _ = one.engine(&["delete", "one"]).run().ok();
+    assert!(!leaf.exists());
+    host.inside(|| fs::remove_dir_all(&one.directory).unwrap());
+    host.prune();
+    before.assert_restored(|| host.snapshot());
 }

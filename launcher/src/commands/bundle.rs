@@ -8,11 +8,11 @@ use crate::config::{Config, Format};
 use crate::container::listener::{self, Agent};
 use crate::container::{Pidfile, hooks, name_missing, send_terminal, start_address};
 use crate::error::{Context, Error, Result};
-use crate::file::{self, CWD};
+use crate::file;
 use crate::gather::Gather;
 use crate::json::Json;
 use crate::print;
-use crate::resources::cgroup::{all_processes, has_process};
+use crate::resources::cgroup;
 use crate::spawn::clone::{Started, decode_plan};
 use crate::spawn::explain::{explain, explain_process};
 use crate::spawn::plan;
@@ -92,7 +92,7 @@ pub fn ps(state: &StateDirectory, names: &[&str], format: Format) -> Result<bool
     }
     let container = state.find(name)?;
     let (leaf, init) = (container.cgroup_path(), container.running_init());
-    let pids = leaf.map_or_else(|| init.iter().map(|init| init.pid).list(), all_processes);
+    let pids = leaf.map_or_else(|| init.iter().map(|init| init.pid).list(), cgroup::all_processes);
     let text = Json::document(|json| json.array(|json| pids.iter().for_each(|pid| json.literal(&pid.to_string()))));
     print::answer(&text).map(|()| true)
 }
@@ -148,20 +148,11 @@ pub fn kill(container: &ContainerRecord, state: &StateDirectory, signal: Option<
     }
     let leaf = container.cgroup_path();
     // Its PID 1 takes the others with it only if the pid namespace is its own.
-    if let Some(leaf) = leaf.filter(|_| signal == SIGKILL)
-        && file::write(CWD, &format!("{leaf}/cgroup.kill"), "1").is_ok()
-    {
+    if leaf.filter(|_| signal == SIGKILL).is_some_and(cgroup::kill) {
         return Ok(());
     }
     if let Some(leaf) = leaf.filter(|_| all) {
-        for pid in all_processes(leaf) {
-            // The pid may have become another process's before it was opened.
-            if let Some(process) = sys::pidfd(pid)
-                && has_process(leaf, pid)
-            {
-                let _ = sys::pidfd_send_signal(process, signal);
-            }
-        }
+        cgroup::signal_all(leaf, signal);
         return Ok(());
     }
     if !container.is_running {
@@ -197,8 +188,7 @@ pub fn delete(state: &StateDirectory, container: &ContainerRecord, force: bool) 
 /// Kills all of a container, and waits until its PID 1 has ended, which need not have been reaped.
 fn end(state: &StateDirectory, container: &ContainerRecord) -> Result<()> {
     let Ok(init) = open_init(state, container) else { return Ok(()) };
-    let killed = container.cgroup_path().map(|leaf| file::write(CWD, &format!("{leaf}/cgroup.kill"), "1"));
-    if !matches!(killed, Some(Ok(()))) {
+    if !container.cgroup_path().is_some_and(cgroup::kill) {
         let _ = sys::pidfd_send_signal(&init, SIGKILL);
     }
     let timeout = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };

@@ -3,7 +3,7 @@
 use crate::commands::{open_init, pause};
 use crate::config::lifecycle::STOP_TIMEOUT;
 use crate::error::Result;
-use crate::file::{self, CWD};
+use crate::resources::cgroup;
 use crate::state::{ContainerRecord, StateDirectory, Stop};
 use crate::supervise::signals::send_signal;
 use crate::sys;
@@ -54,8 +54,7 @@ fn end(state: &StateDirectory, name: &str, Stop { signal, timeout }: Stop) -> Re
 
 /// Sends SIGKILL to the whole cgroup, or to PID 1, which takes its pid namespace along.
 fn kill_all(container: &ContainerRecord, init: &OwnedFd) {
-    let killed = container.cgroup_path().map(|leaf| file::write(CWD, &format!("{leaf}/cgroup.kill"), "1"));
-    if !matches!(killed, Some(Ok(()))) {
+    if !container.cgroup_path().is_some_and(cgroup::kill) {
         let _ = sys::pidfd_send_signal(init, SIGKILL);
     }
 }

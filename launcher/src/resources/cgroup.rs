@@ -29,7 +29,7 @@ use std::ffi::CStr;
 pub use events::{LeafEvents, is_frozen, is_full, wait_until_frozen};
 pub use hierarchy::hierarchy;
 pub use limits::limits;
-pub use processes::{all_processes, has_process, of_process, processes};
+pub use processes::{all_processes, has_process, kill, of_process, processes, signal_all};
 pub use removal::remove;
 
 /// The cgroup that holds the leaves unless `--cgroup-parent` says otherwise.

@@ -51,7 +51,7 @@ fn is_alive(init: Init, ticks: u64) -> bool {
     if ![0, pid_namespace()].contains(&init.pid_namespace) {
         return true;
     }
-    matches!(look(init.pid), Some((state, started)) if started == ticks && !matches!(state, 'Z' | 'X' | 'x'))
+    look(init.pid) == Some((true, ticks))
 }
 
 /// When a process was started, in the kernel's ticks.
@@ -59,15 +59,16 @@ pub fn started(pid: u32) -> Option<u64> {
     look(pid).map(|(_, started)| started)
 }
 
-/// Its state, and when it was started; proc_pid_stat(5).
-fn look(pid: u32) -> Option<(char, u64)> {
+/// Whether it runs, and when it was started; proc_pid_stat(5).
+fn look(pid: u32) -> Option<(bool, u64)> {
     parse(&file::read_text(CWD, &format!("/proc/{pid}/stat")))
 }
 
-/// The name, in brackets, can have any character.
-fn parse(stat: &str) -> Option<(char, u64)> {
+/// The name, in brackets, can have any character. A zombie with threads runs: only its first one has ended.
+fn parse(stat: &str) -> Option<(bool, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.trim_ascii_start().split(' ');
-    Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
+    let (state, threads) = (fields.next()?, fields.nth(16)?);
+    Some((!matches!(state, "Z" | "X" | "x") || !matches!(threads, "0" | "1"), fields.nth(1)?.parse().ok()?))
 }
 
 impl StateDirectory {
@@ -85,7 +86,10 @@ mod tests {
     fn a_process_is_known_by_when_it_was_started() {
         let stat =
             "37 (a) R 1 (b) Z) S 1 37 37 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 999 9 18446744073709551615";
-        assert_eq!(parse(stat), Some(('S', 123_456)));
+        assert_eq!(parse(stat), Some((true, 123_456)));
+        let ended = stat.replace(") S", ") Z");
+        assert_eq!(parse(&ended), Some((false, 123_456)));
+        assert_eq!(parse(&ended.replace(" 20 0 1 0 ", " 20 0 2 0 ")), Some((true, 123_456)), "its first thread ended");
         for bad in ["", "37 (a) S 1 2", "37 a S"] {
             assert_eq!(parse(bad), None, "{bad}");
         }

@@ -21,7 +21,7 @@ pub fn is_frozen(path: &str) -> bool {
 
 /// Waits until all processes of a cgroup are frozen, or are not; cgroup.events tells.
 pub fn wait_until_frozen(path: &str, frozen: bool) {
-    wait_for_event(path, if frozen { "frozen 1" } else { "frozen 0" });
+    wait_for_event(path, if frozen { "frozen 1" } else { "frozen 0" }, &|| {});
 }
 
 /// How often the processes of a cgroup have reached its limits, by its files of events.
@@ -96,8 +96,8 @@ fn count(text: &str, key: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(key)?.parse().ok()).unwrap_or(0)
 }
 
-/// Waits until a line is in cgroup.events, for some time.
-pub(super) fn wait_for_event(path: &str, wanted: &str) {
+/// Waits until a line is in cgroup.events, for some time; does `meanwhile` again and again.
+pub(super) fn wait_for_event(path: &str, wanted: &str, meanwhile: &dyn Fn()) {
     for _ in 0..KILL_SECONDS * 100 {
         // It is polled for POLLPRI, and opened again, since a poll counts from the last read.
         let Ok(events) = file::open(CWD, &format!("{path}/cgroup.events"), OFlags::RDONLY) else { return };
@@ -105,6 +105,7 @@ pub(super) fn wait_for_event(path: &str, wanted: &str) {
         if String::from_utf8_lossy(&text).lines().any(|line| line == wanted) {
             return;
         }
+        meanwhile();
         let wait = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
         let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&wait));
     }

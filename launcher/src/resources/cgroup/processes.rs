@@ -3,6 +3,8 @@
 use super::hierarchy::hierarchy;
 use crate::file::{self, CWD};
 use crate::gather::Gather;
+use crate::sys;
+use linux_raw_sys::general::SIGKILL;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom, openat, seek};
 use std::ffi::{CStr, CString};
@@ -49,6 +51,30 @@ pub fn all_processes(path: &str) -> Vec<u32> {
         }
     }
     all
+}
+
+/// Sends a signal to all processes in a cgroup and those below it.
+pub fn signal_all(path: &str, signal: u32) {
+    for pid in all_processes(path) {
+        // The pid may have become another process's before it was opened. From then on it is the one in the cgroup.
+        if let Some(process) = sys::pidfd(pid)
+            && has_process(path, pid)
+        {
+            let _ = sys::pidfd_send_signal(process, signal);
+        }
+    }
+}
+
+/// Sends SIGKILL to all of a cgroup and those below it; `false` if the kernel does not do that for cgroups.
+pub fn kill(path: &str) -> bool {
+    let kill = || file::write(CWD, &format!("{path}/cgroup.kill"), "1").is_ok();
+    if !kill() {
+        return false;
+    }
+    // The kernel signals the first thread of each process: one that has ended, and left others behind, takes nothing.
+    signal_all(path, SIGKILL);
+    // What those have forked meanwhile.
+    kill()
 }
 
 /// The first cgroup that stands in `directory` behind the position `from`, and the position behind it. By its bytes:

@@ -2,9 +2,10 @@
 
 use super::events::wait_for_event;
 use super::hierarchy::is_cgroup2;
-use super::processes::{next_below, step};
+use super::processes::{next_below, signal_all, step};
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
+use linux_raw_sys::general::SIGKILL;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, OFlags, fstat, unlinkat};
 use rustix::io::Errno;
@@ -52,6 +53,10 @@ pub(super) fn remove_tree(path: &str) -> rustix::io::Result<()> {
 
 /// Sends SIGKILL to all of the cgroup, and waits until it has no process left.
 fn kill_and_wait(path: &str, leaf: &OwnedFd) {
-    let _ = file::write(leaf, "cgroup.kill", "1");
-    wait_for_event(path, "populated 0");
+    wait_for_event(path, "populated 0", &|| {
+        // The path is another cgroup's as soon as this one is gone, and then there is nothing to write to.
+        if file::write(leaf, "cgroup.kill", "1").is_ok() {
+            signal_all(path, SIGKILL);
+        }
+    });
 }
