@@ -247,6 +247,10 @@ fn processes_wait_for_no_start_and_no_resume() {
     };
     bundle.create_in_silence();
     refused("has not been started", 255);
+    assert_eq!(bundle.engine(&["pause", "one"]).run().ok(), "");
+    let line = bundle.engine(&["start", "one"]).run().refused(1);
+    assert!(line.contains("is paused"), "{line}");
+    assert_eq!(bundle.engine(&["resume", "one"]).run().ok(), "");
     let _ = bundle.engine(&["start", "one"]).run().ok();
     assert_eq!(bundle.engine(&["pause", "one"]).run().ok(), "");
     refused("is paused", 255);

@@ -3,7 +3,7 @@
 //!
 //! What is said is what engines look for. Must not touch a container that has a launcher.
 
-use crate::commands::open_init;
+use crate::commands::{open_init, pause};
 use crate::config::{Config, Format};
 use crate::container::listener::{self, Agent};
 use crate::container::{Pidfile, hooks, name_missing, send_terminal, start_address};
@@ -103,6 +103,7 @@ pub fn start(state: &StateDirectory, container: &ContainerRecord) -> Result<()> 
     if !container.is_running {
         return Err(not_running(name));
     }
+    pause::refuse_paused(container)?;
     let directory = state.directory(name)?;
     let what = format_args!("start {name}");
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(what)?;

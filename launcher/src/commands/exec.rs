@@ -2,7 +2,7 @@
 //!
 //! The container's options are in its Plan. Must not do anything in the container: join.rs hands over to the init.
 
-use crate::commands::{bundle, open_init};
+use crate::commands::{bundle, open_init, pause};
 use crate::config::Config;
 use crate::config::capabilities::{Capabilities, Changes};
 use crate::config::environment;
@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::gather::Gather;
 use crate::print;
-use crate::resources::cgroup::{self, LeafEvents};
+use crate::resources::cgroup::LeafEvents;
 use crate::spawn::clone::{Started, seal_init};
 use crate::spawn::explain::{explain_process, explain_status};
 use crate::spawn::join::Container;
@@ -125,9 +125,7 @@ fn open_running(root: &StateDirectory, record: &ContainerRecord, is_handed_over:
     if root.waits_for_start(name) {
         return Err(Error::usage(format_args!("{name} has not been started"), &format!("kontena start {name} first")));
     }
-    if record.cgroup_path().is_some_and(cgroup::is_frozen) {
-        return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
-    }
+    pause::refuse_paused(record)?;
     Ok(init)
 }
 

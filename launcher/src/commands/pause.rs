@@ -1,7 +1,7 @@
 //! `kontena pause` and `kontena resume`: freeze and thaw a container's leaf cgroup.
 
 use crate::commands::leaf_of;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::resources::cgroup;
 use crate::state::{ContainerRecord, not_running};
@@ -16,8 +16,18 @@ pub fn resume(container: &ContainerRecord) -> Result<()> {
     set_frozen(container, false)
 }
 
+/// An error for a container that would not answer.
+pub fn refuse_paused(container: &ContainerRecord) -> Result<()> {
+    let name = &container.name;
+    if container.cgroup_path().is_some_and(cgroup::is_frozen) {
+        return Err(Error::usage(format_args!("{name} is paused"), &format!("kontena resume {name} first")));
+    }
+    Ok(())
+}
+
 fn set_frozen(container: &ContainerRecord, is_frozen: bool) -> Result<()> {
-    if !container.is_running {
+    // One that is being made has no PID 1 yet by which it could be killed when its launcher is gone.
+    if container.running_init().is_none() {
         return Err(not_running(&container.name));
     }
     let leaf = leaf_of(container)?;
