@@ -206,6 +206,31 @@ fn create_killed_at_any_system_call_leaves_a_container_or_nothing() {
 }
 
 #[test]
+fn record_that_is_empty_is_in_nobodys_way() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "sleep 600", |_| {});
+    let directory = host.state().join("one");
+    for has_journal in [true, false] {
+        bundle.create_in_silence();
+        let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+        // As a create leaves it that was killed, or had no fd left.
+        let leave = || {
+            fs::create_dir(&directory).unwrap();
+            if has_journal {
+                fs::write(directory.join("journal"), "").unwrap();
+            }
+        };
+        host.inside(leave);
+        let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+        assert!(!host.inside(|| directory.exists()), "{has_journal}");
+        host.inside(leave);
+        bundle.create_in_silence();
+        let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+        assert!(!host.inside(|| directory.exists()), "{has_journal}");
+    }
+}
+
+#[test]
 fn fds_of_kontenas_own_are_not_preserved() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "sleep 600", |_| {});

@@ -184,7 +184,10 @@ fn act_on_each(state: &StateDirectory, names: &[&str], action: &Action) -> Resul
     for_each_container(state, names, &mut |name| {
         let container = match (state.find(name), action) {
             // As engines expect it, and podman does itself.
-            (Err(error), Action::Delete { force: true, .. }) if error.is_missing() => return Ok(()),
+            (Err(error), Action::Delete { force: true, .. }) if error.is_missing() => {
+                // A create that was killed, or ran out of something, may have left an empty record.
+                return state.look_after(&[name.into()]).map(drop);
+            }
             (found, _) => found?,
         };
         let is_handed_over = bundle::is_handed_over(&container);

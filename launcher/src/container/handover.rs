@@ -54,7 +54,7 @@ pub fn create(state: &str, config: &'static Config) -> Result<()> {
 /// The same; its terminal has this `size`.
 pub fn hand_over(state: &str, config: &'static Config, size: Option<Winsize>) -> Result<HandedOver> {
     let existing = StateDirectory::existing(state, |_| Ok(()));
-    if existing.is_some_and(|state| state.look(config.name).is_ok_and(|found| found.is_some())) {
+    if existing.is_some_and(|state| state.find(config.name).is_ok()) {
         let hint = format!("kontena delete {}, or choose another name", config.name);
         return Err(Error::usage(format_args!("container {} already exists", config.name), &hint));
     }

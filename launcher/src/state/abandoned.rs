@@ -148,7 +148,7 @@ impl StateDirectory {
     }
 
     /// Gives back what the dead ones of these containers hold. Returns whether any is running.
-    pub(super) fn look_after(&self, names: &[String]) -> Result<bool> {
+    pub fn look_after(&self, names: &[String]) -> Result<bool> {
         let (mut any_running, mut swept) = (false, Ok(()));
         for name in names.iter().filter(|name| is_name(name)) {
             match file::open(self, &journal::path(name), OFlags::RDWR) {
