@@ -19,9 +19,10 @@ pub fn is_frozen(path: &str) -> bool {
     file::read_text(CWD, &format!("{path}/cgroup.freeze")).starts_with('1')
 }
 
-/// Waits until all processes of a cgroup are frozen, or are not; cgroup.events tells.
+/// Waits until all processes of a cgroup are frozen, or are not, or somebody has asked for the opposite; cgroup.events
+/// tells.
 pub fn wait_until_frozen(path: &str, frozen: bool) {
-    wait_for_event(path, if frozen { "frozen 1" } else { "frozen 0" }, &|| {});
+    wait_for_event(path, if frozen { "frozen 1" } else { "frozen 0" }, &|| is_frozen(path) == frozen);
 }
 
 /// How often the processes of a cgroup have reached its limits, by its files of events.
@@ -96,16 +97,15 @@ fn count(text: &str, key: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(key)?.parse().ok()).unwrap_or(0)
 }
 
-/// Waits until a line is in cgroup.events, for some time; does `meanwhile` again and again.
-pub(super) fn wait_for_event(path: &str, wanted: &str, meanwhile: &dyn Fn()) {
+/// Waits until a line is in cgroup.events, for some time, or until `meanwhile` says that it will not come.
+pub(super) fn wait_for_event(path: &str, wanted: &str, meanwhile: &dyn Fn() -> bool) {
     for _ in 0..KILL_SECONDS * 100 {
         // It is polled for POLLPRI, and opened again, since a poll counts from the last read.
         let Ok(events) = file::open(CWD, &format!("{path}/cgroup.events"), OFlags::RDONLY) else { return };
         let text = file::read_open(&events).unwrap_or_default();
-        if String::from_utf8_lossy(&text).lines().any(|line| line == wanted) {
+        if String::from_utf8_lossy(&text).lines().any(|line| line == wanted) || !meanwhile() {
             return;
         }
-        meanwhile();
         let wait = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
         let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&wait));
     }

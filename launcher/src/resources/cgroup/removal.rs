@@ -55,8 +55,10 @@ pub(super) fn remove_tree(path: &str) -> rustix::io::Result<()> {
 fn kill_and_wait(path: &str, leaf: &OwnedFd) {
     wait_for_event(path, "populated 0", &|| {
         // The path is another cgroup's as soon as this one is gone, and then there is nothing to write to.
-        if file::write(leaf, "cgroup.kill", "1").is_ok() {
+        let is_there = file::write(leaf, "cgroup.kill", "1").is_ok();
+        if is_there {
             signal_all(path, SIGKILL);
         }
+        is_there
     });
 }
