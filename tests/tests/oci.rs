@@ -206,6 +206,21 @@ fn create_killed_at_any_system_call_leaves_a_container_or_nothing() {
 }
 
 #[test]
+fn process_whose_pid_cannot_be_told_is_ended() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "exec sleep 600", |_| {});
+    bundle.create_in_silence();
+    let _ = bundle.engine(&["start", "one"]).run().ok();
+    // It would be over when the process is, which holds its output.
+    let exec = bundle.engine(&["exec", "--detach", "--pid-file"]).arg(host.directory()).args(["one", "sleep", "601"]);
+    let line = exec.run().refused(255);
+    assert!(line.contains("--pidfile"), "{line}");
+    let pids = host.cgroup_parent().join("one/cgroup.procs");
+    wait_until("it to end", || fs::read_to_string(&pids).unwrap().lines().count() == 1);
+    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+}
+
+#[test]
 fn record_that_is_empty_is_in_nobodys_way() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "sleep 600", |_| {});

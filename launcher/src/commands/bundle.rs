@@ -232,13 +232,13 @@ pub fn hand_over(
     agent.take(&started);
     // Its agent must know the pid, and may be asked before there is one.
     let is_asked = agent.is_asked(&started);
-    let mut pass_on = |pid: u32| {
-        agent.send(pid, process.directory, name, "running", process.init).inspect_err(|_| {
-            // Nobody would answer its calls.
-            let _ = sys::pidfd_send_signal(&started.pidfd, SIGKILL);
-            let _ = sys::pidfd(pid).map(|process| sys::pidfd_send_signal(process, SIGKILL));
-        })
+    // The caller does not take it over if this fails.
+    let end = |pid: u32| {
+        let _ = sys::pidfd_send_signal(&started.pidfd, SIGKILL);
+        let _ = sys::pidfd(pid).map(|process| sys::pidfd_send_signal(process, SIGKILL));
     };
+    let mut pass_on =
+        |pid: u32| agent.send(pid, process.directory, name, "running", process.init).inspect_err(|_| end(pid));
     if is_asked {
         pass_on(listener::newest(started.pid.as_raw_pid() as u32))?;
     }
@@ -251,7 +251,8 @@ pub fn hand_over(
         match listen(&started.status) {
             Message::Failure(Report { step: Step::Fork, index: 1, errno: pid }) => {
                 pass_on(pid as u32)?;
-                return pidfile.map_or(Ok(0), |file| file.write(&pid.to_string()).map(|()| 0));
+                let written = pidfile.map_or(Ok(()), |file| file.write(&pid.to_string()));
+                return written.map(|()| 0).inspect_err(|_| end(pid as u32));
             }
             Message::Failure(report) => return Err(name_missing(report, explain_process(report, &process.spec))),
             Message::End => return Err(not_running(name)),
