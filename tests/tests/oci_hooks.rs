@@ -267,6 +267,21 @@ fn hooks_neither_block_nor_outlive_what_they_should_not() {
 }
 
 #[test]
+fn hook_is_given_up_with_the_container_that_it_is_for() {
+    let host = Host::new();
+    let directory = host.directory().join("bundle");
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let hooks = json!({kind: [hook(kind, &format!("echo > {}/at; sleep 607", directory.display()))]});
+        let bundle = hooked(&host, "sleep 600", hooks, |_| {});
+        let create = bundle.create().start();
+        wait_until("the hook", || host.inside(|| fs::remove_file(directory.join("at")).is_ok()));
+        let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
+        let _ = create.finish().refused(1);
+        let _ = bundle.engine(&["state", "one"]).run().refused(1);
+    }
+}
+
+#[test]
 fn hook_in_the_container_may_do_no_more_than_the_payload() {
     let host = Host::new();
     let script = "exec > /mnt/found 2>&1; id -u; \

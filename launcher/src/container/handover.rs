@@ -117,7 +117,8 @@ impl Container {
         let pid = spawned.init.pid.as_raw_pid() as u32;
         let state = describe(self.config.name, "creating", Some(pid), None, &bundle.state);
         for kind in 0..CREATE_CONTAINER {
-            hooks::run(kind, bundle.hooks[kind].iter().copied(), &state, bundle.directory, &mut Err)?;
+            let (hooks, init) = (bundle.hooks[kind].iter().copied(), Some(&spawned.init.pidfd));
+            hooks::run(kind, hooks, &state, bundle.directory, init, &mut Err)?;
         }
         Ok(())
     }

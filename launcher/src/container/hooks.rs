@@ -14,6 +14,7 @@ use crate::spawn::clone::{self, seal};
 use crate::spawn::explain::explain_hook;
 use crate::state::handed_over::{self, describe};
 use crate::supervise::message::words;
+use crate::supervise::poll::is_ready;
 use crate::sys;
 use kontena_init::plan::{HOOK_ENDED, HOOK_KILLED, HOOK_OUTPUT, HOOK_TIMED_OUT, Hook, HostHooks, List, decode};
 use linux_raw_sys::general::SIGKILL;
@@ -57,13 +58,13 @@ pub fn kept(directory: &OwnedFd) -> Option<HostHooks<'static>> {
 
 /// Runs the hooks of poststart, until one fails.
 pub fn after_start(hooks: &HostHooks<'static>, state: &str) -> Result<()> {
-    run(POSTSTART, hooks.started.iter(), state, hooks.directory, &mut Err)
+    run(POSTSTART, hooks.started.iter(), state, hooks.directory, None, &mut Err)
 }
 
 /// Runs the hooks of poststop of a container that is gone; one that fails is only a warning.
 pub fn after_stop(hooks: &HostHooks<'static>, name: &str, fixed: &str) {
     let state = describe(name, "stopped", Some(0), None, fixed);
-    let _ = run(POSTSTOP, hooks.stopped.iter(), &state, hooks.directory, &mut |error| {
+    let _ = run(POSTSTOP, hooks.stopped.iter(), &state, hooks.directory, None, &mut |error| {
         // Not in the engine's log, where podman expects no more than one object.
         print::print(2, &format!("kontena: {error}\n"));
         Ok(())
@@ -71,16 +72,17 @@ pub fn after_stop(hooks: &HostHooks<'static>, name: &str, fixed: &str) {
 }
 
 /// Runs hooks one after the other; `failed` says whether one that has failed is the last. All but those of poststop are
-/// given up when this process is asked to end.
+/// given up when this process is asked to end, or `init` has ended, which is the pidfd of PID 1.
 pub fn run(
     kind: usize,
     hooks: impl Iterator<Item = Hook<'static>>,
     state: &str,
     directory: &'static CStr,
+    init: Option<&OwnedFd>,
     failed: &mut dyn FnMut(Error) -> Result<()>,
 ) -> Result<()> {
     for (index, hook) in hooks.enumerate() {
-        let run = run_one(hook, open_state(state)?, directory, kind != POSTSTOP);
+        let run = run_one(hook, open_state(state)?, directory, kind != POSTSTOP, init);
         let run = run.at(format_args!("run the hook {}[{index}] {}", HOOKS[kind], hook.path.to_string_lossy()));
         run.and_then(|(end, output)| match end {
             HOOK_ENDED => Ok(()),
@@ -97,6 +99,7 @@ fn run_one(
     input: OwnedFd,
     bundle: &'static CStr,
     gives_up: bool,
+    init: Option<&OwnedFd>,
 ) -> rustix::io::Result<(i32, String)> {
     let output = clone::memfd(c"kontena-output", MemfdFlags::NOEXEC_SEAL)?;
     fcntl_setfl(&output, OFlags::APPEND)?;
@@ -107,6 +110,7 @@ fn run_one(
     let received = loop {
         match poll(&mut [PollFd::new(&ours, PollFlags::IN)], Some(&MOMENT)) {
             Ok(0) | Err(Errno::INTR) if gives_up && sys::ending_signal().is_some() => break Err(Errno::INTR),
+            Ok(0) | Err(Errno::INTR) if init.is_some_and(is_ready) => break Err(Errno::SRCH),
             Ok(0) | Err(Errno::INTR) => {}
             Ok(_) => break recv(&ours, &mut end, RecvFlags::empty()),
             Err(errno) => break Err(errno),
