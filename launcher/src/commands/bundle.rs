@@ -251,6 +251,9 @@ pub fn hand_over(
         match listen(&started.status) {
             Message::Failure(Report { step: Step::Fork, index: 1, errno: pid }) => {
                 pass_on(pid as u32)?;
+                // Its parent is done, and only when that has ended is it the child of the caller, or of its subreaper.
+                let _ = sys::pidfd_send_signal(&started.pidfd, SIGKILL);
+                let _ = poll(&mut [PollFd::new(&started.pidfd, PollFlags::IN)], None);
                 let written = pidfile.map_or(Ok(()), |file| file.write(&pid.to_string()));
                 return written.map(|()| 0).inspect_err(|_| end(pid as u32));
             }
