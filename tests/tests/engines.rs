@@ -216,6 +216,43 @@ fn podman_maps_users() {
 }
 
 #[test]
+fn podman_runs_containers_of_an_ordinary_user() {
+    let engines = Engines::new();
+    for (path, line) in [
+        ("/etc/passwd", "root:x:0:0::/root:/bin/sh\njoe:x:1000:1000::/tmp/joe:/bin/sh\n"),
+        ("/etc/group", "root:x:0:\njoe:x:1000:\n"),
+        ("/etc/subuid", "joe:300000:65536\n"),
+        ("/etc/subgid", "joe:300000:65536\n"),
+    ] {
+        engines.write(path, line);
+    }
+    let make = "chmod 1777 /dev/shm /tmp /var/tmp && mkdir -m 700 /tmp/joe /run/joe && \
+                chown joe:joe /tmp/joe /run/joe && \
+                podman save -q -o /tmp/debian.tar debian && chmod 644 /tmp/debian.tar";
+    let _ = engines.sh(make).run().ok();
+    // Its images are its own.
+    engines.write("/etc/containers/storage.conf", "[storage]\ndriver = \"overlay\"\n");
+    let podman = |line: &str| {
+        engines.sh(&format!(
+            "cd /tmp/joe && HOME=/tmp/joe XDG_RUNTIME_DIR=/run/joe exec setpriv --reuid joe --regid joe --init-groups \
+             podman {line}"
+        ))
+    };
+    let _ = podman("load -q -i /tmp/debian.tar").run().ok();
+    let before = snapshot(&engines);
+    let maps = podman("run --rm --net none debian cat /proc/self/uid_map").run().ok();
+    assert_eq!(maps.split_whitespace().collect::<Vec<_>>(), ["0", "1000", "1", "1", "300000", "65536"]);
+    let _ = podman("run -d --name one --net none debian sleep 600").run().ok();
+    assert_eq!(podman("exec -u 33 one id -u").run().ok(), "33\n");
+    // There is no cgroup to freeze or to limit.
+    assert!(podman("pause one").run().stderr.contains("no cgroup is delegated"));
+    let outcome = podman("run --rm --net none --memory 64m debian true").run();
+    assert!(outcome.code == 126 && outcome.stderr.contains("none is delegated"), "{outcome}");
+    let _ = podman("rm -f -t 0 one").run().ok();
+    before.assert_restored(|| snapshot(&engines));
+}
+
+#[test]
 fn podman_has_pods() {
     let engines = Engines::new();
     let _ = engines.says("pod create --name warm --share-parent=false -p 8080:80");
