@@ -52,7 +52,7 @@ pub type Record<'a> = &'a dyn Fn(&str) -> Result<()>;
 
 impl Leaf {
     /// Where the container's leaf goes. An ordinary user's goes without where it asks for nothing that takes one, and
-    /// none is delegated to it; so does a bundle that names none, where root may not write to the hierarchy.
+    /// none is delegated to it; so does a bundle that names none, where the hierarchy is not root's.
     pub fn choose(config: &Config, is_root: bool) -> Result<Option<Self>> {
         match config.bundle.as_ref().map(Bundle::cgroup) {
             Some(BundleCgroup::Callers) => return Ok(None),
@@ -62,16 +62,16 @@ impl Leaf {
             }
             _ => {}
         }
-        let may_write = |path: &str| file::c_path(path).and_then(|path| access(&*path, Access::WRITE_OK)).is_ok();
-        // For an engine of an ordinary user, kontena is root of a user namespace that does not own the hierarchy.
-        let is_root = is_root && (config.bundle.is_none() || may_write(&hierarchy()?));
+        let may_write = |path: &str| file::c_path(path).and_then(|path| access(&*path, Access::WRITE_OK));
+        // An engine of an ordinary user runs kontena as root of a user namespace that does not own the hierarchy.
+        let is_root = is_root && (config.bundle.is_none() || may_write(&hierarchy()?) != Err(Errno::ACCESS));
         let default = if is_root { PARENT } else { "." };
         let leaf = Self::below(config, config.cgroup_parent.unwrap_or(default));
         if is_root || config.cgroup_parent.is_some() || config.cgroup_mount.is_some() {
             return leaf.map(Some);
         }
         let parent = leaf.as_ref().ok().and_then(|leaf| split_last(&leaf.path, b'/')).map_or("", |(parent, _)| parent);
-        if may_write(parent) && may_write(&format!("{parent}/cgroup.procs")) {
+        if may_write(parent).is_ok() && may_write(&format!("{parent}/cgroup.procs")).is_ok() {
             return leaf.map(Some);
         }
         if config.limits.iter().all(Limit::is_none) && config.stats.is_none() && !config.delegates_cgroup {
