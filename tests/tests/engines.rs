@@ -244,6 +244,7 @@ fn podman_runs_containers_of_an_ordinary_user() {
     assert_eq!(maps.split_whitespace().collect::<Vec<_>>(), ["0", "1000", "1", "1", "300000", "65536"]);
     let _ = podman("run -d --name one --net none debian sleep 600").run().ok();
     assert_eq!(podman("exec -u 33 one id -u").run().ok(), "33\n");
+    let _ = podman("run --rm --net container:one --ipc container:one debian true").run().ok();
     // There is no cgroup to freeze or to limit.
     assert!(podman("pause one").run().stderr.contains("no cgroup is delegated"));
     let outcome = podman("run --rm --net none --memory 64m debian true").run();

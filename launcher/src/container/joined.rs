@@ -74,7 +74,8 @@ impl Joined {
             None => bundle.shared() & flag == 0,
         };
         let number = || stat(c"/proc/self/ns/net").map(|found| found.st_ino);
-        let has_net = network.is_own() || network.inside(number)? != number();
+        // The caller's first: `inside` may be without return.
+        let has_net = network.is_own() || number() != network.inside(number)?;
         let (has_uts, has_ipc) = (own(CLONE_NEWUTS, "uts"), own(CLONE_NEWIPC, "ipc"));
         let is_callers = |setting: &&&str| match &*sysctl_path(setting) {
             path if path.starts_with("net") => !has_net,

@@ -52,13 +52,16 @@ impl Namespace {
     }
 }
 
-/// Does `what` in a network namespace, by its own fd or that of a process of it.
+/// Does `what` in a network namespace, by its own fd or that of a process of it. Root of a user namespace that does not
+/// own the caller's cannot come back, and stays there: it can do nothing in the caller's.
 pub fn inside<T>(namespace: BorrowedFd<'_>, what: impl FnOnce() -> T) -> rustix::io::Result<T> {
     let host = file::open(CWD, "/proc/self/ns/net", OFlags::RDONLY)?;
     move_into_thread_name_spaces(namespace, ThreadNameSpaceType::NETWORK)?;
     let done = what();
-    move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network))?;
-    Ok(done)
+    match move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network)) {
+        Ok(()) | Err(Errno::PERM) => Ok(done),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Does `what` in the network namespace of this number, which a process is in, or a file stands for; nothing where it
