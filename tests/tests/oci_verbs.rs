@@ -87,6 +87,17 @@ fn run_that_fails_says_why_and_leaves_nothing() {
 }
 
 #[test]
+fn log_has_the_errors_of_options_before_it() {
+    let host = Host::new();
+    let bundle = Bundle::new(&host, "true", |_| {});
+    // As conmon writes them.
+    let log = bundle.log().display().to_string();
+    let _ = bundle.kontena(&["--systemd-cgroup", "--log", &log, "features"]).run().refused(1);
+    let text = host.inside(|| fs::read_to_string(bundle.log())).unwrap();
+    assert!(text.contains("--systemd-cgroup: kontena does not ask systemd for cgroups"), "{text}");
+}
+
+#[test]
 fn run_forwards_signals_and_may_be_killed() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "trap 'exit 9' USR1; echo up; while :; do sleep 0.05; done", |_| {});

@@ -70,13 +70,14 @@ pub fn config(given: &'static mut Given, line: &Line<'static>, runs: bool) -> Re
 
 /// A terminal is sent to a socket if nobody stays who would have it, and only then.
 fn check_console(is_sent: bool, console: Option<&str>) -> Result<()> {
-    if is_sent == console.is_some() {
-        return Ok(());
-    }
-    Err(needs(
-        "console-socket",
-        "it goes with a terminal, of a process that kontena does not stay with: give both, or none",
-    ))
+    let hint = match (is_sent, console) {
+        (true, None) => {
+            "the process has a terminal, and kontena does not stay with it: give one, or remove the terminal"
+        }
+        (false, Some(_)) => "there is no terminal to send: remove it, or set process.terminal and detach",
+        _ => return Ok(()),
+    };
+    Err(needs("console-socket", hint))
 }
 
 /// Checks the options of `exec --process`, and reads the file.

@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct Globals {
     /// `--cgroup-manager disabled`.
     pub has_no_cgroup: bool,
+    /// `--systemd-cgroup`, as it is given.
+    systemd: Option<&'static str>,
 }
 
 /// The options of containers of bundles, and of what engines ask for otherwise.
@@ -71,11 +73,9 @@ impl Globals {
                 return Ok(true);
             }
             "--systemd-cgroup" | "-s" => {
-                let hint = "kontena does not ask systemd for cgroups: use the cgroupfs driver, with podman \
-                            cgroup_manager=\"cgroupfs\", with containerd SystemdCgroup = false, with CRI-O \
-                            cgroup_manager = \"cgroupfs\"";
+                self.systemd = Some(option);
                 print::answer_engine();
-                return Err(Error::usage(format_args!("{option}"), hint));
+                return Ok(true);
             }
             _ => return Ok(false),
         }
@@ -97,6 +97,14 @@ impl Globals {
             _ => return Err(wrong(option, value, "use true, false or auto")),
         }
         Ok(true)
+    }
+
+    /// Refuses `--systemd-cgroup`, when all options before the command are known: conmon writes it before that of the
+    /// log, where the engine looks for the error.
+    pub fn check(&self) -> Result<()> {
+        let hint = "kontena does not ask systemd for cgroups: use the cgroupfs driver, with podman and CRI-O \
+                    cgroup_manager = \"cgroupfs\", with containerd SystemdCgroup = false";
+        self.systemd.map_or(Ok(()), |option| Err(Error::usage(format_args!("{option}"), hint)))
     }
 }
 

@@ -144,6 +144,7 @@ pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
             rest = behind;
         }
     }
+    globals.check()?;
     let kontena = match Kontena::from_args(&["kontena"], &texts) {
         Ok(kontena) => kontena,
         Err(exit) if exit.status.is_ok() => return Ok((String::new(), Command::Print(exit.output))),

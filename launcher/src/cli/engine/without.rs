@@ -13,6 +13,11 @@ impl Globals {
     pub fn take(&mut self, _: &str, _: &mut &'static [OsString]) -> Result<bool> {
         Ok(false)
     }
+
+    /// There is nothing to refuse.
+    pub fn check(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// There are none.
