@@ -226,6 +226,8 @@ fn ordinary_user_runs_a_container() {
     {
         assert!(status.lines().any(|known| known == line), "{line} in {status}");
     }
+    let line = user.intrude(&["--userns", "host"], &["look", MAP]).run().refused(125);
+    assert!(line.contains("only root can run without one") && line.contains("kontena spec --rootless"), "{line}");
     // Loopback alone, up.
     let links = user.intrude(&[], &["look", "/proc/net/dev"]).run().ok();
     assert_eq!(links.lines().count(), 3, "{links}");

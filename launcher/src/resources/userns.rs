@@ -65,8 +65,9 @@ impl Maps {
         let (uids, gids) = match userns.unwrap_or(&default) {
             Userns::Host if is_root => return Ok(None),
             Userns::Host => {
-                let hint = "only root can run without one: remove it, or run kontena with sudo";
-                return Err(Error::usage(format_args!("--userns host"), hint));
+                let hint = "only root can run without one: remove --userns host, begin the bundle with kontena spec \
+                            --rootless, or run kontena with sudo";
+                return Err(Error::usage(format_args!("no user namespace"), hint));
             }
             Userns::Map(ranges) => (ranges.clone(), ranges.clone()),
             Userns::Maps(uids, gids) => (uids.clone(), gids.clone()),
@@ -171,7 +172,8 @@ impl Maps {
             let path = format!("{process}/{name}");
             let lines: String =
                 ranges.iter().map(|Range { container, host, size }| format!("{container} {host} {size}\n")).text();
-            let hint = "ranges must not overlap, and every id must be in the caller's own namespace: check --userns";
+            let hint = "ranges must not overlap, and every id must be in the caller's own namespace: check --userns, \
+                        or the mappings of the bundle";
             file::write(CWD, &path, &lines).context(format_args!("write {path}"), hint)?;
         }
         Ok(())

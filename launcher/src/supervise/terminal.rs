@@ -142,7 +142,7 @@ pub fn attend(peer: &Peer, signals: &Signals, options: &Options<'_>) -> Result<O
     if lends_terminal && options.takes_input && !is_terminal {
         crate::print::print(
             2,
-            "kontena: warning: -t is given, but stdin is not a terminal: the command sees piped input as if it were \
+            "kontena: warning: stdin is not a terminal, but the command has one: it sees piped input as if it were \
              typed\n",
         );
     }
