@@ -13,14 +13,9 @@ use crate::{caps, proc, sys, tree};
 
 type Done = core::result::Result<(), Report>;
 
-/// Those of a process; none if it has no bundle.
-fn of(process: &ProcessSpec<'static>) -> Option<Attributes<'static>> {
-    process.attributes.iter().next().filter(|_| cfg!(feature = "oci"))
-}
-
 /// What clone(2) passes on, before a filter could refuse it; the CPUs only if it `joins` a container.
 pub fn begin(process: &ProcessSpec<'static>, joins: bool) -> Done {
-    let Some(attributes) = of(process) else { return Ok(()) };
+    let Some(attributes) = process.attributes.get() else { return Ok(()) };
     if joins && !attributes.cpus.is_empty() {
         set_cpus(attributes.cpus).map_err(fail(Step::Attribute, 2))?;
     }
@@ -33,7 +28,7 @@ pub fn begin(process: &ProcessSpec<'static>, joins: bool) -> Done {
 
 /// What a fork need not pass on, while the process may still do it.
 pub fn schedule(process: &ProcessSpec<'static>) -> Done {
-    let Some(attributes) = of(process) else { return Ok(()) };
+    let Some(attributes) = process.attributes.get() else { return Ok(()) };
     if let Ok(scheduler) = attributes.scheduler.try_into() {
         sys::set_scheduler(scheduler).map_err(fail(Step::Attribute, 0))?;
     }
@@ -45,7 +40,7 @@ pub fn schedule(process: &ProcessSpec<'static>) -> Done {
 
 /// The label of its exec, by the container's own /proc: nothing may be mounted there instead of it, or in it.
 pub fn label(process: &ProcessSpec<'static>, root: &OwnedFd) -> Done {
-    let label = of(process).map_or(c"", |attributes| attributes.label);
+    let label = process.attributes.get().map_or(c"", |attributes| attributes.label);
     if label.is_empty() {
         return Ok(());
     }
@@ -72,7 +67,7 @@ fn set_cpus(bits: &[u8]) -> Result<()> {
 
 /// What a process needs for all this, once it is not root of the host any more.
 pub fn needed(process: &ProcessSpec<'static>) -> u64 {
-    of(process).map_or(0, |attributes| {
+    process.attributes.get().map_or(0, |attributes| {
         let asks = !attributes.scheduler.is_empty() || attributes.io_priority != 0;
         let all = attributes.permitted | attributes.effective | attributes.inheritable;
         all | if asks { caps::NICE } else { 0 }
@@ -81,6 +76,7 @@ pub fn needed(process: &ProcessSpec<'static>) -> u64 {
 
 /// The capabilities of a process, if its attributes say them.
 pub fn sets(process: &ProcessSpec<'static>) -> Option<caps::Sets> {
-    let Attributes { permitted, effective, inheritable, .. } = of(process).filter(|given| given.has_sets == 1)?;
+    let attributes = process.attributes.get().filter(|given| given.has_sets == 1)?;
+    let Attributes { permitted, effective, inheritable, .. } = *attributes;
     Some(caps::Sets { permitted, effective, inheritable, ambient: process.ambient })
 }

@@ -6,7 +6,9 @@
 
 use core::convert::Infallible;
 #[cfg(feature = "oci")]
-use kontena_init::plan::WHOLE;
+use core::ffi::CStr;
+#[cfg(feature = "oci")]
+use kontena_init::plan::{Bundled, WHOLE};
 use kontena_init::plan::{Plan, READY, Report, Step};
 use rustix::fd::{IntoRawFd, OwnedFd};
 use rustix::fs::Mode;
@@ -84,16 +86,18 @@ fn become_pid1(plan: &Plan<'static>, root: Root, dev: OwnedFd, empty: Empty, sta
     let execute = || -> Result<Infallible, Report> {
         let terminal = mount_rest(plan, &root.tree, dev, empty, status)?;
         #[cfg(feature = "oci")]
-        if !plan.create_hooks.state.is_empty() {
+        if let Some(bundle) = plan.bundle.get().filter(|_| plan.has_create_hooks()) {
             send(status, &[WHOLE], SendFlags::NOSIGNAL).map_err(fail(Step::Launcher, 0))?;
             await_launcher(status)?;
-            before_pivot(&plan.create_hooks, &root.tree, status)?;
+            before_pivot(&bundle.create_hooks, &root.tree, status)?;
         }
         enter(plan, root, status)?;
         let (process, root) = (plan.process, root::open().map_err(fail(Step::PivotRoot, 0))?);
         #[cfg(feature = "oci")]
-        if let Some(listener) = sys::inherited_fd(plan.start) {
-            return await_start(plan, &root, terminal, &listener, status);
+        if let Some(bundle) = plan.bundle.get()
+            && let Some(listener) = sys::inherited_fd(bundle.start)
+        {
+            return await_start(&process, &bundle.start_hooks, &root, terminal, &listener, status);
         }
         confine(&process, false)?;
         Err(become_payload(&process, &root, None, terminal, status))
@@ -155,22 +159,23 @@ fn mount_rest(
     let terminal = make_terminal(plan, root, &dev, status)?;
     mount_requested(plan, root, dev, &empty)?;
     #[cfg(feature = "oci")]
-    if plan.bundle.is_one == 1 {
-        finish_bundle(plan, root, &empty)?;
+    if let Some(bundle) = plan.bundle.get() {
+        finish_bundle(bundle, plan.process.cwd, root, &empty)?;
     }
     Ok(terminal)
 }
 
 /// Makes `root`, which is attached, the root of all processes of the container, and waits until its network is ready.
 fn enter(plan: &Plan<'_>, Root { tree: root, stays_readonly, .. }: Root, status: &OwnedFd) -> Result<(), Report> {
-    let has_hooks = !plan.create_hooks.state.is_empty();
+    let has_hooks = plan.has_create_hooks();
     if plan.root_readonly == 1 || stays_readonly {
         root::make_readonly(&root).map_err(fail(Step::RootReadonly, 0))?;
     }
     // Of all processes in the mount namespace; pivot_root(2).
-    root::pivot(root, plan.bundle.is_one == 1 && !has_hooks).map_err(fail(Step::PivotRoot, 0))?;
-    #[cfg(feature = "oci")]
-    root::propagate(plan.bundle.propagation).map_err(fail(Step::PivotRoot, 0))?;
+    root::pivot(root, plan.bundle.get().is_some() && !has_hooks).map_err(fail(Step::PivotRoot, 0))?;
+    if let Some(bundle) = plan.bundle.get() {
+        root::propagate(bundle.propagation).map_err(fail(Step::PivotRoot, 0))?;
+    }
     // Hooks have waited for the launcher already.
     if has_hooks { Ok(()) } else { await_launcher(status) }
 }
@@ -204,10 +209,10 @@ fn mount_requested(plan: &Plan<'_>, root: &OwnedFd, dev: OwnedFd, empty: &Empty)
 /// What a bundle says of its mounts as a whole. The working directory is made where it is missing; if it cannot be,
 /// entering it says so.
 #[cfg(feature = "oci")]
-fn finish_bundle(plan: &Plan<'_>, root: &OwnedFd, empty: &Empty) -> Result<(), Report> {
-    let _ = make_target(root, true, plan.process.cwd, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
-    mounts::mount_all(root, empty, plan.bundle.last)?;
-    mounts::cover_all(root, empty, &plan.bundle)
+fn finish_bundle(bundle: &Bundled<'_>, cwd: &CStr, root: &OwnedFd, empty: &Empty) -> Result<(), Report> {
+    let _ = make_target(root, true, cwd, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    mounts::mount_all(root, empty, bundle.last)?;
+    mounts::cover_all(root, empty, bundle)
 }
 
 /// `false` for the end of file.

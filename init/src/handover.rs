@@ -6,7 +6,7 @@
 use core::convert::Infallible;
 use core::ffi::CStr;
 use kontena_init::filter;
-use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step, WHOLE};
+use kontena_init::plan::{Hooks, ProcessSpec, Report, Rlimit, Step, WHOLE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -22,13 +22,13 @@ use crate::{attributes, caps, sys};
 /// Waits for `start`, whose connection to `listener` is the status socket from then on, and becomes the payload. What
 /// comes back is why the container was not handed over.
 pub fn await_start(
-    plan: &Plan<'static>,
+    process: &ProcessSpec<'static>,
+    start_hooks: &Hooks<'static>,
     root: &OwnedFd,
     terminal: Option<OwnedFd>,
     listener: &OwnedFd,
     launcher: &OwnedFd,
 ) -> Result<Infallible, Report> {
-    let process = &plan.process;
     check(process, root)?;
     // Nothing of the launcher's stdio stays open: containerd reads it to its end before it starts a container.
     if let Some(slave) = &terminal {
@@ -60,7 +60,7 @@ pub fn await_start(
         }
     };
     let status = hand_over().map_err(fail(Step::Launcher, 0))?;
-    let confined = confine(process, false).and_then(|()| hooks::before_exec(&plan.start_hooks, process, root, &status));
+    let confined = confine(process, false).and_then(|()| hooks::before_exec(start_hooks, process, root, &status));
     let report = match confined {
         Ok(()) => become_payload(process, root, None, terminal, &status),
         Err(report) => report,

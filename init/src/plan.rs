@@ -9,6 +9,11 @@
 pub mod attributes;
 mod hooks;
 pub mod mount_kind;
+#[cfg(feature = "oci")]
+mod of_bundle;
+#[cfg(not(feature = "oci"))]
+#[path = "plan/of_bundle/without.rs"]
+mod of_bundle;
 pub mod overlay;
 mod report;
 mod wire;
@@ -17,6 +22,7 @@ use core::ffi::CStr;
 
 pub use attributes::Attributes;
 pub use hooks::*;
+pub use of_bundle::OfBundle;
 pub use report::{Report, Step};
 pub use wire::{Items, List, Wire, Writer, decode, encode};
 
@@ -44,16 +50,13 @@ wire::wire_structs! {
         /// them.
         pub propagation: u64,
         /// What only the container of a bundle has.
-        pub bundle: Bundled<'a>,
+        pub bundle: OfBundle<Bundled<'a>>,
         /// 1 in a user namespace of its own.
         pub userns: u8,
         /// 1 if the network is the container's own and has only `lo`, which the init sets up.
         pub loopback: u8,
         /// 1 if the init stays, as PID 1 beside the payload; 0 if it becomes the payload.
         pub init: u8,
-        /// An inherited fd: the socket on which `start` connects to a container that waits for it, and whose launcher
-        /// does not stay; 0 if the container begins at once. See [`WHOLE`].
-        pub start: u32,
         /// The UTS node name, sethostname(2); empty if the UTS namespace is the host's.
         pub hostname: &'a CStr,
         /// /dev, which comes first: masked paths are covered with its null device. Without a target it is made, but
@@ -73,14 +76,6 @@ wire::wire_structs! {
         /// What is written to files of /proc, by the payload's process: `PATH=TEXT`, the path below /proc. With `-`
         /// before it, it is written before anything else is done, and left out where there is no such file.
         pub settings: List<'a, &'a CStr>,
-        /// The launcher's own: the path of the socket on which the listener of the payload's filter is sent, and if
-        /// there is one, a NUL and the metadata that go with it; empty if no call is notified.
-        pub listener: &'a [u8],
-        /// The hooks of createContainer; with a state, there are hooks of a create operation, which the launcher runs
-        /// before those, while the init waits. See [`WHOLE`].
-        pub create_hooks: Hooks<'a>,
-        /// The hooks of startContainer.
-        pub start_hooks: Hooks<'a>,
         /// The payload.
         pub process: ProcessSpec<'a>,
     }
@@ -127,8 +122,8 @@ wire::wire_structs! {
         pub filter_flags: u32,
         /// Its own filter, if it has one: each struct sock_filter behind the other.
         pub filter: &'a [u8],
-        /// What only a bundle says of it: one, or none.
-        pub attributes: List<'a, Attributes<'a>>,
+        /// What only a bundle says of it.
+        pub attributes: OfBundle<Attributes<'a>>,
         /// `NAME|UID[:GROUP|GID]`, resolved in the container's own files; empty for root.
         pub user: &'a CStr,
         /// Supplementary groups beside the user's own: names of the container's or numbers.
@@ -159,15 +154,10 @@ wire::wire_structs! {
         pub target: &'a CStr,
         /// `MOUNT_ATTR_*` of mount_setattr(2): of a bind, for all mounts in it.
         pub attributes: u64,
-        /// Attributes that all mounts in a bind lose, before they get `attributes`.
-        pub cleared: u64,
-        /// Attributes of the top mount of a bind alone.
-        pub top: u64,
-        /// Attributes that it loses before.
-        pub top_cleared: u64,
-        /// MS_* of mount(2): of a bind, for all mounts in it; but without MS_REC, MS_UNBINDABLE is for the top one
-        /// alone. 0 for a file system that is private.
+        /// MS_PRIVATE or MS_SLAVE for all mounts in a bind, or 0 to leave it; mount(2).
         pub propagation: u64,
+        /// What only the mount of a bundle has.
+        pub changes: OfBundle<Changes>,
         /// For fsconfig(2): `key=value` or `flag`.
         pub options: List<'a, &'a CStr>,
         /// Paths in it, relative, covered by something empty; one that does not exist is passed over.
@@ -176,11 +166,26 @@ wire::wire_structs! {
         pub readonly: List<'a, &'a CStr>,
     }
 
+    /// What else becomes of the mounts in a bind, or of a new file system.
+    #[derive(Default)]
+    pub struct Changes {
+        /// Attributes that all mounts in a bind lose, before they get those of the [`Mount`].
+        pub cleared: u64,
+        /// Attributes of the top mount of a bind alone.
+        pub top: u64,
+        /// Attributes that it loses before.
+        pub top_cleared: u64,
+        /// MS_SHARED for all mounts in a bind, or MS_UNBINDABLE for the top one, and with MS_REC for all, after the
+        /// propagation of the [`Mount`]; 0 for neither.
+        pub propagation: u64,
+    }
+
     /// The part of a Plan that no command line asks for.
     #[derive(Default)]
     pub struct Bundled<'a> {
-        /// 1 if there is one.
-        pub is_one: u8,
+        /// An inherited fd: the socket on which `start` connects to a container that waits for it, and whose launcher
+        /// does not stay; 0 if the container begins at once. See [`WHOLE`].
+        pub start: u32,
         /// Mounts that come behind the devices: what cannot be read-only before.
         pub last: List<'a, Mount<'a>>,
         /// Absolute paths in the container, covered by something empty when all mounts are there; one that does not
@@ -190,6 +195,14 @@ wire::wire_structs! {
         pub readonly: List<'a, &'a CStr>,
         /// MS_* of mount(2), for `/` when it is the root, and with MS_REC for all mounts; 0 to leave them.
         pub propagation: u64,
+        /// The launcher's own: the path of the socket on which the listener of the payload's filter is sent, and if
+        /// there is one, a NUL and the metadata that go with it; empty if no call is notified.
+        pub listener: &'a [u8],
+        /// The hooks of createContainer; with a state, there are hooks of a create operation, which the launcher runs
+        /// before those, while the init waits. See [`WHOLE`].
+        pub create_hooks: Hooks<'a>,
+        /// The hooks of startContainer.
+        pub start_hooks: Hooks<'a>,
     }
 
     /// A device of the host's that the container has too; mknod(2).
@@ -254,7 +267,13 @@ impl<'a> Plan<'a> {
     /// The mount that a [`Report`] calls `id`.
     pub fn mount(&self, id: u16) -> Option<Mount<'a>> {
         let all = [self.dev, self.proc].into_iter().chain(self.mounts.iter()).chain(self.volumes.iter());
-        { all }.chain(self.bundle.last.iter()).find(|mount| mount.id == id)
+        let last = self.bundle.get().map_or(List::default(), |bundle| bundle.last);
+        { all }.chain(last.iter()).find(|mount| mount.id == id)
+    }
+
+    /// Whether there are hooks of a create operation.
+    pub fn has_create_hooks(&self) -> bool {
+        self.bundle.get().is_some_and(|bundle| !bundle.create_hooks.state.is_empty())
     }
 }
 

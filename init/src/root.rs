@@ -4,7 +4,7 @@
 //! the host: the first step cuts every mount off from it.
 
 use core::ffi::CStr;
-use kontena_init::plan::{List, Mount, Plan, Report, Step, mount_kind, overlay};
+use kontena_init::plan::{List, Mount, OfBundle, Plan, Report, Step, mount_kind, overlay};
 use linux_raw_sys::general as uapi;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
@@ -73,10 +73,9 @@ pub fn attach(plan: &Plan<'_>) -> core::result::Result<Root, Report> {
         lower
     };
     // A hook that runs before pivot_root(2) finds it where the host has it.
-    let place = if plan.create_hooks.state.is_empty() { c"/" } else { plan.root.source };
+    let place = if plan.has_create_hooks() { plan.root.source } else { c"/" };
     let beside = || make_filesystem(&PLACE).and_then(|tree| attach_at(tree, place));
-    let beside = if plan.bundle.is_one == 1 { Some(beside()) } else { None };
-    let beside = beside.transpose().map_err(fail(Step::AttachRoot, 0))?;
+    let beside = plan.bundle.get().map(|_| beside()).transpose().map_err(fail(Step::AttachRoot, 0))?;
     let tree = attach_at(root, place).map_err(fail(Step::AttachRoot, 0))?;
     Ok(Root { tree, stays_readonly: is_needed, beside })
 }
@@ -101,10 +100,8 @@ const PLACE: Mount<'_> = Mount {
     source: c"tmpfs",
     target: c"/",
     attributes: 0,
-    cleared: 0,
-    top: 0,
-    top_cleared: 0,
     propagation: 0,
+    changes: OfBundle::NONE,
     options: List::Items(&[]),
     masked: List::Items(&[]),
     readonly: List::Items(&[]),
@@ -198,7 +195,6 @@ pub fn pivot(root: OwnedFd, is_one_beside: bool) -> Result<()> {
 }
 
 /// Gives `/`, or with MS_REC all mounts, the propagation that a bundle asks for: by now nothing of the host's is there.
-#[cfg(feature = "oci")]
 pub fn propagate(propagation: u64) -> Result<()> {
     let recursive = propagation & u64::from(uapi::MS_REC) != 0;
     match propagation & !u64::from(uapi::MS_REC) {

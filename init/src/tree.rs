@@ -3,8 +3,8 @@
 //! Must not know which mount it is: `root.rs`, `dev.rs`, `proc.rs` and `mounts.rs` do.
 
 use core::ffi::CStr;
-use kontena_init::plan::{Mount, mount_kind};
-use linux_raw_sys::general::{MOUNT_ATTR__ATIME, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
+use kontena_init::plan::{Changes, Mount, mount_kind};
+use linux_raw_sys::general::{MOUNT_ATTR__ATIME, MS_REC, MS_SHARED, MS_UNBINDABLE};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, mkdirat, openat, openat2,
@@ -58,7 +58,7 @@ pub fn make(mount: &Mount<'_>) -> Result<OwnedFd> {
         mount_kind::KNOWN | mount_kind::TREE => inherited(mount)?,
         _ => {
             let tree = make_filesystem(mount)?;
-            return propagate(&tree, mount).map(|()| tree);
+            return mount.changes.get().map_or(Ok(()), |changes| propagate(&tree, changes)).map(|()| tree);
         }
     };
     change(&tree, mount)?;
@@ -68,12 +68,14 @@ pub fn make(mount: &Mount<'_>) -> Result<OwnedFd> {
 /// Gives the mounts of a bind their attributes and their propagation. Nothing that is mounted below a read-only volume
 /// stays writable, unless that was asked for.
 pub fn change(tree: &OwnedFd, mount: &Mount<'_>) -> Result<()> {
-    let first = mount.propagation & u64::from(MS_PRIVATE | MS_SLAVE);
-    clear_and_set(tree, true, mount.attributes, mount.cleared, first)?;
-    if mount.top | mount.top_cleared != 0 {
-        clear_and_set(tree, false, mount.top, mount.top_cleared, 0)?;
+    let Some(changes) = mount.changes.get() else {
+        return sys::mount_setattr(tree, true, mount.attributes, 0, mount.propagation);
+    };
+    clear_and_set(tree, true, mount.attributes, changes.cleared, mount.propagation)?;
+    if changes.top | changes.top_cleared != 0 {
+        clear_and_set(tree, false, changes.top, changes.top_cleared, 0)?;
     }
-    propagate(tree, mount)
+    propagate(tree, changes)
 }
 
 /// An attribute that was locked when this mount namespace was made cannot be cleared, and stays; mount_namespaces(7).
@@ -89,8 +91,8 @@ fn clear_and_set(tree: &OwnedFd, recursive: bool, set: u64, cleared: u64, propag
 }
 
 /// What comes behind MS_PRIVATE or MS_SLAVE.
-fn propagate(tree: &OwnedFd, mount: &Mount<'_>) -> Result<()> {
-    let has = |bit| mount.propagation & u64::from(bit) != 0;
+fn propagate(tree: &OwnedFd, changes: &Changes) -> Result<()> {
+    let has = |bit| changes.propagation & u64::from(bit) != 0;
     for (bit, recursive) in [(MS_SHARED, true), (MS_UNBINDABLE, has(MS_REC))] {
         if has(bit) {
             sys::mount_setattr(tree, recursive, 0, 0, bit.into())?;

@@ -5,6 +5,7 @@ use core::ffi::CStr;
 
 wire_structs! {
     /// Hooks of one kind; the OCI's runtime-spec, config.md, "POSIX-platform Hooks".
+    #[derive(Default)]
     pub struct Hooks<'a> {
         /// The container's state, which each of them reads from its standard input: the members of a JSON object, and
         /// its end. The init begins it, with its own pid.
@@ -44,9 +45,6 @@ pub const HOOK_KILLED: i32 = 0x1100;
 pub const HOOK_TIMED_OUT: i32 = 0x1200;
 /// How much of the end of a hook's output goes to the launcher, before the Report.
 pub const HOOK_OUTPUT: usize = 512;
-
-/// No hooks.
-pub const NO_HOOKS: Hooks<'_> = Hooks { state: c"", hooks: List::Items(&[]) };
 
 /// For tests.
 #[cfg(test)]

@@ -32,7 +32,7 @@ const SAMPLE: ProcessSpec<'_> = ProcessSpec {
     seccomp: 4,
     filter_flags: 2,
     filter: &[6, 0, 0, 0, 0, 0, 0xff, 0x7f],
-    attributes: List::Items(&[]),
+    attributes: OfBundle::NONE,
     user: c"nginx",
     groups: List::Items(&[c"video"]),
     rlimits: List::Items(&[Rlimit { resource: 7, soft: 10, hard: u64::MAX }]),
@@ -42,6 +42,25 @@ const SAMPLE: ProcessSpec<'_> = ProcessSpec {
     env: List::Items(&[c"A=b"]),
 };
 
+#[cfg(feature = "oci")]
+const CHANGES: OfBundle<Changes> = OfBundle::new(Changes { cleared: 1, top: 2, top_cleared: 3, propagation: 4 });
+#[cfg(not(feature = "oci"))]
+const CHANGES: OfBundle<Changes> = OfBundle::NONE;
+
+#[cfg(feature = "oci")]
+const BUNDLED: OfBundle<Bundled<'_>> = OfBundle::new(Bundled {
+    start: 8,
+    last: List::Items(&[]),
+    masked: List::Items(&[c"/a"]),
+    readonly: List::Items(&[]),
+    propagation: 1 << 20,
+    listener: b"/run/a\0b",
+    create_hooks: Hooks { state: c"", hooks: List::Items(&[]) },
+    start_hooks: Hooks { state: c"{}", hooks: List::Items(&[hooks::SAMPLE]) },
+});
+#[cfg(not(feature = "oci"))]
+const BUNDLED: OfBundle<Bundled<'_>> = OfBundle::NONE;
+
 fn sample(out: &mut Bytes) {
     let proc = Mount {
         id: 7,
@@ -50,10 +69,8 @@ fn sample(out: &mut Bytes) {
         source: c"proc",
         target: c"/proc",
         attributes: 14,
-        cleared: 1,
-        top: 2,
-        top_cleared: 3,
         propagation: 0,
+        changes: CHANGES,
         options: List::Items(&[]),
         masked: List::Items(&[c"kcore", c"keys"]),
         readonly: List::Items(&[c"sys"]),
@@ -66,11 +83,10 @@ fn sample(out: &mut Bytes) {
         overlay: overlay::ALWAYS,
         root_readonly: 1,
         propagation: 1 << 18,
-        bundle: Bundled { is_one: 1, masked: List::Items(&[c"/a"]), propagation: 1 << 20, ..Bundled::default() },
+        bundle: BUNDLED,
         userns: 1,
         loopback: 1,
         init: 1,
-        start: 0,
         hostname: c"web",
         dev: Mount { id: 8, target: c"/dev", ..proc },
         proc,
@@ -79,9 +95,6 @@ fn sample(out: &mut Bytes) {
         devices: List::Items(&[device]),
         files: List::Items(&[File { target: c"/etc/hosts", content: c"::1 localhost\n", is_launchers: 1 }]),
         settings: List::Items(&[c"sys/net/ipv4/ip_forward=1", c"self/oom_score_adj=-17"]),
-        listener: b"/run/a\0b",
-        create_hooks: NO_HOOKS,
-        start_hooks: Hooks { state: c"{}", hooks: List::Items(&[hooks::SAMPLE]) },
         process: SAMPLE,
     };
     encode(&plan, out);
@@ -106,8 +119,11 @@ fn a_plan_reads_back_as_it_was_written() {
     assert_eq!((plan.process.filter_flags, plan.process.filter), (2, &[6, 0, 0, 0, 0, 0, 0xff, 0x7f][..]));
     assert_eq!((plan.root_readonly, plan.process.capabilities), (1, 0xa800_25fb));
     assert_eq!(plan.process.rlimits.iter().next(), Some(Rlimit { resource: 7, soft: 10, hard: u64::MAX }));
-    let hook = plan.start_hooks.hooks.iter().next().unwrap();
-    assert_eq!((plan.start_hooks.state, hook.path, hook.arguments.len(), hook.timeout), (c"{}", c"/bin/a", 2, 9));
+    assert_eq!(plan.bundle.get().is_some(), cfg!(feature = "oci"));
+    if let Some(Bundled { start_hooks, .. }) = plan.bundle.get() {
+        let hook = start_hooks.hooks.iter().next().unwrap();
+        assert_eq!((start_hooks.state, hook.path, hook.arguments.len(), hook.timeout), (c"{}", c"/bin/a", 2, 9));
+    }
     let mut again = Bytes(Vec::new());
     encode(&plan, &mut again);
     assert_eq!(block, again.0, "a decoded Plan encodes to the same bytes");

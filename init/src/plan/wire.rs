@@ -5,7 +5,7 @@
 use core::ffi::CStr;
 
 /// Opens every Plan; changes with the format, so that a launcher and an init of two builds never misread each other.
-const MAGIC: u32 = u32::from_le_bytes(*b"kp08");
+const MAGIC: u32 = u32::from_le_bytes(if cfg!(feature = "oci") { *b"kb09" } else { *b"kp09" });
 
 /// The bytes that a Plan is written to.
 pub trait Writer {

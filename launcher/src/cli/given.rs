@@ -15,6 +15,7 @@ use crate::error::{Hint, Parsed};
 use crate::sys;
 use crate::text::{bytes, number};
 use crate::time::Moment;
+use kontena_init::plan::OfBundle;
 use std::ffi::CStr;
 
 /// The values of all options of all verbs.
@@ -154,7 +155,7 @@ fn config(changes: Changes) -> Config {
         groups: Vec::new(),
         names: Names::default(),
         rlimits: Vec::new(),
-        attributes: Vec::new(),
+        attributes: OfBundle::NONE,
         console_size: [0; 2],
         oom_score_adj: None,
         umask: 0o022,

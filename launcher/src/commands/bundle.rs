@@ -21,7 +21,7 @@ use crate::state::{ContainerRecord, StateDirectory};
 use crate::supervise::message::{Message, listen};
 use crate::sys;
 use crate::time::Moment;
-use kontena_init::plan::{Attributes, Plan, ProcessSpec, Report, Step};
+use kontena_init::plan::{Attributes, OfBundle, Plan, ProcessSpec, Report, Step};
 use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -266,10 +266,10 @@ pub fn hand_over(
 
 /// The attributes of another process: its own, and those that are the container's. From here on this launcher runs on
 /// the CPUs that the process says.
-pub fn attributes_of<'a>(config: &Config, plan: &Plan<'a>) -> Result<Vec<Attributes<'a>>> {
-    let mut all = config.attributes.clone();
-    for (own, containers) in all.iter_mut().zip(plan.process.attributes.iter()) {
-        let Attributes { personality, memory_mode, memory_nodes, label, .. } = containers;
+pub fn attributes_of<'a>(config: &Config, plan: &Plan<'a>) -> Result<OfBundle<Attributes<'a>>> {
+    let mut attributes = config.attributes;
+    if let (Some(own), Some(containers)) = (attributes.get_mut(), plan.process.attributes.get()) {
+        let Attributes { personality, memory_mode, memory_nodes, label, .. } = *containers;
         let label = if own.label.is_empty() { label } else { own.label };
         *own = Attributes { personality, memory_mode, memory_nodes, label, ..*own };
         if !own.launchers_cpus.is_empty() {
@@ -280,5 +280,5 @@ pub fn attributes_of<'a>(config: &Config, plan: &Plan<'a>) -> Result<Vec<Attribu
             sched_setaffinity(None, &cpus).context(format_args!("process.execCPUAffinity.initial"), hint)?;
         }
     }
-    Ok(all)
+    Ok(attributes)
 }

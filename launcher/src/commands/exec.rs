@@ -29,7 +29,7 @@ use crate::supervise::terminal::{self, HUNG_UP, Options, Outcome, Peer, attend};
 use crate::supervise::{Life, Supervision};
 use crate::sys;
 use crate::text;
-use kontena_init::plan::{Attributes, List, Plan, ProcessSpec, Report, decode};
+use kontena_init::plan::{List, Plan, ProcessSpec, Report, decode};
 use linux_raw_sys::general::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -71,11 +71,15 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
         Error::usage(format_args!("{name} was started by another version of kontena"), "restart it first")
     })?;
     let env = environment_of(&plan, request)?;
-    let attributes: Vec<_> = plan.process.attributes.iter().map(|given| Attributes { has_sets: 0, ..given }).list();
+    let mut attributes = plan.process.attributes;
+    if let Some(given) = attributes.get_mut() {
+        given.has_sets = 0;
+    }
     #[cfg(feature = "oci")]
     let attributes = if request.is_whole { bundle::attributes_of(config, &plan)? } else { attributes };
     let (argv, env) = (List::Items(&config.command), List::Items(&env));
-    let process = ProcessSpec { argv, env, attributes: List::Items(&attributes), ..specify(&plan, request) };
+    let process = ProcessSpec { argv, env, attributes, ..specify(&plan, request) };
+    let listener = plan.bundle.get().map_or(&[][..], |bundle| bundle.listener);
     take_oom_score(&plan, config);
     let start = |detached| {
         (3..3 + config.preserve_fds)
@@ -84,8 +88,7 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     };
     let is_engines = request.is_whole || is_handed_over;
     if life.detach && (is_engines || config.pidfile.is_some()) {
-        let joining =
-            bundle::Joining { spec: process, listener: plan.listener, directory: &directory, init: container.pid };
+        let joining = bundle::Joining { spec: process, listener, directory: &directory, init: container.pid };
         return bundle::hand_over(name, config, request.console, &joining, &|detached| match is_engines {
             true => start(detached),
             false => without_stdio(|| start(detached)),
@@ -96,7 +99,7 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     let mut joined = Joined { events, process, supervision: Supervision::new(signals, SIGTERM) };
     let start = || {
         #[cfg(feature = "oci")]
-        let mut agent = Agent::find(plan.listener)?;
+        let mut agent = Agent::find(listener)?;
         let started = start(life.detach.into())?;
         #[cfg(feature = "oci")]
         {

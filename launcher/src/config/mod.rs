@@ -48,7 +48,7 @@ use crate::error::{Error, Parsed};
 use crate::gather::Gather;
 use crate::sys;
 use crate::text::{c_static, c_text, has, is_name, number, split_last};
-use kontena_init::plan::{Attributes, Rlimit};
+use kontena_init::plan::{Attributes, OfBundle, Rlimit};
 use std::ffi::CStr;
 
 /// A container to run. What goes to the kernel as it is has its NUL already.
@@ -102,7 +102,7 @@ pub struct Config {
     /// `--ulimit`.
     pub rlimits: Vec<Rlimit>,
     /// What only a bundle says of its process.
-    pub attributes: Vec<Attributes<'static>>,
+    pub attributes: OfBundle<Attributes<'static>>,
     /// Rows and columns of the terminal of a bundle's process, if they are known.
     pub console_size: [u32; 2],
     /// `--oom-score-adj`.

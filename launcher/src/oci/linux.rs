@@ -14,7 +14,7 @@ pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
     let node = root.get("linux");
     let not_done = ["intelRdt", "mountLabel"];
     refuse(node, &not_done)?;
-    config.attributes.iter_mut().try_for_each(|attributes| attributes::of_linux(node, attributes))?;
+    config.attributes.get_mut().map_or(Ok(()), |attributes| attributes::of_linux(node, attributes))?;
     namespaces::read(node, config, bundle)?;
     net_devices(node.get("netDevices"), bundle)?;
     for (key, value) in node.get("sysctl").members()? {

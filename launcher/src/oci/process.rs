@@ -8,7 +8,7 @@ use crate::config::security::{Seccomp, Security};
 use crate::json::read::Node;
 use crate::print;
 use crate::text::c_static;
-use kontena_init::plan::Attributes;
+use kontena_init::plan::{Attributes, OfBundle};
 
 /// Reads it.
 pub fn read(node: Node<'static>, config: &mut Config) -> Read<()> {
@@ -28,7 +28,7 @@ pub fn read(node: Node<'static>, config: &mut Config) -> Read<()> {
     }
     let mut attributes = attributes::of_process(node)?;
     config.capabilities = read_capabilities(node.get("capabilities"), &mut attributes)?;
-    config.attributes.push(attributes);
+    config.attributes = OfBundle::new(attributes);
     for limit in node.get("rlimits").items()? {
         let kind = limit.get("type").text()?;
         let (soft, hard): (u64, u64) = (limit.get("soft").number()?, limit.get("hard").number()?);

@@ -245,17 +245,19 @@ fn attributes_are_what_the_kernel_takes() {
     let process = r#""scheduler": {"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RECLAIM"], "nice": -1,
         "runtime": 1, "deadline": 2, "period": 3}, "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 7},
         "execCPUAffinity": {"initial": "0-2,9", "final": "1023"}"#;
-    let given = with(r#""apparmorProfile": """#, process).unwrap().attributes;
+    let config = with(r#""apparmorProfile": """#, process).unwrap();
+    let given = config.attributes.get().unwrap();
     let words = [48, 6, 2, 0, u32::MAX, 0, 1, 0, 2, 0, 3, 0].map(u32::to_le_bytes).concat();
-    assert_eq!((given[0].scheduler, given[0].io_priority), (&*words, 3 << 13 | 7));
-    assert_eq!((given[0].launchers_cpus, given[0].cpus.len(), given[0].cpus[127]), (&[7, 2][..], 128, 128));
-    assert_eq!((given[0].personality, given[0].memory_mode), (u32::MAX, u32::MAX), "as they are");
-    assert_eq!((given[0].has_sets, given[0].permitted, given[0].inheritable), (1, 0x21, 0x20));
+    assert_eq!((given.scheduler, given.io_priority), (&*words, 3 << 13 | 7));
+    assert_eq!((given.launchers_cpus, given.cpus.len(), given.cpus[127]), (&[7, 2][..], 128, 128));
+    assert_eq!((given.personality, given.memory_mode), (u32::MAX, u32::MAX), "as they are");
+    assert_eq!((given.has_sets, given.permitted, given.inheritable), (1, 0x21, 0x20));
     let linux = r#""personality": {"domain": "LINUX32"}, "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0,2",
         "flags": ["MPOL_F_STATIC_NODES"]}, "sysctl""#;
-    let given = with(r#""sysctl""#, linux).unwrap().attributes;
-    assert_eq!((given[0].personality, given[0].memory_mode), (8, 1 << 15 | 2));
-    assert_eq!((given[0].memory_nodes, given[0].scheduler.len(), given[0].label), (&[5][..], 0, c""));
+    let config = with(r#""sysctl""#, linux).unwrap();
+    let given = config.attributes.get().unwrap();
+    assert_eq!((given.personality, given.memory_mode), (8, 1 << 15 | 2));
+    assert_eq!((given.memory_nodes, given.scheduler.len(), given.label), (&[5][..], 0, c""));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The defaults are podman's. Must not depend on what was asked for: `plan.rs` changes a copy where something does.
 
-use kontena_init::plan::{List, Mount, mount_kind};
+use kontena_init::plan::{List, Mount, OfBundle, mount_kind};
 use linux_raw_sys::general::*;
 use std::ffi::CStr;
 
@@ -72,10 +72,8 @@ pub const fn filesystem<'a>(source: &'a CStr, target: &'a CStr, options: &'a [&'
         source,
         target,
         attributes: NOSUID | NODEV | NOEXEC,
-        cleared: 0,
-        top: 0,
-        top_cleared: 0,
         propagation: 0,
+        changes: OfBundle::NONE,
         options: List::Items(options),
         masked: List::Items(&[]),
         readonly: List::Items(&[]),

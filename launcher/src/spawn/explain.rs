@@ -13,7 +13,7 @@ use crate::resources::userns;
 use crate::text::replace;
 use kontena_init::filter;
 #[cfg(feature = "oci")]
-use kontena_init::plan::{HOOK_ENDED, HOOK_KILLED, HOOK_TIMED_OUT, Hook, Hooks};
+use kontena_init::plan::{Bundled, HOOK_ENDED, HOOK_KILLED, HOOK_TIMED_OUT, Hook};
 use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step, attributes};
 use linux_raw_sys::general::{SIGILL, SIGSYS};
 use rustix::io::Errno;
@@ -32,14 +32,12 @@ pub fn explain(report: Report, plan: &Plan<'_>, rootfs: &CStr) -> Error {
         Step::Mount | Step::MountTarget | Step::Devices | Step::Mask | Step::Readonly => {
             words(plan.mount(report.index).map_or(c"", |mount| mount.target))
         }
-        Step::MaskPath => words(plan.bundle.masked.iter().nth(index).unwrap_or_default()),
-        Step::ReadonlyPath => words(plan.bundle.readonly.iter().nth(index).unwrap_or_default()),
         Step::Device => words(plan.devices.iter().nth(index).map_or(c"", |device| device.target)),
-        #[cfg(feature = "oci")]
-        Step::CreateHook => return explain_inner_hook(CREATE_CONTAINER, report, plan.create_hooks),
-        #[cfg(feature = "oci")]
-        Step::StartHook => return explain_inner_hook(START_CONTAINER, report, plan.start_hooks),
         Step::File => "over /etc/hosts, /etc/hostname or /etc/resolv.conf".into(),
+        #[cfg(feature = "oci")]
+        Step::MaskPath | Step::ReadonlyPath | Step::CreateHook | Step::StartHook => {
+            return plan.bundle.get().map_or_else(|| failure(report, "", ""), |bundle| explain_bundle(report, bundle));
+        }
         _ => return explain_process(report, &plan.process),
     };
     failure(report, &object, hint(report.step, errno_of(report)))
@@ -78,10 +76,18 @@ pub fn explain_process(report: Report, process: &ProcessSpec<'_>) -> Error {
     }
 }
 
-/// Why a hook that runs in the container has failed.
+/// Why a step that only the container of a bundle has failed: what covers a path of it, or a hook that runs in it.
 #[cfg(feature = "oci")]
-fn explain_inner_hook(kind: usize, report: Report, hooks: Hooks<'_>) -> Error {
+fn explain_bundle(report: Report, bundle: &Bundled<'_>) -> Error {
     let index = usize::from(report.index);
+    let (kind, hooks) = match report.step {
+        Step::CreateHook => (CREATE_CONTAINER, &bundle.create_hooks),
+        Step::StartHook => (START_CONTAINER, &bundle.start_hooks),
+        step => {
+            let paths = if step == Step::MaskPath { &bundle.masked } else { &bundle.readonly };
+            return failure(report, &words(paths.iter().nth(index).unwrap_or_default()), hint(step, errno_of(report)));
+        }
+    };
     match hooks.hooks.iter().nth(index) {
         Some(hook) => explain_hook(HOOKS[kind], index, hook, report.errno, ""),
         None => failure(report, "", ""),
@@ -219,7 +225,9 @@ fn failure(report: Report, object: &str, hint: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kontena_init::plan::{Bundled, Device, Hook, Hooks, List, Mount};
+    #[cfg(feature = "oci")]
+    use kontena_init::plan::Hooks;
+    use kontena_init::plan::{Device, List, Mount, OfBundle};
 
     const NO_MOUNT: Mount<'_> = Mount {
         id: 0,
@@ -228,10 +236,8 @@ mod tests {
         source: c"",
         target: c"/",
         attributes: 0,
-        cleared: 0,
-        top: 0,
-        top_cleared: 0,
         propagation: 0,
+        changes: OfBundle::NONE,
         options: List::Items(&[]),
         masked: List::Items(&[]),
         readonly: List::Items(&[]),
@@ -249,7 +255,7 @@ mod tests {
         seccomp: 1,
         filter_flags: 0,
         filter: &[],
-        attributes: List::Items(&[]),
+        attributes: OfBundle::NONE,
         user: c"www:web",
         groups: List::Items(&[c"audio", c"video"]),
         rlimits: List::Items(&[Rlimit { resource: 7, soft: 1, hard: 1 }, Rlimit { resource: 4, soft: 1, hard: 1 }]),
@@ -258,25 +264,39 @@ mod tests {
         argv: List::Items(&[c"nginx", c"-g"]),
         env: List::Items(&[]),
     };
-    const HOOK: Hook<'_> =
-        Hook { path: c"/bin/a", arguments: List::Items(&[]), environment: List::Items(&[]), timeout: 9 };
+    #[cfg(feature = "oci")]
+    const HOOKS: Hooks<'_> = Hooks {
+        state: c"{}",
+        hooks: List::Items(&[Hook {
+            path: c"/bin/a",
+            arguments: List::Items(&[]),
+            environment: List::Items(&[]),
+            timeout: 9,
+        }]),
+    };
+    #[cfg(feature = "oci")]
+    const BUNDLED: OfBundle<Bundled<'_>> = OfBundle::new(Bundled {
+        start: 0,
+        last: List::Items(&[]),
+        masked: List::Items(&[c"/a"]),
+        readonly: List::Items(&[c"/b"]),
+        propagation: 0,
+        listener: &[],
+        create_hooks: HOOKS,
+        start_hooks: HOOKS,
+    });
+    #[cfg(not(feature = "oci"))]
+    const BUNDLED: OfBundle<Bundled<'_>> = OfBundle::NONE;
     const PLAN: Plan<'_> = Plan {
         root: NO_MOUNT,
         layer: NO_MOUNT,
         overlay: 0,
         root_readonly: 0,
         propagation: 0,
-        bundle: Bundled {
-            is_one: 0,
-            last: List::Items(&[]),
-            masked: List::Items(&[c"/a"]),
-            readonly: List::Items(&[c"/b"]),
-            propagation: 0,
-        },
+        bundle: BUNDLED,
         userns: 0,
         loopback: 0,
         init: 1,
-        start: 0,
         hostname: c"web",
         dev: Mount { id: 1, target: c"/dev", ..NO_MOUNT },
         proc: Mount { id: 2, target: c"/proc", ..NO_MOUNT },
@@ -292,9 +312,6 @@ mod tests {
             minor: 0,
         }]),
         files: List::Items(&[]),
-        listener: &[],
-        create_hooks: Hooks { state: c"{}", hooks: List::Items(&[HOOK]) },
-        start_hooks: Hooks { state: c"{}", hooks: List::Items(&[HOOK]) },
         settings: List::Items(&[
             c"sys/net/core/somaxconn=1",
             c"self/oom_score_adj=-17",

@@ -24,7 +24,7 @@ use crate::spawn::sources::Place;
 use crate::spawn::trees::Tree;
 use crate::text::c_string;
 use kontena_init::filter;
-use kontena_init::plan::{Bundled, Device, File, List, Mount, NO_HOOKS, Plan, ProcessSpec, mount_kind, overlay};
+use kontena_init::plan::{Device, File, List, Mount, OfBundle, Plan, ProcessSpec, mount_kind, overlay};
 use linux_raw_sys::general::{CAP_MKNOD, MS_PRIVATE, MS_SLAVE};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, ftruncate};
@@ -143,11 +143,10 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
         overlay: if config.overlay == Overlay::None { overlay::IF_NEEDED } else { overlay::ALWAYS },
         root_readonly: config.read_only.into(),
         propagation: propagation(config).into(),
-        bundle: Bundled::default(),
+        bundle: OfBundle::NONE,
         userns: maps.is_some().into(),
         loopback: network.is_loopback.into(),
         init: config.init.into(),
-        start: 0,
         hostname: if config.uts == Share::Private { config.hostname } else { c"" },
         dev: DEV,
         proc,
@@ -156,9 +155,6 @@ pub fn encode(inputs: &Inputs<'_>) -> Result<Vec<u8>> {
         devices: List::Items(&devices),
         files: List::Items(&files),
         settings: List::Items(&borrow(&settings)),
-        listener: &[],
-        create_hooks: NO_HOOKS,
-        start_hooks: NO_HOOKS,
         process: ProcessSpec {
             groups: List::Items(&config.groups),
             argv: List::Items(&config.command),
@@ -188,7 +184,7 @@ fn process<'a>(inputs: &Inputs<'a>) -> ProcessSpec<'a> {
         seccomp: filter_of(config.security, maps.is_some()),
         filter_flags: config.filter.flags,
         filter: &config.filter.code,
-        attributes: List::Items(&config.attributes),
+        attributes: config.attributes,
         user: config.user,
         groups: none,
         rlimits: List::Items(&config.rlimits),

@@ -17,7 +17,7 @@ use crate::spawn::sources::Place;
 use crate::state::handed_over::describe;
 use crate::text::c_string;
 use kontena_init::filter;
-use kontena_init::plan::{Bundled, Hooks, List, Mount, Plan, ProcessSpec, mount_kind, overlay};
+use kontena_init::plan::{Bundled, Changes, Hooks, List, Mount, OfBundle, Plan, ProcessSpec, mount_kind, overlay};
 use linux_raw_sys::general::{CLONE_NEWCGROUP, CLONE_NEWPID, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 use std::ffi::{CStr, CString};
 
@@ -52,17 +52,19 @@ pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
         overlay: overlay::IF_NEEDED,
         root_readonly: config.read_only.into(),
         propagation: bundle.propagation.into(),
-        bundle: Bundled {
-            is_one: 1,
+        bundle: OfBundle::new(Bundled {
+            start: extras.start,
             last: List::Items(&last),
             masked: List::Items(&bundle.masked),
             readonly: List::Items(&bundle.readonly),
             propagation: bundle.last.into(),
-        },
+            listener: bundle.listener.as_bytes(),
+            create_hooks: hooks(CREATE_CONTAINER, &creating),
+            start_hooks: hooks(START_CONTAINER, &created),
+        }),
         userns: maps.is_some().into(),
         loopback: network.is_loopback.into(),
         init: config.init.into(),
-        start: extras.start,
         hostname: if config.uts == Share::Private { config.hostname } else { c"" },
         dev: Mount { id: DEV.id, kind: DEV.kind, ..dev },
         proc: Mount { id: PROC.id, ..proc },
@@ -71,9 +73,6 @@ pub fn encode(inputs: &Inputs<'_>, bundle: &Bundle) -> Result<Vec<u8>> {
         devices: List::Items(&devices),
         files: List::Items(&[]),
         settings: List::Items(&borrow(&settings)),
-        listener: bundle.listener.as_bytes(),
-        create_hooks: hooks(CREATE_CONTAINER, &creating),
-        start_hooks: hooks(START_CONTAINER, &created),
         process: ProcessSpec {
             groups: List::Items(&config.groups),
             argv: List::Items(&config.command),
@@ -130,7 +129,8 @@ fn last(bundle: &Bundle) -> Vec<Mount<'_>> {
         let is_top = on(bundle, mount.target).is_some_and(|top| std::ptr::eq(top, mount));
         if is_top && is_new(mount, c"tmpfs") && attributes(mount) & RO != 0 {
             let (id, kind) = (id(bundle.mounts.len() + index), mount_kind::REMOUNT);
-            last.push(Mount { id, kind, attributes: 0, top: RO, ..filesystem(c"", mount.target, &[]) });
+            let changes = OfBundle::new(Changes { top: RO, ..Changes::default() });
+            last.push(Mount { id, kind, attributes: 0, changes, ..filesystem(c"", mount.target, &[]) });
         }
     }
     last
@@ -147,18 +147,23 @@ fn attributes(mount: &BundleMount) -> u64 {
 
 fn made<'a>(inputs: &Inputs<'a>, index: usize, mount: &'a BundleMount, cgroups: Option<&'a CStr>) -> Mount<'a> {
     let id = id(index);
-    let changes = Mount {
-        id,
-        attributes: mount.all.set.into(),
+    let [first, then] = propagation(mount, inputs.maps.is_some()).map(u64::from);
+    let changes = Changes {
         cleared: mount.all.cleared.into(),
         top: mount.top.set.into(),
         top_cleared: mount.top.cleared.into(),
-        propagation: propagation(mount, inputs.maps.is_some()),
+        propagation: then,
+    };
+    let changed = Mount {
+        id,
+        attributes: mount.all.set.into(),
+        propagation: first,
+        changes: OfBundle::new(changes),
         ..filesystem(c"", mount.target, &[])
     };
-    let bound = |source| Mount { kind: mount_kind::BIND, source, ..changes };
+    let bound = |source| Mount { kind: mount_kind::BIND, source, ..changed };
     if mount.is_remount {
-        return Mount { kind: mount_kind::REMOUNT, ..changes };
+        return Mount { kind: mount_kind::REMOUNT, ..changed };
     }
     if let Some(source) = mount.source {
         return or_tree(inputs.trees, bound(source), Place::Volume(index));
@@ -175,8 +180,7 @@ fn made<'a>(inputs: &Inputs<'a>, index: usize, mount: &'a BundleMount, cgroups: 
         id,
         kind: kind(mount.kind),
         attributes: attributes(mount) & !late,
-        cleared: (mount.top.cleared | mount.all.cleared).into(),
-        propagation: changes.propagation & u64::from(MS_SHARED | MS_UNBINDABLE),
+        changes: OfBundle::new(Changes { propagation: then & !u64::from(MS_REC), ..Changes::default() }),
         options: List::Items(&mount.options),
         ..filesystem(mount.kind, mount.target, &[])
     };
@@ -192,14 +196,13 @@ fn kind(kind: &CStr) -> u8 {
     }
 }
 
-/// The propagation of a bind, as the init takes it. The mounts of a user namespace never reach the host, and with those
-/// that are shared it is as if the kernel had copied them there; mount_namespaces(7).
-fn propagation(mount: &BundleMount, has_userns: bool) -> u64 {
-    let propagation = match mount.propagation & !MS_REC {
-        MS_SHARED if has_userns => MS_SLAVE | MS_SHARED,
-        MS_UNBINDABLE if mount.propagation & MS_REC == 0 => MS_PRIVATE | MS_UNBINDABLE,
-        MS_UNBINDABLE => MS_UNBINDABLE | MS_REC,
-        other => other,
-    };
-    propagation.into()
+/// The propagation of a bind, as the init takes it, and what comes after it. The mounts of a user namespace never reach
+/// the host, and with those that are shared it is as if the kernel had copied them there; mount_namespaces(7).
+fn propagation(mount: &BundleMount, has_userns: bool) -> [u32; 2] {
+    match mount.propagation & !MS_REC {
+        MS_SHARED => [if has_userns { MS_SLAVE } else { 0 }, MS_SHARED],
+        MS_UNBINDABLE if mount.propagation & MS_REC == 0 => [MS_PRIVATE, MS_UNBINDABLE],
+        MS_UNBINDABLE => [0, MS_UNBINDABLE | MS_REC],
+        first => [first, 0],
+    }
 }
