@@ -3,6 +3,7 @@
 //! The inheritable and the ambient set are empty, but for what another user than root was given by name, or a bundle
 //! says. Must run before no_new_privs would hide a mistake.
 
+use kontena_init::filter;
 use rustix::io::{Errno, Result};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, configure_capability_in_ambient_set,
@@ -65,6 +66,9 @@ pub fn set(sets: &Sets) -> Result<()> {
 
 /// Fails if this process may do more: a filter of system calls can pretend that a call has been made.
 pub fn verify(most: &Sets) -> Result<()> {
+    if !filter::MAY_PRETEND {
+        return Ok(());
+    }
     let most = [most.effective, most.permitted, most.inheritable];
     let all = sys::capability_sets()?;
     if all.iter().zip(most).any(|(is, most)| is & !most != 0) { Err(Errno::PROTO) } else { Ok(()) }

@@ -44,7 +44,7 @@ pub fn contain(plan_fd: OwnedFd, status: &OwnedFd) -> Result<Child, Report> {
     umask(Mode::empty());
     root::leave_host(plan)?;
     let mut root = root::attach(plan)?;
-    let (dev, empty) = mounts::mount_dev(&mut root, &plan.dev)?;
+    let (dev, empty) = mounts::mount_dev(&mut root, plan)?;
     let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.map_err(fail(Step::Handshake, 0))?;
     if plan.init == 0 {
@@ -123,7 +123,7 @@ fn make_proc(
 
 /// What every container has beside its root, /dev and /proc.
 fn furnish(plan: &Plan<'_>, root: &OwnedFd, dev: &OwnedFd, empty: &Empty, status: &OwnedFd) -> Result<(), Report> {
-    if !plan.dev.target.is_empty() {
+    if plan.has_dev() {
         dev::populate(dev, plan.files.iter()).map_err(fail(Step::Devices, plan.dev.id))?;
     }
     mounts::pass_on_hosts(dev, plan.files, status)?;
@@ -187,10 +187,10 @@ fn make_terminal(plan: &Plan<'_>, root: &OwnedFd, dev: &OwnedFd, status: &OwnedF
     }
     let make = || -> io::Result<OwnedFd> {
         let slave = terminal::open(root, &plan.process, status)?;
-        if plan.dev.target.is_empty() {
-            mounts::mount_console(root, &slave)?;
-        } else {
+        if plan.has_dev() {
             terminal::mount_console(dev, &slave)?;
+        } else {
+            mounts::mount_console(root, &slave)?;
         }
         Ok(slave)
     };

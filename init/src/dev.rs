@@ -105,7 +105,7 @@ pub fn make(dev: &OwnedFd, parent: &OwnedFd, name: &CStr, device: &Device<'_>) -
     const HIDDEN: &CStr = c".device";
     let is_elsewhere = !core::ptr::eq(parent, dev) && fstat(parent)?.st_dev != fstat(dev)?.st_dev;
     let made = if is_elsewhere { make_node(dev, HIDDEN, device) } else { make_node(parent, name, device) };
-    if made == Err(Errno::EXIST) && !is_elsewhere {
+    if cfg!(feature = "oci") && made == Err(Errno::EXIST) && !is_elsewhere {
         // A bundle may list it twice.
         let there = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         return check(there, device).map_or(made, |_| Ok(()));

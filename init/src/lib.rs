@@ -35,4 +35,7 @@ pub mod filter {
     pub const KEYS: u8 = 2;
     /// Those of the Plan's own filter.
     pub const OWN: u8 = 4;
+
+    /// Whether a process can have one of its own, which may pretend that a call was made.
+    pub const MAY_PRETEND: bool = cfg!(feature = "seccomp");
 }

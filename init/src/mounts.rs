@@ -7,7 +7,7 @@ use core::ffi::CStr;
 use core::result::Result;
 #[cfg(feature = "oci")]
 use kontena_init::plan::Bundled;
-use kontena_init::plan::{Device, File, HOSTS, List, Mount, Report, Step, mount_kind};
+use kontena_init::plan::{Device, File, HOSTS, List, Mount, Plan, Report, Step, mount_kind};
 use linux_raw_sys::general::MOUNT_ATTR_RDONLY;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat, statat};
@@ -25,7 +25,7 @@ use crate::tree::{PATH_FD, attach, change, clone_tree, make, make_target, open_i
 #[inline(never)]
 pub fn mount_all(root: &OwnedFd, empty: &Empty, mounts: List<'_, Mount<'_>>) -> Result<(), Report> {
     for mount in mounts.iter() {
-        if mount.kind == mount_kind::REMOUNT {
+        if mount.changes.get().is_some() && mount.kind == mount_kind::REMOUNT {
             remount(root, &mount).map_err(fail(Step::Mount, mount.id))?;
             continue;
         }
@@ -57,10 +57,11 @@ pub fn place(root: &OwnedFd, tree: &OwnedFd, mount: &Mount<'_>, empty: &Empty) -
 
 /// Mounts /dev, with no more in it than what paths are masked with; [`dev::populate`] does the rest. Without a target,
 /// the devices are made beside the root.
-pub fn mount_dev(root: &mut Root, mount: &Mount<'_>) -> Result<(OwnedFd, Empty), Report> {
+pub fn mount_dev(root: &mut Root, plan: &Plan<'_>) -> Result<(OwnedFd, Empty), Report> {
+    let mount = &plan.dev;
     let beside = root.beside.take();
     let (tree, empty) = match beside {
-        Some(beside) if mount.target.is_empty() => {
+        Some(beside) if !plan.has_dev() => {
             let empty = dev::make_empty(&beside, &beside);
             (beside, empty)
         }
@@ -72,7 +73,7 @@ pub fn mount_dev(root: &mut Root, mount: &Mount<'_>) -> Result<(OwnedFd, Empty),
     };
     let empty = empty.map_err(fail(Step::Devices, mount.id))?;
     dev::replace_null(&empty.null).map_err(fail(Step::Devices, mount.id))?;
-    if !mount.target.is_empty() {
+    if plan.has_dev() {
         open_or_make_target(&root.tree, &tree, mount)
             .and_then(|target| attach(&tree, target))
             .map_err(fail(Step::MountTarget, mount.id))?;

@@ -61,7 +61,7 @@ fn try_to_become(
     }
     // The init leads a session since it was guarded. It need not be PID 1: the pid namespace may be another's.
     let is_init = getsid(None) == Ok(getpid());
-    let has_joined = !is_init && handshake.is_none();
+    let has_joined = filter::MAY_PRETEND && !is_init && handshake.is_none();
     if !is_init {
         setsid().map_err(fail(Step::Session, 0))?;
     }
@@ -132,8 +132,9 @@ pub fn try_to_execute(
     if process.no_new_privs == 1 {
         set_no_new_privs(true).map_err(fail(Step::NoNewPrivs, 0))?;
         // A filter can pretend that it was set.
-        let is_set = no_new_privs().and_then(|is_set| if is_set { Ok(()) } else { Err(Errno::PROTO) });
-        is_set.map_err(fail(Step::NoNewPrivs, 0))?;
+        if filter::MAY_PRETEND && no_new_privs() != Ok(true) {
+            return Err(fail(Step::NoNewPrivs, 0)(Errno::PROTO));
+        }
     }
     become_user(process, &user)?;
     if is_init {
@@ -145,7 +146,7 @@ pub fn try_to_execute(
     sys::set_signal_mask(0);
     install_own_filter(process)?;
     let mut lacks = 0;
-    let errno = match program {
+    let errno = match program.filter(|_| cfg!(feature = "oci")) {
         Some(path) => sys::execve(path, arguments, environment),
         None => exec(arguments, environment, &mut |path| lacks = lacking(path, process.capabilities)),
     };
@@ -160,7 +161,7 @@ fn become_user(process: &ProcessSpec<'static>, user: &User) -> Result<(), Report
     let mut sets = attributes::sets(process).unwrap_or(plain);
     // Without no_new_privs a filter takes CAP_SYS_ADMIN, which the exec takes back: root only keeps what is in the
     // bounding set then, and another user the ambient set.
-    if process.no_new_privs == 0 && process.seccomp & filter::OWN != 0 {
+    if filter::MAY_PRETEND && process.no_new_privs == 0 && process.seccomp & filter::OWN != 0 {
         sets.permitted |= caps::INSTALL;
         sets.effective |= caps::INSTALL;
     }

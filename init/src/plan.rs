@@ -170,14 +170,14 @@ wire::wire_structs! {
     #[derive(Default)]
     pub struct Changes {
         /// Attributes that all mounts in a bind lose, before they get those of the [`Mount`].
-        pub cleared: u64,
+        pub cleared: u32,
         /// Attributes of the top mount of a bind alone.
-        pub top: u64,
+        pub top: u32,
         /// Attributes that it loses before.
-        pub top_cleared: u64,
+        pub top_cleared: u32,
         /// MS_SHARED for all mounts in a bind, or MS_UNBINDABLE for the top one, and with MS_REC for all, after the
         /// propagation of the [`Mount`]; 0 for neither.
-        pub propagation: u64,
+        pub propagation: u32,
     }
 
     /// The part of a Plan that no command line asks for.
@@ -269,6 +269,16 @@ impl<'a> Plan<'a> {
         let all = [self.dev, self.proc].into_iter().chain(self.mounts.iter()).chain(self.volumes.iter());
         let last = self.bundle.get().map_or(List::default(), |bundle| bundle.last);
         { all }.chain(last.iter()).find(|mount| mount.id == id)
+    }
+
+    /// Whether the container has a /dev of its own.
+    pub fn has_dev(&self) -> bool {
+        self.bundle.get().is_none() || !self.dev.target.is_empty()
+    }
+
+    /// Whether the container has a /proc.
+    pub fn has_proc(&self) -> bool {
+        self.bundle.get().is_none() || !self.proc.target.is_empty()
     }
 
     /// Whether there are hooks of a create operation.

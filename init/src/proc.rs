@@ -32,16 +32,15 @@ pub fn make_early(plan: &Plan<'_>) -> Result<Option<OwnedFd>, Report> {
 
 /// Mounts /proc, which may have been made by then, and writes the Plan's settings.
 pub fn mount(root: &OwnedFd, empty: &Empty, plan: &Plan<'_>, early: Option<OwnedFd>) -> Result<(), Report> {
-    let is_seen = !plan.proc.target.is_empty();
-    if !is_seen && plan.settings.is_empty() {
+    if !plan.has_proc() && plan.settings.is_empty() {
         return Ok(());
     }
     let proc = early.map_or_else(|| make(&plan.proc), Ok).map_err(fail(Step::Mount, plan.proc.id))?;
-    if !is_proc(&proc).map_err(fail(Step::Mount, plan.proc.id))? {
+    if plan.bundle.get().is_some() && !is_proc(&proc).map_err(fail(Step::Mount, plan.proc.id))? {
         return Err(fail(Step::Mount, plan.proc.id)(Errno::INVAL));
     }
     write_settings(&proc, plan, |setting| !setting.to_bytes().starts_with(b"-"))?;
-    if is_seen { place(root, &proc, &plan.proc, empty) } else { Ok(()) }
+    if plan.has_proc() { place(root, &proc, &plan.proc, empty) } else { Ok(()) }
 }
 
 /// Whether it is of a procfs.

@@ -71,9 +71,9 @@ pub fn change(tree: &OwnedFd, mount: &Mount<'_>) -> Result<()> {
     let Some(changes) = mount.changes.get() else {
         return sys::mount_setattr(tree, true, mount.attributes, 0, mount.propagation);
     };
-    clear_and_set(tree, true, mount.attributes, changes.cleared, mount.propagation)?;
+    clear_and_set(tree, true, mount.attributes, changes.cleared.into(), mount.propagation)?;
     if changes.top | changes.top_cleared != 0 {
-        clear_and_set(tree, false, changes.top, changes.top_cleared, 0)?;
+        clear_and_set(tree, false, changes.top.into(), changes.top_cleared.into(), 0)?;
     }
     propagate(tree, changes)
 }
@@ -92,7 +92,7 @@ fn clear_and_set(tree: &OwnedFd, recursive: bool, set: u64, cleared: u64, propag
 
 /// What comes behind MS_PRIVATE or MS_SLAVE.
 fn propagate(tree: &OwnedFd, changes: &Changes) -> Result<()> {
-    let has = |bit| changes.propagation & u64::from(bit) != 0;
+    let has = |bit| changes.propagation & bit != 0;
     for (bit, recursive) in [(MS_SHARED, true), (MS_UNBINDABLE, has(MS_REC))] {
         if has(bit) {
             sys::mount_setattr(tree, recursive, 0, 0, bit.into())?;

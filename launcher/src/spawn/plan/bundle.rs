@@ -18,7 +18,9 @@ use crate::state::handed_over::describe;
 use crate::text::c_string;
 use kontena_init::filter;
 use kontena_init::plan::{Bundled, Changes, Hooks, List, Mount, OfBundle, Plan, ProcessSpec, mount_kind, overlay};
-use linux_raw_sys::general::{CLONE_NEWCGROUP, CLONE_NEWPID, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
+use linux_raw_sys::general::{
+    CLONE_NEWCGROUP, CLONE_NEWPID, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE,
+};
 use std::ffi::{CStr, CString};
 
 /// Where nobody sees a mount.
@@ -129,7 +131,7 @@ fn last(bundle: &Bundle) -> Vec<Mount<'_>> {
         let is_top = on(bundle, mount.target).is_some_and(|top| std::ptr::eq(top, mount));
         if is_top && is_new(mount, c"tmpfs") && attributes(mount) & RO != 0 {
             let (id, kind) = (id(bundle.mounts.len() + index), mount_kind::REMOUNT);
-            let changes = OfBundle::new(Changes { top: RO, ..Changes::default() });
+            let changes = OfBundle::new(Changes { top: MOUNT_ATTR_RDONLY, ..Changes::default() });
             last.push(Mount { id, kind, attributes: 0, changes, ..filesystem(c"", mount.target, &[]) });
         }
     }
@@ -147,17 +149,13 @@ fn attributes(mount: &BundleMount) -> u64 {
 
 fn made<'a>(inputs: &Inputs<'a>, index: usize, mount: &'a BundleMount, cgroups: Option<&'a CStr>) -> Mount<'a> {
     let id = id(index);
-    let [first, then] = propagation(mount, inputs.maps.is_some()).map(u64::from);
-    let changes = Changes {
-        cleared: mount.all.cleared.into(),
-        top: mount.top.set.into(),
-        top_cleared: mount.top.cleared.into(),
-        propagation: then,
-    };
+    let [first, then] = propagation(mount, inputs.maps.is_some());
+    let changes =
+        Changes { cleared: mount.all.cleared, top: mount.top.set, top_cleared: mount.top.cleared, propagation: then };
     let changed = Mount {
         id,
         attributes: mount.all.set.into(),
-        propagation: first,
+        propagation: first.into(),
         changes: OfBundle::new(changes),
         ..filesystem(c"", mount.target, &[])
     };
@@ -180,7 +178,7 @@ fn made<'a>(inputs: &Inputs<'a>, index: usize, mount: &'a BundleMount, cgroups: 
         id,
         kind: kind(mount.kind),
         attributes: attributes(mount) & !late,
-        changes: OfBundle::new(Changes { propagation: then & !u64::from(MS_REC), ..Changes::default() }),
+        changes: OfBundle::new(Changes { propagation: then & !MS_REC, ..Changes::default() }),
         options: List::Items(&mount.options),
         ..filesystem(mount.kind, mount.target, &[])
     };
