@@ -257,7 +257,7 @@ fn begin(started: &Started, signals: &Signals) -> Begun {
             match listen(&started.status) {
                 Message::Failure(report) => return Begun::Failed(report),
                 Message::End => return Begun::Runs,
-                Message::Fd(..) | Message::Words(_) | Message::Nothing => {}
+                _ => {}
             }
         }
     }

@@ -417,7 +417,7 @@ impl Container {
         let report = match listen(&spawned.init.status) {
             Message::Fd(hosts, _) => return Ok(hosts),
             Message::Failure(report) => Some(report),
-            Message::End | Message::Words(_) | Message::Nothing => None,
+            _ => None,
         };
         let error = Error::usage(format_args!("kontena-init ended during the start"), "start the container again");
         Err(self.cause(report, error, spawned))
@@ -433,7 +433,7 @@ impl Container {
             match listen(status) {
                 Message::Failure(report) => break Some(report),
                 Message::End => break None,
-                Message::Fd(..) | Message::Words(_) | Message::Nothing => {}
+                _ => {}
             }
         };
         self.cause(report, error, spawned)

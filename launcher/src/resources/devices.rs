@@ -250,27 +250,27 @@ fn end(verdict: i32) -> [BpfInstruction; 2] {
 /// Decides about what of the access that was asked for no later rule has allowed: ends if the rule refuses any of it,
 /// or allows the rest of it, and else goes on behind.
 fn decide(code: &mut Vec<BpfInstruction>, Rule { allows, kind, major, minor, access }: Rule) {
-    let mut jumps = Vec::new();
+    let first = code.len();
     for (register, number) in [(TYPE, kind), (MAJOR, major), (MINOR, minor)] {
         if let Some(number) = number {
-            jumps.push(code.len());
             code.push(BpfInstruction::new(JUMP_UNEQUAL_IMMEDIATE, register, 0, 0, number as i32));
         }
     }
-    let jump = if allows {
+    // Only a bundle refuses.
+    if allows || cfg!(not(feature = "oci")) {
         code.push(BpfInstruction::new(AND_IMMEDIATE, ACCESS, 0, 0, !access as i32));
-        BpfInstruction::new(JUMP_UNEQUAL_IMMEDIATE, ACCESS, 0, 0, 0)
+        code.push(BpfInstruction::new(JUMP_UNEQUAL_IMMEDIATE, ACCESS, 0, 0, 0));
     } else {
         code.push(BpfInstruction::new(MOVE, SCRATCH, ACCESS, 0, 0));
         code.push(BpfInstruction::new(AND_IMMEDIATE, SCRATCH, 0, 0, access as i32));
-        BpfInstruction::new(JUMP_EQUAL_IMMEDIATE, SCRATCH, 0, 0, 0)
-    };
-    jumps.push(code.len());
-    code.push(jump);
+        code.push(BpfInstruction::new(JUMP_EQUAL_IMMEDIATE, SCRATCH, 0, 0, 0));
+    }
     code.extend(end(allows.into()));
     let behind = code.len();
-    for at in jumps {
-        code[at].offset = (behind - at - 1) as i16;
+    for (at, instruction) in code.iter_mut().enumerate().skip(first) {
+        if matches!(instruction.code, JUMP_UNEQUAL_IMMEDIATE | JUMP_EQUAL_IMMEDIATE) {
+            instruction.offset = (behind - at - 1) as i16;
+        }
     }
 }
 

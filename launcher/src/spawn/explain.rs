@@ -13,8 +13,8 @@ use crate::resources::userns;
 use crate::text::replace;
 use kontena_init::filter;
 #[cfg(feature = "oci")]
-use kontena_init::plan::{Bundled, HOOK_ENDED, HOOK_KILLED, HOOK_TIMED_OUT, Hook};
-use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step, attributes};
+use kontena_init::plan::{Bundled, HOOK_ENDED, HOOK_KILLED, HOOK_TIMED_OUT, Hook, attributes};
+use kontena_init::plan::{Plan, ProcessSpec, Report, Rlimit, Step};
 use linux_raw_sys::general::{SIGILL, SIGSYS};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -52,6 +52,7 @@ pub fn explain_process(report: Report, process: &ProcessSpec<'_>) -> Error {
             let limit = process.rlimits.iter().nth(index);
             limit.map_or("", |Rlimit { resource, .. }| process::rlimit_name(resource)).into()
         }
+        #[cfg(feature = "oci")]
         Step::Attribute => attributes::NAMES.get(index).copied().unwrap_or_default().into(),
         Step::SetUser if !matches!(errno, Errno::INVAL | Errno::PERM) => String::new(),
         Step::SetUser | Step::UserUnknown | Step::GroupUnknown => words(process.user),
@@ -172,9 +173,10 @@ fn hint(step: Step, errno: Errno) -> &'static str {
              --userns; an ordinary user needs a line NAME:100000:65536 in /etc/subuid and in /etc/subgid, and \
              newuidmap of Debian's uidmap"
         }
-        (Step::SetUser | Step::Capabilities | Step::NoNewPrivs, Errno::PROTO) => {
+        (Step::SetUser | Step::Capabilities | Step::NoNewPrivs, Errno::PROTO) if filter::MAY_PRETEND => {
             "the seccomp profile pretends that this call was made: remove its rule about it"
         }
+        #[cfg(feature = "oci")]
         (Step::Attribute, _) => "the kernel refuses the value, has no such thing, or kontena lacks CAP_SYS_NICE",
         (Step::ReadUsers, Errno::AGAIN) => "a process of the container has a lease on it: use a number for -u",
         (Step::ReadUsers, _) => "use a number for -u, or put regular files there",

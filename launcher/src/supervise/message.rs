@@ -18,6 +18,7 @@ pub enum Message {
     /// An fd, and what it is: TERMINAL, HOSTS or LISTENER of `kontena_init::plan`.
     Fd(OwnedFd, u8),
     /// The end of what a hook has written, before its failure.
+    #[cfg(feature = "oci")]
     Words(String),
     /// Something else.
     Nothing,
@@ -50,12 +51,14 @@ pub fn listen(status: &OwnedFd) -> Message {
         8 => {
             bytes.first_chunk().and_then(|bytes| Report::from_bytes(*bytes)).map_or(Message::Nothing, Message::Failure)
         }
-        9.. if cfg!(feature = "oci") => Message::Words(words(&bytes)),
+        #[cfg(feature = "oci")]
+        9.. => Message::Words(words(&bytes)),
         _ => Message::Nothing,
     }
 }
 
 /// What a hook has written, on one line.
+#[cfg(feature = "oci")]
 pub fn words(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.trim_matches(['\0', '\n', ' ']).lines().collect::<Vec<_>>().join("; ")

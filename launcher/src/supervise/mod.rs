@@ -344,11 +344,11 @@ impl Supervision {
                     }
                 }
                 Message::Failure(report) => life.report = Some(report),
-                Message::Words(_) | Message::Nothing => {}
                 Message::End => {
                     life.has_begun = true;
                     self.take(Input::Begun, 0, Some(life))?;
                 }
+                _ => {}
             }
         }
         Ok(())
