@@ -266,9 +266,9 @@ pub const READY: u8 = 1;
 impl<'a> Plan<'a> {
     /// The mount that a [`Report`] calls `id`.
     pub fn mount(&self, id: u16) -> Option<Mount<'a>> {
-        let all = [self.dev, self.proc].into_iter().chain(self.mounts.iter()).chain(self.volumes.iter());
-        let last = self.bundle.get().map_or(List::default(), |bundle| bundle.last);
-        { all }.chain(last.iter()).find(|mount| mount.id == id)
+        let is_it = |mount: &Mount<'_>| mount.id == id;
+        let mut all = [self.dev, self.proc].into_iter().chain(self.mounts.iter()).chain(self.volumes.iter());
+        all.find(is_it).or_else(|| self.bundle.get()?.last.iter().find(is_it))
     }
 
     /// Whether the container has a /dev of its own.

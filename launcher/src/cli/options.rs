@@ -24,7 +24,7 @@ macro_rules! table {
             $help:literal => $set:expr;)* })*
     ) => {
         use crate::cli::given::*;
-        use crate::cli::options::{Entry, Kind, Opt, Takes, Topic};
+        use crate::cli::options::{self, Entry, Kind, Opt, Takes, Topic};
         use crate::config::names;
         use crate::config::network;
         use crate::config::publish;
@@ -76,20 +76,50 @@ macro_rules! table {
             }),*],
         }),*];
 
-        /// The verbs and options of another kontena: the Cargo feature, the name, and the alias or the letter.
-        pub const MISSING: &[&str] = &[
-            $(#[cfg(not(all($(feature = $verb_of)?)))]
-            concat!($($verb_of,)? " ", $name, " ", $alias),)*
-            $($(#[cfg(not(all($(feature = $option_of)?)))]
-            concat!($($option_of,)? " --", $long, " " $(, "-", stringify!($short))?),)*)*
-        ];
+        /// The verbs and options of another kontena, on each line the Cargo feature, the name, and the alias or the
+        /// letter.
+        pub const MISSING: &str = {
+            const ROWS: &[&str] = &[
+                $(#[cfg(not(all($(feature = $verb_of)?)))]
+                concat!($($verb_of,)? " ", $name, " ", $alias, "\n"),)*
+                $($(#[cfg(not(all($(feature = $option_of)?)))]
+                concat!($($option_of,)? " --", $long, " " $(, "-", stringify!($short))?, "\n"),)*)*
+            ];
+            const JOINED: [u8; options::length(ROWS)] = options::join(ROWS);
+            match str::from_utf8(&JOINED) {
+                Ok(rows) => rows,
+                Err(_) => unreachable!(),
+            }
+        };
     };
+}
+
+/// How many bytes the rows have.
+pub const fn length(mut rows: &[&str]) -> usize {
+    let mut length = 0;
+    while let [row, rest @ ..] = rows {
+        (length, rows) = (length + row.len(), rest);
+    }
+    length
+}
+
+/// The rows in one: each by itself would take 16 bytes more.
+pub const fn join<const LENGTH: usize>(mut rows: &[&str]) -> [u8; LENGTH] {
+    let (mut all, mut at) = ([0; LENGTH], 0);
+    while let [row, rest @ ..] = rows {
+        all.split_at_mut(at).1.split_at_mut(row.len()).0.copy_from_slice(row.as_bytes());
+        (at, rows) = (at + row.len(), rest);
+    }
+    all
 }
 
 /// Why this kontena lacks a verb or an option that others have.
 fn missing(name: &str) -> Option<Error> {
-    let features = MISSING.iter().filter_map(|row| row.split_once(' '));
-    let (feature, _) = features.into_iter().find(|(_, names)| !name.is_empty() && place_of(name, names).is_some())?;
+    if MISSING.is_empty() {
+        return None;
+    }
+    let mut rows = MISSING.lines().filter_map(|row| row.split_once(' '));
+    let (feature, _) = rows.find(|(_, names)| !name.is_empty() && place_of(name, names).is_some())?;
     Some(Error::without(format_args!("{name}"), feature))
 }
 
@@ -386,7 +416,7 @@ pub fn check_before_verb(text: &str) -> Result<()> {
     if let Some(error) = missing(text) {
         return Err(error);
     }
-    if matches!(text, "checkpoint" | "restore") {
+    if cfg!(feature = "oci") && matches!(text, "checkpoint" | "restore") {
         return Err(Error::usage(format_args!("{text}"), "kontena does not checkpoint containers").with_status(1));
     }
     let mut names: Vec<_> = VERBS.iter().map(|verb| verb.info.name).list();

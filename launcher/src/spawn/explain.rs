@@ -173,7 +173,8 @@ fn hint(step: Step, errno: Errno) -> &'static str {
              --userns; an ordinary user needs a line NAME:100000:65536 in /etc/subuid and in /etc/subgid, and \
              newuidmap of Debian's uidmap"
         }
-        (Step::SetUser | Step::Capabilities | Step::NoNewPrivs, Errno::PROTO) if filter::MAY_PRETEND => {
+        #[cfg(feature = "seccomp")]
+        (Step::SetUser | Step::Capabilities | Step::NoNewPrivs, Errno::PROTO) => {
             "the seccomp profile pretends that this call was made: remove its rule about it"
         }
         #[cfg(feature = "oci")]
