@@ -49,8 +49,15 @@ pub struct Request {
     pub capabilities: Changes,
     /// `--console-socket`.
     pub console: Option<&'static str>,
-    /// Whether it is that of a process.json, to which the container adds nothing but its filter.
+    /// See [`Request::is_whole`].
     pub is_whole: bool,
+}
+
+impl Request {
+    /// Whether it is that of a process.json, to which the container adds nothing but its filter.
+    fn is_whole(&self) -> bool {
+        cfg!(feature = "oci") && self.is_whole
+    }
 }
 
 /// Runs it; returns its exit status.
@@ -76,7 +83,7 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
         given.has_sets = 0;
     }
     #[cfg(feature = "oci")]
-    let attributes = if request.is_whole { bundle::attributes_of(config, &plan)? } else { attributes };
+    let attributes = if request.is_whole() { bundle::attributes_of(config, &plan)? } else { attributes };
     let (argv, env) = (List::Items(&config.command), List::Items(&env));
     let process = ProcessSpec { argv, env, attributes, ..specify(&plan, request) };
     let listener = plan.bundle.get().map_or(&[][..], |bundle| bundle.listener);
@@ -86,8 +93,8 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
             .try_for_each(|number| sys::inherit(number).at(format_args!("--preserve-fds: fd {number}")))?;
         container.start_process(&seal_init()?, process, detached)
     };
-    let is_engines = request.is_whole || is_handed_over;
-    if life.detach && (is_engines || config.pidfile.is_some()) {
+    let is_engines = request.is_whole() || is_handed_over;
+    if cfg!(feature = "oci") && life.detach && (is_engines || config.pidfile.is_some()) {
         let joining = bundle::Joining { spec: process, listener, directory: &directory, init: container.pid };
         return bundle::hand_over(name, config, request.console, &joining, &|detached| match is_engines {
             true => start(detached),
@@ -134,7 +141,7 @@ fn open_running(root: &StateDirectory, record: &ContainerRecord, is_handed_over:
 
 /// The container's own environment, with what was asked for.
 fn environment_of<'a>(plan: &Plan<'a>, request: &Request) -> Result<Vec<&'a CStr>> {
-    if request.is_whole {
+    if request.is_whole() {
         return Ok(request.config.env.clone());
     }
     let mut env: Vec<_> = plan.process.env.iter().list();
@@ -166,7 +173,7 @@ fn specify<'a>(plan: &Plan<'a>, request: &'a Request) -> ProcessSpec<'a> {
         cwd: or(config.workdir, plan.process.cwd),
         ..plan.process
     };
-    if !request.is_whole {
+    if !request.is_whole() {
         return process;
     }
     ProcessSpec {

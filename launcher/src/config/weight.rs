@@ -19,8 +19,8 @@ pub fn weight(shares: u64) -> u64 {
     let exponent = multiply(exponent, LOG_10, POINT);
     let (whole, part) = (exponent >> POINT, (exponent & ((1 << POINT) - 1)) << (FINE - POINT));
     // What is a whole number but for its last digits is one.
-    let power = (u128::from(exp(multiply(part, LN_2, FINE))) << whole) - (1 << (FINE - 30));
-    (power >> FINE) as u64 + 1
+    let power = (exp(multiply(part, LN_2, FINE)) >> (FINE - POINT) << whole) - (1 << (POINT - 30));
+    (power >> POINT) + 1
 }
 
 fn multiply(one: u64, other: u64, point: u32) -> u64 {

@@ -173,10 +173,6 @@ fn hint(step: Step, errno: Errno) -> &'static str {
              --userns; an ordinary user needs a line NAME:100000:65536 in /etc/subuid and in /etc/subgid, and \
              newuidmap of Debian's uidmap"
         }
-        #[cfg(feature = "seccomp")]
-        (Step::SetUser | Step::Capabilities | Step::NoNewPrivs, Errno::PROTO) => {
-            "the seccomp profile pretends that this call was made: remove its rule about it"
-        }
         #[cfg(feature = "oci")]
         (Step::Attribute, _) => "the kernel refuses the value, has no such thing, or kontena lacks CAP_SYS_NICE",
         (Step::ReadUsers, Errno::AGAIN) => "a process of the container has a lease on it: use a number for -u",
@@ -194,6 +190,9 @@ fn hint(step: Step, errno: Errno) -> &'static str {
         (Step::Exec, Errno::ACCESS) => "not a program, or the user may not execute it",
         (Step::Exec, Errno::NOEXEC) => "not a program for this machine",
         (_, Errno::UCLEAN) => "the image or the disk is damaged",
+        // Of a step that looks whether it has done something.
+        #[cfg(feature = "seccomp")]
+        (_, Errno::PROTO) => "the seccomp profile pretends that this call was made: remove its rule about it",
         _ => "",
     }
 }

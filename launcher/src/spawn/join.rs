@@ -35,7 +35,7 @@ pub struct Container<'a> {
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// The init's program, as /proc/PID/exe has it.
 const INIT: &str = "/memfd:kontena-init";
-const NAMESPACES: [(&str, u32); 8] = [
+const NAMESPACES: &[(&str, u32)] = &[
     ("user", CLONE_NEWUSER),
     ("mnt", CLONE_NEWNS),
     ("pid", CLONE_NEWPID),
@@ -43,6 +43,7 @@ const NAMESPACES: [(&str, u32); 8] = [
     ("ipc", CLONE_NEWIPC),
     ("cgroup", CLONE_NEWCGROUP),
     ("net", CLONE_NEWNET),
+    #[cfg(feature = "oci")]
     ("time", CLONE_NEWTIME),
 ];
 
@@ -115,7 +116,7 @@ impl Container<'_> {
     /// CLONE_NEW* of the namespaces that are not this launcher's own: setns(2) refuses one's own user namespace.
     fn namespaces(&self) -> Result<u32> {
         let mut flags = 0;
-        for (name, flag) in NAMESPACES {
+        for &(name, flag) in NAMESPACES {
             let number = |process: &str| {
                 let hint = "the container has just exited, or is another user's";
                 // A process that ends has no namespaces, even before it is a zombie.
@@ -126,7 +127,7 @@ impl Container<'_> {
                 found.context(format_args!("open /proc/{process}/ns/{name}"), hint)
             };
             // A kernel may have no time namespaces.
-            let is_unknown = flag == CLONE_NEWTIME && namespace("self", name).is_err();
+            let is_unknown = cfg!(feature = "oci") && flag == CLONE_NEWTIME && namespace("self", name).is_err();
             if !is_unknown && number(&self.pid.to_string())? != number("self")? {
                 flags |= flag;
             }
@@ -151,12 +152,12 @@ fn namespace(process: &str, name: &str) -> rustix::io::Result<(u64, u64)> {
 pub fn processes(leaf: &str) -> Vec<u32> {
     let ours = namespace("self", "pid");
     let mut all = cgroup::all_processes(leaf);
-    // A container may share its pid namespace with this launcher.
+    // That of a bundle may share its pid namespace with this launcher.
     let is_init = |pid| {
         let program = file::read_link(CWD, &format!("/proc/{pid}/exe"));
         program.is_none_or(|program| program.starts_with(INIT))
     };
-    all.retain(|pid| namespace(&pid.to_string(), "pid") != ours || !is_init(*pid));
+    all.retain(|pid| namespace(&pid.to_string(), "pid") != ours || cfg!(feature = "oci") && !is_init(*pid));
     all
 }
 
