@@ -7,13 +7,14 @@ macro_rules! steps {
         #[repr(u16)]
         pub enum Step { $($(#[$doc])* $step,)* }
 
+        #[allow(unused_doc_comments)]
         impl Step {
             /// All of them.
-            pub const ALL: &[Step] = &[$(Step::$step,)*];
+            pub const ALL: &[Step] = &[$($(#[$doc])* Step::$step,)*];
 
             /// The step in words, for the launcher's messages.
             pub fn text(self) -> &'static str {
-                match self { $(Step::$step => $text,)* }
+                match self { $($(#[$doc])* Step::$step => $text,)* }
             }
         }
     };
@@ -43,8 +44,10 @@ steps! {
     /// A mount, by its id: a read-only path.
     Readonly = "make paths read-only in",
     /// A masked path of a bundle, by its index in the Plan.
+    #[cfg(feature = "oci")]
     MaskPath = "mask",
     /// A read-only path of a bundle, by its index in the Plan.
+    #[cfg(feature = "oci")]
     ReadonlyPath = "make read-only",
     /// A device, by its index in the Plan.
     Device = "make the device",
@@ -97,8 +100,10 @@ steps! {
     /// chdir(2).
     WorkingDirectory = "enter the working directory",
     /// A hook of createContainer, by its index; the errno may be [`super::HOOK_ENDED`] or more.
+    #[cfg(feature = "oci")]
     CreateHook = "run the hook",
     /// A hook of startContainer, by its index; as above.
+    #[cfg(feature = "oci")]
     StartHook = "run the hook",
     /// execve(2) of the payload.
     Exec = "exec",

@@ -9,6 +9,9 @@ use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use std::mem::MaybeUninit;
 
+/// How long a message can be: the end of what a hook has written, or a report.
+const LONGEST: usize = if cfg!(feature = "oci") { HOOK_OUTPUT } else { 8 };
+
 /// A message of the init's, by the status socket.
 pub enum Message {
     /// Its exec has closed the socket, or the init says so: the command runs; or the init has ended without a word.
@@ -29,7 +32,7 @@ pub enum Message {
 /// joins is a pipe.
 pub fn listen(status: &OwnedFd) -> Message {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (mut ancillary, mut bytes) = (RecvAncillaryBuffer::new(&mut space), [0; HOOK_OUTPUT]);
+    let (mut ancillary, mut bytes) = (RecvAncillaryBuffer::new(&mut space), [0; LONGEST]);
     let length = receive(|| {
         recvmsg(status, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
             .map(|received| received.bytes)

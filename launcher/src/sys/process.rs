@@ -52,7 +52,7 @@ pub fn clone3_exec(flags: u64, leaf: Option<BorrowedFd<'_>>, exec: &Exec<'_>) ->
     // A container's init shares this process's memory until its exec, as after vfork(2): there is nothing to copy. What
     // joins a container may be frozen with it before the exec, and must not hold up this process.
     // And one that is this process's sibling may enter a time namespace, which a process does that shares no memory.
-    let is_sibling = flags & u64::from(uapi::CLONE_PARENT) != 0;
+    let is_sibling = cfg!(feature = "oci") && flags & u64::from(uapi::CLONE_PARENT) != 0;
     let is_first = flags & u64::from(uapi::CLONE_NEWPID) != 0 && exec.waits.is_none() && !is_sibling;
     let shared = if is_first { uapi::CLONE_VM | uapi::CLONE_VFORK } else { 0 };
     let args = uapi::clone_args {
