@@ -116,10 +116,16 @@ fn cpus_are_those_of_a_process_that_joins() {
     let all = status(&host, 1, "Cpus_allowed_list");
     assert_eq!(status(&host, bundle.pid(), "Cpus_allowed_list"), all, "it is for others alone");
     let mut process = sleeper();
+    // Where cgroups have cpusets, the kernel takes that of the container's when a process comes there.
+    let controllers = fs::read_to_string(host.cgroup().parent().unwrap().join("cgroup.controllers")).unwrap();
+    let has_cpuset = controllers.contains("cpuset");
     for affinity in [json!({"final": "0"}), json!({"initial": "0"}), affinity] {
-        process["execCPUAffinity"] = affinity;
+        if has_cpuset && affinity.get("final").is_none() {
+            continue;
+        }
+        process["execCPUAffinity"] = affinity.clone();
         assert_eq!(exec(&bundle, &host, &process).with(quiet).run().code, 0);
-        assert_eq!(status(&host, pid_of_exec(&bundle, &host), "Cpus_allowed_list"), "0");
+        assert_eq!(status(&host, pid_of_exec(&bundle, &host), "Cpus_allowed_list"), "0", "{affinity}");
     }
     process["execCPUAffinity"] = json!({"initial": "1023"});
     let line = exec(&bundle, &host, &process).run().refused(255);

@@ -367,7 +367,7 @@ fn resources_are_updated_from_a_file_and_from_stdin() {
 fn events_are_runcs_until_the_end() {
     let host = Host::new();
     let has_memory = has(&host, "memory");
-    let script = "until [ -e /tmp/go ]; do sleep 0.05; done; tail -c 100m /dev/zero; exec sleep 600";
+    let script = "until [ -e /tmp/go ]; do sleep 0.05; done; tail /dev/zero; exec sleep 600";
     let bundle = Bundle::new(&host, script, |config| {
         if has_memory {
             config["linux"]["resources"]["memory"] = json!({"limit": 32 << 20, "swap": 32 << 20});
