@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// The most bytes that the stripped init may have; dist.rs has the launcher's, which depend on the profile.
-const INIT_BUDGET: u64 = 46_000;
+const INIT_BUDGET: u64 = 56_500;
 
 /// How many of the largest symbols are shown.
 const SHOWN: usize = 12;

@@ -29,7 +29,7 @@ use crate::supervise::terminal::{self, HUNG_UP, Options, Outcome, Peer, attend};
 use crate::supervise::{Life, Supervision};
 use crate::sys;
 use crate::text;
-use kontena_init::plan::{List, Plan, ProcessSpec, Report, decode};
+use kontena_init::plan::{Attributes, List, OfBundle, Plan, ProcessSpec, Report, decode};
 use linux_raw_sys::general::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -78,13 +78,8 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
         Error::usage(format_args!("{name} was started by another version of kontena"), "restart it first")
     })?;
     let env = environment_of(&plan, request)?;
-    let mut attributes = plan.process.attributes;
-    if let Some(given) = attributes.get_mut() {
-        given.has_sets = 0;
-    }
-    #[cfg(feature = "oci")]
-    let attributes = if request.is_whole() { bundle::attributes_of(config, &plan)? } else { attributes };
     let (argv, env) = (List::Items(&config.command), List::Items(&env));
+    let attributes = attributes_of(&plan, request)?;
     let process = ProcessSpec { argv, env, attributes, ..specify(&plan, request) };
     let listener = plan.bundle.get().map_or(&[][..], |bundle| bundle.listener);
     take_oom_score(&plan, config);
@@ -137,6 +132,20 @@ fn open_running(root: &StateDirectory, record: &ContainerRecord, is_handed_over:
     }
     pause::refuse_paused(record)?;
     Ok(init)
+}
+
+/// The attributes of its own, or the container's, whose sets of capabilities are for the payload alone.
+#[cfg_attr(not(feature = "oci"), expect(unused_variables, reason = "only bundles have attributes"))]
+fn attributes_of<'a>(plan: &Plan<'a>, request: &'a Request) -> Result<OfBundle<Attributes<'a>>> {
+    #[cfg(feature = "oci")]
+    if request.is_whole() {
+        return bundle::attributes_of(request.config, plan);
+    }
+    let mut attributes = plan.process.attributes;
+    if let Some(given) = attributes.get_mut() {
+        given.has_sets = 0;
+    }
+    Ok(attributes)
 }
 
 /// The container's own environment, with what was asked for.

@@ -190,7 +190,6 @@ fn hint(step: Step, errno: Errno) -> &'static str {
         (Step::Exec, Errno::ACCESS) => "not a program, or the user may not execute it",
         (Step::Exec, Errno::NOEXEC) => "not a program for this machine",
         (_, Errno::UCLEAN) => "the image or the disk is damaged",
-        // Of a step that looks whether it has done something.
         #[cfg(feature = "seccomp")]
         (_, Errno::PROTO) => "the seccomp profile pretends that this call was made: remove its rule about it",
         _ => "",
