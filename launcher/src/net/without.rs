@@ -74,7 +74,7 @@ pub enum Relay {}
 /// Devices of the host's that go to a container: there are none.
 #[cfg(feature = "oci")]
 #[derive(Default)]
-pub struct Devices;
+pub struct Devices(());
 
 /// Whether the tables are there that protect containers on bridges.
 pub struct Protected;
