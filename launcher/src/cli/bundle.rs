@@ -115,13 +115,16 @@ pub fn look(verb: Verb, given: &Given, names: &[&'static str]) -> Result<Command
     })
 }
 
-/// Reads `linux.resources` of `update --resources`; none where that is not given.
-pub fn resources(given: &Given) -> Result<Vec<Limit>> {
-    let Some(path) = given.bundle.resources else { return Ok(Vec::new()) };
+/// Reads `linux.resources` of `update --resources`; `None` where that is not given.
+pub fn resources(given: &Given) -> Result<Option<Vec<Limit>>> {
+    let Some(path) = given.bundle.resources else { return Ok(None) };
+    print::answer_engine();
     let bytes = match path {
         "-" => file::read_open(&rustix::io::fcntl_dupfd_cloexec(sys::standard_fd(0), 3).at(format_args!("fcntl"))?),
         path => file::read(CWD, path),
     };
     let bytes = bytes.context(format_args!("read {path}"), "--resources: use a file with linux.resources, or -")?;
-    oci::read_resources(bytes.leak()).map_err(|wrong| Error::usage(format_args!("--resources {path}"), &wrong))
+    oci::read_resources(bytes.leak())
+        .map(Some)
+        .map_err(|wrong| Error::usage(format_args!("--resources {path}"), &wrong))
 }

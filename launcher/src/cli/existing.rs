@@ -83,7 +83,11 @@ pub fn command(verb: Verb, given: &'static mut Given, line: &'static Line<'stati
 /// The limits of `kontena update`.
 fn limits(given: &'static mut Given) -> Result<&'static [Limit]> {
     #[cfg(feature = "oci")]
-    given.limits.found.splice(..0, bundle::resources(given)?);
+    if let Some(found) = bundle::resources(given)? {
+        // An engine may have nothing to change.
+        given.limits.found.splice(..0, found);
+        return Ok(&given.limits.found);
+    }
     if given.limits.found.is_empty() {
         return Err(Error::usage(format_args!("no limit given"), "see kontena update --help"));
     }

@@ -39,15 +39,22 @@ fn read_device(node: Node<'static>) -> Read<Device> {
         "p" => S_IFIFO,
         _ => return Err(node.get("type").expected("c, u, b or p")),
     };
-    let device = |name| if kind == S_IFIFO { Ok(0) } else { node.get(name).number() };
+    // As many bits as the kernel has for it; MKDEV in include/linux/kdev_t.h.
+    let device = |name, bits: u32| match node.get(name) {
+        _ if kind == S_IFIFO => Ok(0),
+        node => match node.number::<u32>()? {
+            number if number >> bits == 0 => Ok(number),
+            _ => Err(node.expected("the number of a device")),
+        },
+    };
     let number = |name, default| node.get(name).given().map_or(Ok(default), Node::number::<u32>);
     Ok(Device {
         path: in_container(node.get("path"))?,
         mode: kind | number("fileMode", 0o666)? & 0o7777,
         uid: number("uid", 0)?,
         gid: number("gid", 0)?,
-        major: device("major")?,
-        minor: device("minor")?,
+        major: device("major", 12)?,
+        minor: device("minor", 20)?,
     })
 }
 

@@ -187,6 +187,8 @@ fn a_mistake_is_told_with_its_path() {
         (r#""/proc/kcore""#, r#""/../shadow""#, "linux.maskedPaths[0]: "),
         (r#""sysctl""#, r#""rootfsPropagation": "both", "sysctl""#, "linux.rootfsPropagation: expected private, "),
         (r#""type": "c", "major": 10, "minor": 229"#, r#""type": "q""#, "linux.devices[0].type: "),
+        (r#""major": 10, "minor": 229"#, r#""major": 4097, "minor": 3"#, "linux.devices[0].major: expected the number"),
+        (r#""major": 10, "minor": 229"#, r#""major": 1, "minor": 1048576"#, "linux.devices[0].minor: expected the"),
         (r#""defaultAction": "SCMP_ACT_ERRNO""#, NOTIFIES, "linux.seccomp.listenerPath: missing"),
         (r#""defaultAction": "SCMP_ACT_ERRNO""#, r#""defaultAction": 1"#, "linux.seccomp.defaultAction: expected"),
         (r#""limit": 67108864"#, r#""limit": "64m""#, "linux.resources.memory.limit: expected a number"),
