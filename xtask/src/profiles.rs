@@ -27,7 +27,7 @@ const REFUSED: [(&[&str], &str); 9] = [
     (&["run", "--net", "bridge=lan", "/"], "net"),
     (&["run", "--health-cmd", "true", "/"], "background"),
     (&["run", "--userns", "auto", "/"], "rootless"),
-    (&["create", "--bundle", "/", "web"], "oci"),
+    (&["run", "--net", "none", "--bundle", "/", "web"], "oci"),
     (&["run", "--net", "none", "--security-opt", "seccomp=a.json", "/"], "seccomp"),
 ];
 
