@@ -1,23 +1,27 @@
-//! `hooks` of a config.json.
+//! `hooks` of a config.json. One of startContainer is a process of the container, and has the variables of its process
+//! if it names none, as with runc; all others have those that they name.
 
 use super::{Read, c_text};
-use crate::config::bundle::HOOKS;
+use crate::config::bundle::{HOOKS, START_CONTAINER};
 use crate::json::read::Node;
 use kontena_init::plan::{Hook, List};
 use std::ffi::CStr;
 
-/// Reads all kinds, in the order of [`HOOKS`].
-pub fn read(node: Node<'static>) -> Read<[Vec<Hook<'static>>; HOOKS.len()]> {
+/// Reads all kinds from the whole file, in the order of [`HOOKS`].
+pub fn read(root: Node<'static>) -> Read<[Vec<Hook<'static>>; HOOKS.len()]> {
     let mut all = [const { Vec::new() }; HOOKS.len()];
-    for (kind, hooks) in HOOKS.iter().zip(&mut all) {
-        for hook in node.get(kind).items()? {
-            hooks.push(read_hook(hook)?);
+    for (place, kind) in HOOKS.iter().enumerate() {
+        for hook in root.get("hooks").get(kind).items()? {
+            let env = hook.get("env");
+            let env =
+                if place == START_CONTAINER && env.given().is_none() { root.get("process").get("env") } else { env };
+            all[place].push(read_hook(hook, env)?);
         }
     }
     Ok(all)
 }
 
-fn read_hook(node: Node<'static>) -> Read<Hook<'static>> {
+fn read_hook(node: Node<'static>, env: Node<'static>) -> Read<Hook<'static>> {
     let path = c_text(node.get("path"))?;
     if !path.to_bytes().starts_with(b"/") {
         return Err(node.get("path").expected("an absolute path"));
@@ -31,7 +35,7 @@ fn read_hook(node: Node<'static>) -> Read<Hook<'static>> {
     if seconds.is_some_and(|seconds| seconds <= 0) {
         return Err(timeout.expected("seconds, more than 0"));
     }
-    let environment = List::Items(strings(node.get("env"))?.leak());
+    let environment = List::Items(strings(env)?.leak());
     // 136 years are for ever.
     let timeout = seconds.map_or(0, |seconds| seconds.try_into().unwrap_or(0));
     Ok(Hook { path, arguments: List::Items(arguments.leak()), environment, timeout })
@@ -51,8 +55,23 @@ mod tests {
     use super::*;
     use crate::json::read;
 
-    fn read_text(text: &'static str) -> Read<[Vec<Hook<'static>>; HOOKS.len()]> {
+    /// Those of a config.json whose process has a variable.
+    fn read_text(hooks: &str) -> Read<[Vec<Hook<'static>>; HOOKS.len()]> {
+        let text: &'static str = format!(r#"{{"process": {{"env": ["C=d"]}}, "hooks": {hooks}}}"#).leak();
         read(Node::root(Box::leak(Box::new(read::parse(text.as_bytes())?))))
+    }
+
+    #[test]
+    fn hooks_of_the_containers_start_have_its_variables() {
+        let text = r#"{"prestart": [{"path": "/a"}],
+            "startContainer": [{"path": "/a"}, {"path": "/a", "env": []}, {"path": "/a", "env": ["A=b"]}]}"#;
+        let all = read_text(text).unwrap();
+        let variables = |hook: &Hook<'static>| hook.environment.iter().collect::<Vec<_>>();
+        assert!(variables(&all[0][0]).is_empty());
+        assert_eq!(
+            all[START_CONTAINER].iter().map(variables).collect::<Vec<_>>(),
+            [vec![c"C=d"], vec![], vec![c"A=b"]]
+        );
     }
 
     #[test]
@@ -74,19 +93,18 @@ mod tests {
     #[test]
     fn hooks_that_make_no_sense_are_told_with_their_path() {
         for (hook, wrong) in [
-            (r#"{}"#, "poststart[0].path: missing"),
-            (r#"{"path": ""}"#, "poststart[0].path: expected an absolute path"),
-            (r#"{"path": "bin/a"}"#, "poststart[0].path: expected an absolute path"),
-            (r#"{"path": "/a\u0000b"}"#, "poststart[0].path: a NUL"),
-            (r#"{"path": 1}"#, "poststart[0].path: expected a string"),
-            (r#"{"path": "/a", "timeout": 0}"#, "poststart[0].timeout: expected seconds, more than 0"),
-            (r#"{"path": "/a", "timeout": -1}"#, "poststart[0].timeout: "),
-            (r#"{"path": "/a", "timeout": "5"}"#, "poststart[0].timeout: expected a number"),
-            (r#"{"path": "/a", "args": "b"}"#, "poststart[0].args: expected an array"),
-            (r#"{"path": "/a", "env": [1]}"#, "poststart[0].env[0]: expected a string"),
+            (r#"{}"#, "hooks.poststart[0].path: missing"),
+            (r#"{"path": ""}"#, "hooks.poststart[0].path: expected an absolute path"),
+            (r#"{"path": "bin/a"}"#, "hooks.poststart[0].path: expected an absolute path"),
+            (r#"{"path": "/a\u0000b"}"#, "hooks.poststart[0].path: a NUL"),
+            (r#"{"path": 1}"#, "hooks.poststart[0].path: expected a string"),
+            (r#"{"path": "/a", "timeout": 0}"#, "hooks.poststart[0].timeout: expected seconds, more than 0"),
+            (r#"{"path": "/a", "timeout": -1}"#, "hooks.poststart[0].timeout: "),
+            (r#"{"path": "/a", "timeout": "5"}"#, "hooks.poststart[0].timeout: expected a number"),
+            (r#"{"path": "/a", "args": "b"}"#, "hooks.poststart[0].args: expected an array"),
+            (r#"{"path": "/a", "env": [1]}"#, "hooks.poststart[0].env[0]: expected a string"),
         ] {
-            let text: &'static str = format!(r#"{{"poststart": [{hook}]}}"#).leak();
-            let line = read_text(text).map(drop).unwrap_err();
+            let line = read_text(&format!(r#"{{"poststart": [{hook}]}}"#)).map(drop).unwrap_err();
             assert!(line.starts_with(wrong), "{hook}: {line}");
         }
     }

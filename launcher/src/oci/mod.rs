@@ -87,7 +87,7 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         state: state(root, version, path)?,
         directory: c_static(path).map_err(|_| String::new())?,
         net_devices: Vec::new(),
-        hooks: hooks::read(root.get("hooks"))?,
+        hooks: hooks::read(root)?,
     };
     config.init = false;
     config.rootfs = in_bundle(path, root.get("root").get("path"))?;
