@@ -1,6 +1,6 @@
 //! `cargo xtask bench --oci`: create, start and delete of an OCI bundle by kontena and by the other runtimes that are
-//! here, in turns: warm, with the runtime's file evicted from the page cache before, and 50 containers at once; and the
-//! largest memory that a process of theirs has.
+//! here, in turns: warm, with the runtime's files evicted from the page cache before, and 50 containers at once; `run`,
+//! which is all of it; and the largest memory that a process of theirs has.
 
 use super::{PAUSE, Scratch, oci_config, path, percentile};
 use crate::arch::Arch;
@@ -22,6 +22,7 @@ struct Runtime {
     name: &'static str,
     program: PathBuf,
     warm: Vec<f64>,
+    run: Vec<f64>,
     cold: Vec<f64>,
     at_once: Vec<f64>,
 }
@@ -37,7 +38,8 @@ pub fn measure(scratch: &Scratch, rounds: usize) -> Result<String> {
     ];
     let mut runtimes = Vec::new();
     for (name, program) in candidates {
-        let runtime = Runtime { name, program, warm: Vec::new(), cold: Vec::new(), at_once: Vec::new() };
+        let runtime =
+            Runtime { name, program, warm: Vec::new(), run: Vec::new(), cold: Vec::new(), at_once: Vec::new() };
         runtime.write_bundles(scratch)?;
         match runtime.cycle(scratch, "try") {
             Ok(()) => runtimes.push(runtime),
@@ -49,11 +51,18 @@ pub fn measure(scratch: &Scratch, rounds: usize) -> Result<String> {
             let start = Instant::now();
             runtime.cycle(scratch, "warm")?;
             runtime.warm.push(start.elapsed().as_secs_f64() * 1e3);
+            let start = Instant::now();
+            runtime.run(scratch, &["run", "--bundle", &path(&runtime.bundle(scratch, "warm")), "warm"])?;
+            runtime.run.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
     for _ in 0..(rounds / 5).max(1) {
         for runtime in &mut runtimes {
             evict(&runtime.program)?;
+            let init = runtime.program.with_file_name("kontena-init");
+            if init.exists() {
+                evict(&init)?;
+            }
             std::thread::sleep(PAUSE);
             let start = Instant::now();
             runtime.cycle(scratch, "cold")?;
@@ -72,17 +81,18 @@ pub fn measure(scratch: &Scratch, rounds: usize) -> Result<String> {
         }
     }
     let mut lines = vec![format!(
-        "\n{:12}{:>12}{:>8}{:>8}{:>16}{:>12}{:>12}",
-        "OCI, ms", "warm median", "p95", "cold", "50 at once", "memory kB", "bytes"
+        "\n{:12}{:>12}{:>8}{:>8}{:>8}{:>16}{:>12}{:>12}",
+        "OCI, ms", "warm median", "p95", "run", "cold", "50 at once", "memory kB", "bytes"
     )];
     for runtime in &runtimes {
         let peak = runtime.peak(scratch)?;
         let bytes = fs::metadata(&runtime.program)?.len();
         lines.push(format!(
-            "{:12}{:>12.2}{:>8.2}{:>8.2}{:>16.1}{peak:>12}{bytes:>12}",
+            "{:12}{:>12.2}{:>8.2}{:>8.2}{:>8.2}{:>16.1}{peak:>12}{bytes:>12}",
             runtime.name,
             percentile(runtime.warm.clone(), 50),
             percentile(runtime.warm.clone(), 95),
+            percentile(runtime.run.clone(), 50),
             percentile(runtime.cold.clone(), 50),
             percentile(runtime.at_once.clone(), 50),
         ));
@@ -131,19 +141,19 @@ impl Runtime {
 
     /// A container from its creation to its end.
     fn cycle(&self, scratch: &Scratch, id: &str) -> Result<()> {
-        let state = scratch.dir.join(self.name);
-        let run = |words: &[&str]| -> Result<()> {
-            let mut command = Command::new(&self.program);
-            command.arg("--root").arg(&state).args(words);
-            // A container that inherited a pipe would keep it open.
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let status = command.status().with_context(|| path(&self.program))?;
-            ensure!(status.success(), "{} {words:?}: {status}", self.name);
-            Ok(())
-        };
-        run(&["create", "--bundle", &path(&self.bundle(scratch, id)), id])?;
-        run(&["start", id])?;
-        run(&["delete", "--force", id])
+        self.run(scratch, &["create", "--bundle", &path(&self.bundle(scratch, id)), id])?;
+        self.run(scratch, &["start", id])?;
+        self.run(scratch, &["delete", "--force", id])
+    }
+
+    fn run(&self, scratch: &Scratch, words: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(scratch.dir.join(self.name)).args(words);
+        // A container that inherited a pipe would keep it open.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = command.status().with_context(|| path(&self.program))?;
+        ensure!(status.success(), "{} {words:?}: {status}", self.name);
+        Ok(())
     }
 
     /// The largest resident set of the runtime's own processes in a create, in kilobytes; getrusage(2).
