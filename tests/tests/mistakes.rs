@@ -102,7 +102,7 @@ fn unknown_words_are_refused() {
     for (words, hint) in [
         (&["run", "--root", "/x", "rootfs"][..], "kontena --root DIR run"),
         (&["list", "--version"], "kontena --version list"),
-        (&["nosuch", "ls"], "run, create, start, state,"),
+        (&["nosuch", "ls"], "run, create, start, restart, exec,"),
     ] {
         let line = host.kontena().args(words).run().refused(125);
         assert!(line.contains(hint), "{words:?}: {line}");

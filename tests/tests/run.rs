@@ -387,18 +387,17 @@ macro_rules! limits {
          cgroup-conf"
     };
 }
-const UPDATE: &str = concat!("resources ", limits!());
+const UPDATE: &str = concat!(limits!(), " resources");
 const RUN: &str = concat!(
     "detach interactive tty name replace rm publish entrypoint label label-file pidfile preserve-fds volume env \
-     env-file user workdir bundle pid-file console-socket keep no-pivot no-new-keyring no-subreaper net hostname \
-     ip ip6 mac-address \
+     env-file user workdir net hostname ip ip6 mac-address \
      publish-via dns dns-search add-host read-only overlay mount tmpfs shm-size device restart stop-signal \
      stop-timeout health-cmd health-interval health-timeout health-retries health-start-period \
      health-on-failure wait-ready notify-fd sdnotify log-driver log-opt detach-keys stats format userns \
      ipc uts privileged cap-add cap-drop security-opt seccomp group-add init systemd ulimit umask oom-score-adj \
      sysctl ",
     limits!(),
-    " cgroup-parent cgroup-mount"
+    " cgroup-parent cgroup-mount bundle pid-file console-socket keep no-pivot no-new-keyring no-subreaper"
 );
 
 /// Verbs and the options that they have.
@@ -413,8 +412,8 @@ const VERBS: &[(&str, &str)] = &[
     ("restart", "time"),
     (
         "exec",
-        "detach interactive tty preserve-fds env env-file user workdir process pid-file console-socket \
-         cap-add cap-drop",
+        "detach interactive tty preserve-fds env env-file user workdir cap-add cap-drop process pid-file \
+         console-socket",
     ),
     ("attach", "no-stdin detach-keys"),
     ("list", "format filter quiet all"),

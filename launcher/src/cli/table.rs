@@ -32,26 +32,6 @@ verbs {
         "They run in the background, with the options of their kontena create or kontena run."
         "kontena start web"
         "Containers that were started with run -d or run -t can be started again, unless with --rm.";
-    State["oci"] "state" "" One("NAME")
-        "Print the state of a container of a bundle, as JSON"
-        ""
-        "kontena state web | jq -r .status"
-        "It is the state of the OCI's runtime-spec.";
-    Features["oci"] "features" "" Nothing("")
-        "Print what of the OCI's runtime-spec kontena does, as JSON"
-        ""
-        "kontena features | jq .linux.namespaces"
-        "";
-    Spec["oci"] "spec" "" Nothing("")
-        "Write a config.json to begin a bundle with"
-        "Its root file system is rootfs, beside it."
-        "kontena spec --bundle ./bundle"
-        "";
-    Events["oci"] "events" "" One("NAME")
-        "Print the resource usage of a container, and when it is out of memory, as runc does"
-        ""
-        "kontena events --stats web"
-        "";
     Restart["background"] "restart" "" Many("NAME...")
         "Stop containers, and start them again"
         ""
@@ -142,6 +122,26 @@ verbs {
         "If no container is running, it also removes the bridge, the nftables tables and the parent cgroup."
         "kontena prune"
         "Other commands clean up some of what killed launchers have left; kontena prune cleans up all of it.";
+    State["oci"] "state" "" One("NAME")
+        "Print the state of a container of a bundle, as JSON"
+        ""
+        "kontena state web | jq -r .status"
+        "It is the state of the OCI's runtime-spec.";
+    Features["oci"] "features" "" Nothing("")
+        "Print what of the OCI's runtime-spec kontena does, as JSON"
+        ""
+        "kontena features | jq .linux.namespaces"
+        "";
+    Spec["oci"] "spec" "" Nothing("")
+        "Write a config.json to begin a bundle with"
+        "Its root file system is rootfs, beside it."
+        "kontena spec --bundle ./bundle"
+        "";
+    Events["oci"] "events" "" One("NAME")
+        "Print the resource usage of a container, and when it is out of memory, as runc does"
+        ""
+        "kontena events --stats web"
+        "";
 }
 
 "Options" {
@@ -231,36 +231,6 @@ verbs {
         => |to, text| set(&mut to.config.life.detach_keys, lifecycle::detach_keys(text));
     [Run] "help" Switch "Print this help"
         => |_, _| Ok(());
-    [Run; "oci"] "bundle" -b Value("DIR")
-        "Use an OCI bundle, a directory with a config.json, for the container of the name that follows"
-        => |to, text| set(&mut to.bundle.directory, Ok(Some(text)));
-    [Exec; "oci"] "process" -p Value("FILE") "Run the process of an OCI process.json, without COMMAND"
-        => |to, text| set(&mut to.bundle.process, Ok(Some(text)));
-    [Run Exec; "oci"] "pid-file" Value("FILE")
-        "With --bundle or exec -d: write the pid of the process to a file, and nothing else"
-        => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));
-    [Run Exec; "oci"] "console-socket" Value("SOCKET")
-        "With --bundle or exec -d: send the terminal of the process to a unix socket"
-        => |to, text| set(&mut to.bundle.console, Ok(Some(text)));
-    [Run; "oci"] "keep" Switch "With --bundle: keep the container when it ends, until kontena delete"
-        => |to, _| on(&mut to.bundle.keeps);
-    [Run; "oci"] "no-pivot" Switch "With --bundle: accepted, and left out: kontena can always change the root"
-        => |_, _| Ok(());
-    [Run; "oci"] "no-new-keyring" Switch "With --bundle: accepted, and left out: each container has its own keyring"
-        => |_, _| Ok(());
-    [Run; "oci"] "no-subreaper" Switch "With --bundle: accepted, and left out: kontena adopts no processes"
-        => |_, _| Ok(());
-    [Spec; "oci"] "bundle" -b Value("DIR") "Directory of the file (default: the working directory)"
-        => |to, text| set(&mut to.bundle.directory, Ok(Some(text)));
-    [Spec; "oci"] "rootless" Switch "For an ordinary user"
-        => |to, _| on(&mut to.bundle.is_rootless);
-    [Update; "oci"] "resources" -r Value("FILE")
-        "Set the limits of an OCI linux.resources, a file or - for stdin"
-        => |to, text| set(&mut to.bundle.resources, Ok(Some(text)));
-    [Events; "oci"] "stats" Switch "Print the usage once"
-        => |to, _| on(&mut to.stats);
-    [Events; "oci"] "interval" Value("TIME") "Time between two outputs (default: 5s)"
-        => |to, text| set(&mut to.bundle.interval, lifecycle::duration(text));
     [State Features Spec Events; "oci"] "help" -h Switch "Print this help"
         => |_, _| Ok(());
     [Start Restart Exec Attach List Ps Logs Stats Inspect Stop Kill Wait Pause Resume Update Delete Volume Prune]
@@ -463,5 +433,38 @@ verbs {
         => |to, text| set(&mut to.config.cgroup_parent, config::cgroup_parent(text).map(Some));
     [Run] "cgroup-mount" Value("DIR") "Mountpoint of cgroup2; if it is not mounted, kontena mounts it there"
         => |to, text| set(&mut to.config.cgroup_mount, config::cgroup_mount(text).map(Some));
+}
+
+"OCI bundles" {
+    [Run; "oci"] "bundle" -b Value("DIR")
+        "Use an OCI bundle, a directory with a config.json, for the container of the name that follows"
+        => |to, text| set(&mut to.bundle.directory, Ok(Some(text)));
+    [Exec; "oci"] "process" -p Value("FILE") "Run the process of an OCI process.json, without COMMAND"
+        => |to, text| set(&mut to.bundle.process, Ok(Some(text)));
+    [Run Exec; "oci"] "pid-file" Value("FILE")
+        "With --bundle or exec -d: write the pid of the process to a file, and nothing else"
+        => |to, text| set(&mut to.config.pidfile, config::pidfile(text).map(Some));
+    [Run Exec; "oci"] "console-socket" Value("SOCKET")
+        "With --bundle or exec -d: send the terminal of the process to a unix socket"
+        => |to, text| set(&mut to.bundle.console, Ok(Some(text)));
+    [Run; "oci"] "keep" Switch "With --bundle: keep the container when it ends, until kontena delete"
+        => |to, _| on(&mut to.bundle.keeps);
+    [Run; "oci"] "no-pivot" Switch "With --bundle: accepted, and left out: kontena can always change the root"
+        => |_, _| Ok(());
+    [Run; "oci"] "no-new-keyring" Switch "With --bundle: accepted, and left out: each container has its own keyring"
+        => |_, _| Ok(());
+    [Run; "oci"] "no-subreaper" Switch "With --bundle: accepted, and left out: kontena adopts no processes"
+        => |_, _| Ok(());
+    [Spec; "oci"] "bundle" -b Value("DIR") "Directory of the file (default: the working directory)"
+        => |to, text| set(&mut to.bundle.directory, Ok(Some(text)));
+    [Spec; "oci"] "rootless" Switch "For an ordinary user"
+        => |to, _| on(&mut to.bundle.is_rootless);
+    [Update; "oci"] "resources" -r Value("FILE")
+        "Set the limits of an OCI linux.resources, a file or - for stdin"
+        => |to, text| set(&mut to.bundle.resources, Ok(Some(text)));
+    [Events; "oci"] "stats" Switch "Print the usage once"
+        => |to, _| on(&mut to.stats);
+    [Events; "oci"] "interval" Value("TIME") "Time between two outputs (default: 5s)"
+        => |to, text| set(&mut to.bundle.interval, lifecycle::duration(text));
 }
 }
