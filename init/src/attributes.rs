@@ -2,7 +2,10 @@
 //!
 //! Must not be needed by a process without a bundle.
 
-use kontena_init::plan::{Attributes, ProcessSpec, Report, Step, attributes::NONE};
+use kontena_init::plan::{
+    Attributes, ProcessSpec, Report, Step,
+    attributes::{NONE, has},
+};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, ResolveFlags, fstat};
 use rustix::io::{Errno, Result};
@@ -60,8 +63,7 @@ const ROOT_OF_PROC: u64 = 1;
 
 fn set_cpus(bits: &[u8]) -> Result<()> {
     let mut cpus = CpuSet::new();
-    let is_set = |cpu: &usize| bits.get(cpu / 8).is_some_and(|byte| byte & 1 << (cpu % 8) != 0);
-    (0..CpuSet::MAX_CPU).filter(is_set).for_each(|cpu| cpus.set(cpu));
+    (0..CpuSet::MAX_CPU).filter(|cpu| has(bits, *cpu)).for_each(|cpu| cpus.set(cpu));
     sched_setaffinity(None, &cpus)
 }
 

@@ -34,7 +34,8 @@ pub fn await_start(
     if let Some(slave) = &terminal {
         sys::become_stdio(slave, |_| true).map_err(fail(Step::Terminal, 0))?;
     }
-    if is_wanted(process) {
+    let is_notified = is_wanted(process);
+    if is_notified {
         // When `start` comes, the launcher is gone.
         confine(process, true)?;
         install_and_send(process, Some(launcher))?;
@@ -60,7 +61,8 @@ pub fn await_start(
         }
     };
     let status = hand_over().map_err(fail(Step::Launcher, 0))?;
-    let confined = confine(process, false).and_then(|()| hooks::before_exec(start_hooks, process, root, &status));
+    let confined = if is_notified { Ok(()) } else { confine(process, false) };
+    let confined = confined.and_then(|()| hooks::before_exec(start_hooks, process, root, &status));
     let report = match confined {
         Ok(()) => become_payload(process, root, None, terminal, &status),
         Err(report) => report,

@@ -263,6 +263,25 @@ pub const LISTENER: u8 = 5;
 /// The launcher's message that the network is ready.
 pub const READY: u8 = 1;
 
+impl<'a> Mount<'a> {
+    /// One without attributes, options and covered paths.
+    pub const fn new(kind: u8, source: &'a CStr, target: &'a CStr) -> Self {
+        Self {
+            id: 0,
+            kind,
+            fd: 0,
+            source,
+            target,
+            attributes: 0,
+            propagation: 0,
+            changes: OfBundle::NONE,
+            options: List::Items(&[]),
+            masked: List::Items(&[]),
+            readonly: List::Items(&[]),
+        }
+    }
+}
+
 impl<'a> Plan<'a> {
     /// The mount that a [`Report`] calls `id`.
     pub fn mount(&self, id: u16) -> Option<Mount<'a>> {

@@ -4,7 +4,7 @@
 //! the host: the first step cuts every mount off from it.
 
 use core::ffi::CStr;
-use kontena_init::plan::{List, Mount, OfBundle, Plan, Report, Step, mount_kind, overlay};
+use kontena_init::plan::{List, Mount, Plan, Report, Step, mount_kind, overlay};
 use linux_raw_sys::general as uapi;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
@@ -93,19 +93,7 @@ fn lacks_a_target(root: &OwnedFd, plan: &Plan<'_>) -> bool {
 }
 
 /// A tmpfs that stands over the host's root for a while.
-const PLACE: Mount<'_> = Mount {
-    id: 0,
-    kind: mount_kind::FILESYSTEM,
-    fd: 0,
-    source: c"tmpfs",
-    target: c"/",
-    attributes: 0,
-    propagation: 0,
-    changes: OfBundle::NONE,
-    options: List::Items(&[]),
-    masked: List::Items(&[]),
-    readonly: List::Items(&[]),
-};
+const PLACE: Mount<'_> = Mount::new(mount_kind::FILESYSTEM, c"tmpfs", c"/");
 
 /// Lays the Plan's layer over `lower`: overlayfs, which takes its layers by their paths.
 fn lay_over(lower: &OwnedFd, plan: &Plan<'_>) -> Result<OwnedFd> {

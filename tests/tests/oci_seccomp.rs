@@ -171,7 +171,7 @@ fn notified_calls_get_the_answers_of_the_listener() {
     let words = bundle.exec(&shell("mkdir /tmp/c; echo $? $PPID; exec sleep 600"));
     let mut other = bundle.adopt("other", &words.iter().map(String::as_str).collect::<Vec<_>>());
     other.wait_for_output("1 4242\n");
-    agent.wait_for_output(r#""status":"running""#);
+    agent.wait_for_output(r#""status": "running""#);
     let executed = &states(&agent)[1];
     assert_eq!((&executed["pid"], &executed["state"]["pid"]), (&json!(bundle.pid("other")), &json!(pid)));
     for options in [&[][..], &["-d"]] {

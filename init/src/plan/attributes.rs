@@ -35,6 +35,11 @@ wire_structs! {
     }
 }
 
+/// Whether a number is in a set of bits, lowest first.
+pub fn has(bits: &[u8], number: usize) -> bool {
+    bits.get(number / 8).is_some_and(|byte| byte & 1 << (number % 8) != 0)
+}
+
 /// No value of an attribute.
 pub const NONE: u32 = u32::MAX;
 

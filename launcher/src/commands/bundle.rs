@@ -21,6 +21,7 @@ use crate::state::{ContainerRecord, StateDirectory};
 use crate::supervise::message::{Message, listen};
 use crate::sys;
 use crate::time::Moment;
+use kontena_init::plan::attributes;
 use kontena_init::plan::{Attributes, OfBundle, Plan, ProcessSpec, Report, Step};
 use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -274,8 +275,8 @@ pub fn attributes_of<'a>(config: &Config, plan: &Plan<'a>) -> Result<OfBundle<At
         *own = Attributes { personality, memory_mode, memory_nodes, label, ..*own };
         if !own.launchers_cpus.is_empty() {
             let mut cpus = CpuSet::new();
-            let is_set = |cpu: &usize| own.launchers_cpus.get(cpu / 8).is_some_and(|byte| byte & 1 << (cpu % 8) != 0);
-            (0..CpuSet::MAX_CPU).filter(is_set).for_each(|cpu| cpus.set(cpu));
+            let is_given = |cpu: &usize| attributes::has(own.launchers_cpus, *cpu);
+            (0..CpuSet::MAX_CPU).filter(is_given).for_each(|cpu| cpus.set(cpu));
             let hint = "use CPUs that there are, and that kontena may run on";
             sched_setaffinity(None, &cpus).context(format_args!("process.execCPUAffinity.initial"), hint)?;
         }

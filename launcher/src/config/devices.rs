@@ -34,12 +34,13 @@ pub fn device(text: &str) -> Parsed<Device> {
         [source, target, access] => (source, target, access),
         _ => return Err("use SOURCE[:TARGET][:rwm], for example /dev/ttyS0"),
     };
-    let access = access_of(access).ok_or("not an access mode: use r, w and m")?;
+    let access = access_of(access).filter(|access| *access != 0).ok_or("not an access mode: use r, w and m")?;
     let target = mount_target(target).ok_or("the target is not an absolute path below /")?;
     Ok(Device { source: c_text(source)?, target, access })
 }
 
-fn access_of(letters: &str) -> Option<u32> {
+/// Access by its letters; `None` for one that is not r, w or m.
+pub fn access_of(letters: &str) -> Option<u32> {
     let mut access = 0;
     for letter in letters.chars() {
         access |= match letter {
@@ -49,7 +50,7 @@ fn access_of(letters: &str) -> Option<u32> {
             _ => return None,
         };
     }
-    Some(access).filter(|access| *access != 0)
+    Some(access)
 }
 
 #[cfg(test)]

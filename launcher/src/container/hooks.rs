@@ -14,7 +14,6 @@ use crate::spawn::clone::{self, seal};
 use crate::spawn::explain::explain_hook;
 use crate::state::handed_over::{self, describe};
 use crate::supervise::message::words;
-use crate::supervise::poll::is_ready;
 use crate::sys;
 use kontena_init::plan::{HOOK_ENDED, HOOK_KILLED, HOOK_OUTPUT, HOOK_TIMED_OUT, Hook, HostHooks, List, decode};
 use linux_raw_sys::general::SIGKILL;
@@ -107,15 +106,18 @@ fn run_one(
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let watcher = sys::fork_apart(3, [theirs, input, written], watch, (hook, bundle))?;
     let mut end = [0; 4];
+    let mut fds = vec![PollFd::new(&ours, PollFlags::IN)];
+    fds.extend(init.map(|init| PollFd::new(init, PollFlags::IN)));
     let received = loop {
-        match poll(&mut [PollFd::new(&ours, PollFlags::IN)], Some(&MOMENT)) {
+        match poll(&mut fds, Some(&MOMENT)) {
             Ok(0) | Err(Errno::INTR) if gives_up && sys::ending_signal().is_some() => break Err(Errno::INTR),
-            Ok(0) | Err(Errno::INTR) if init.is_some_and(is_ready) => break Err(Errno::SRCH),
             Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) if fds[0].revents().is_empty() => break Err(Errno::SRCH),
             Ok(_) => break recv(&ours, &mut end, RecvFlags::empty()),
             Err(errno) => break Err(errno),
         }
     };
+    drop(fds);
     // Otherwise the watcher would not end before the hook.
     drop(ours);
     let _ = rustix::io::retry_on_intr(|| waitpid(Some(watcher), WaitOptions::empty()));

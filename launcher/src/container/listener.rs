@@ -7,7 +7,7 @@ use crate::error::{Context, Result};
 use crate::file::{self, CWD};
 use crate::json::Json;
 use crate::spawn::clone::Started;
-use crate::state::handed_over::STATE;
+use crate::state::handed_over::{STATE, describe};
 use crate::supervise::message::{Message, listen};
 use crate::supervise::poll::is_ready;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -71,24 +71,17 @@ impl<'a> Agent<'a> {
     #[inline(never)]
     pub fn send(&mut self, process: u32, directory: &OwnedFd, name: &str, status: &str, pid: u32) -> Result<()> {
         let (Some(listener), Some(socket)) = (self.listener.take(), self.socket.take()) else { return Ok(()) };
+        let state = describe(name, status, Some(pid), None, &file::read_text(directory, STATE));
         let text = Json::document(|json| {
             json.object(|json| {
                 json.text("ociVersion", VERSION).texts("fds", ["seccompFd"]).number("pid", process);
                 if let Some(metadata) = self.metadata {
                     json.text("metadata", metadata);
                 }
-                json.key("state").object(|json| {
-                    json.text("id", name).text("status", status).number("pid", pid);
-                });
+                json.key("state").literal(&state);
             });
         });
-        let mut text = text.trim_ascii_end().strip_suffix("}}").unwrap_or_default().to_owned();
-        text.push(',');
-        let sent = file::read(directory, STATE).and_then(|fixed| {
-            text.push_str(&String::from_utf8_lossy(&fixed));
-            text.push_str("}}");
-            send_fd(&socket, text.as_bytes(), &listener)
-        });
+        let sent = send_fd(&socket, text.trim_ascii_end().as_bytes(), &listener);
         sent.context(format_args!("send to linux.seccomp.listenerPath {}", self.path), "its process has hung up")
     }
 }

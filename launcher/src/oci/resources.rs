@@ -4,7 +4,7 @@
 
 use super::{Read, in_container};
 use crate::config::bundle::{Access, Bundle, BundleCgroup, Node as Device};
-use crate::config::devices::{MKNOD, READ, WRITE};
+use crate::config::devices::{MKNOD, READ, WRITE, access_of};
 use crate::config::limits::{Limit, Limits, PERIOD, io_weight};
 use crate::config::weight::weight;
 use crate::json::read::{self, Node};
@@ -220,15 +220,7 @@ pub fn devices(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
             Ok(number.and_then(|number| number.try_into().ok()))
         };
         let (major, minor) = (number("major")?, number("minor")?);
-        let mut access = 0;
-        for letter in letters.chars() {
-            access |= match letter {
-                'r' => READ,
-                'w' => WRITE,
-                'm' => MKNOD,
-                _ => return Err(rule.get("access").expected("of r, w and m")),
-            };
-        }
+        let access = access_of(letters).ok_or_else(|| rule.get("access").expected("of r, w and m"))?;
         let rules = &mut bundle.access;
         if (is_block, major, minor, access) == (None, None, None, READ | WRITE | MKNOD) {
             // Nothing before it counts.

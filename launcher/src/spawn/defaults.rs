@@ -2,7 +2,7 @@
 //!
 //! The defaults are podman's. Must not depend on what was asked for: `plan.rs` changes a copy where something does.
 
-use kontena_init::plan::{List, Mount, OfBundle, mount_kind};
+use kontena_init::plan::{List, Mount, mount_kind};
 use linux_raw_sys::general::*;
 use std::ffi::CStr;
 
@@ -65,19 +65,8 @@ pub const FIRST_VOLUME_ID: u16 = 9;
 
 /// A new instance of a file system.
 pub const fn filesystem<'a>(source: &'a CStr, target: &'a CStr, options: &'a [&'a CStr]) -> Mount<'a> {
-    Mount {
-        id: 0,
-        kind: mount_kind::FILESYSTEM,
-        fd: 0,
-        source,
-        target,
-        attributes: NOSUID | NODEV | NOEXEC,
-        propagation: 0,
-        changes: OfBundle::NONE,
-        options: List::Items(options),
-        masked: List::Items(&[]),
-        readonly: List::Items(&[]),
-    }
+    let plain = Mount::new(mount_kind::FILESYSTEM, source, target);
+    Mount { attributes: NOSUID | NODEV | NOEXEC, options: List::Items(options), ..plain }
 }
 
 /// A file or directory of the host's, with the mounts below it.

@@ -230,19 +230,7 @@ mod tests {
     use kontena_init::plan::Hooks;
     use kontena_init::plan::{Device, List, Mount, OfBundle};
 
-    const NO_MOUNT: Mount<'_> = Mount {
-        id: 0,
-        kind: 0,
-        fd: 0,
-        source: c"",
-        target: c"/",
-        attributes: 0,
-        propagation: 0,
-        changes: OfBundle::NONE,
-        options: List::Items(&[]),
-        masked: List::Items(&[]),
-        readonly: List::Items(&[]),
-    };
+    const NO_MOUNT: Mount<'_> = Mount::new(0, c"", c"/");
     const PROCESS: ProcessSpec<'_> = ProcessSpec {
         terminal: 0,
         rows: 0,
