@@ -88,6 +88,27 @@ impl<'a> Bundle<'a> {
         Self { host, name, directory }
     }
 
+    /// A bundle for [`Self::printed`].
+    pub fn printing(host: &'a Host, script: &str, change: impl FnOnce(&mut Value)) -> Self {
+        Self::new(host, &format!("echo begin; {script}\necho end; exec sleep 600"), change)
+    }
+
+    /// Runs the container until its script has ended, and deletes it and the bundle; returns the script's output.
+    ///
+    /// # Panics
+    /// If any of it fails.
+    #[track_caller]
+    pub fn printed(&self) -> String {
+        let mut engine = self.adopt();
+        let _ = self.engine(&["start", self.name]).run().ok();
+        engine.wait_for_output("end\n");
+        let _ = self.engine(&["delete", "--force", self.name]).run().ok();
+        self.reap();
+        let text = engine.finish().stdout;
+        self.host.inside(|| fs::remove_dir_all(&self.directory)).unwrap();
+        text.split("begin\n").nth(1).unwrap().split("end\n").next().unwrap().into()
+    }
+
     /// A command of kontena, of the host's state directory.
     pub fn kontena(&self, words: &[&str]) -> Program<'a> {
         self.host.program(launcher()).arg("--root").arg(self.host.state()).args(words)

@@ -4,19 +4,10 @@
 use serde_json::{Value, json};
 use tests::{Bundle, Host};
 
-/// What a bundle's script prints, which ends by itself.
+/// All output of a script in the container of a bundle.
 #[track_caller]
 fn output_of(script: &str, change: impl FnOnce(&mut Value)) -> String {
-    let host = Host::new();
-    let bundle = Bundle::new(&host, &format!("{{ {script}\n}} 2>&1; echo whole"), change);
-    let mut engine = bundle.adopt();
-    let _ = bundle.engine(&["start", "one"]).run().ok();
-    engine.wait_for_output("whole\n");
-    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    bundle.reap();
-    let text = engine.finish().stdout;
-    let end = text.find("whole\n").unwrap();
-    text[..end].lines().filter(|line| !line.starts_with("made: ")).map(|line| format!("{line}\n")).collect()
+    Bundle::printing(&Host::new(), &format!("{{ {script}\n}} 2>&1"), change).printed()
 }
 
 /// A filter that refuses calls.

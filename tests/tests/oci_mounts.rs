@@ -13,25 +13,13 @@ fn bind(source: &Path, target: &str, options: &[&str]) -> Value {
     json!({"destination": target, "type": "bind", "source": source, "options": options})
 }
 
-/// What the script of a bundle's container prints until it says `end`; the container is gone then.
-fn printed(bundle: &Bundle<'_>) -> String {
-    let mut engine = bundle.adopt();
-    let _ = bundle.engine(&["start", "one"]).run().ok();
-    engine.wait_for_output("end\n");
-    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    bundle.reap();
-    let text = engine.finish().stdout;
-    bundle.host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
-    text.split("begin\n").nth(1).unwrap().split("end\n").next().unwrap().into()
-}
-
 /// Runs a script in the container of a bundle with more mounts; returns what it prints.
 fn run(host: &Host, mounts: &[Value], script: &str, change: impl FnOnce(&mut Value)) -> String {
-    printed(&bundle(host, mounts, script, change))
+    bundle(host, mounts, script, change).printed()
 }
 
 fn bundle<'a>(host: &'a Host, mounts: &[Value], script: &str, change: impl FnOnce(&mut Value)) -> Bundle<'a> {
-    Bundle::new(host, &format!("echo begin; {script}\necho end; exec sleep 600"), |config| {
+    Bundle::printing(host, script, |config| {
         config["mounts"].as_array_mut().unwrap().extend_from_slice(mounts);
         change(config);
     })

@@ -8,17 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tests::{Bundle, Host, mount};
 
-/// What the script of a bundle's container prints until it says `end`; the container is gone then.
+/// Runs a script in the container of a bundle; returns its output.
 fn run(host: &Host, script: &str, change: impl FnOnce(&mut Value)) -> String {
-    let bundle = Bundle::new(host, &format!("echo begin; {script}\necho end; exec sleep 600"), change);
-    let mut engine = bundle.adopt();
-    let _ = bundle.engine(&["start", "one"]).run().ok();
-    engine.wait_for_output("end\n");
-    let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    bundle.reap();
-    let text = engine.finish().stdout;
-    host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
-    text.split("begin\n").nth(1).unwrap().split("end\n").next().unwrap().into()
+    Bundle::printing(host, script, change).printed()
 }
 
 /// Lets the container make nodes.
