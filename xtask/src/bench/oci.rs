@@ -6,7 +6,9 @@ use super::{PAUSE, Scratch, oci_config, path, percentile};
 use crate::arch::Arch;
 use crate::{dist, host};
 use anyhow::{Context, Result, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Advice;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
 use std::env;
 use std::fs;
@@ -17,11 +19,16 @@ use std::time::Instant;
 /// So many containers are made at once.
 const AT_ONCE: usize = 50;
 
+/// How long a command may take before it is killed.
+const PATIENCE: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
+
 /// A runtime, and its times in milliseconds.
 struct Runtime {
     name: &'static str,
     program: PathBuf,
     warm: Vec<f64>,
+    /// Whether its `run` has returned each time.
+    runs: bool,
     run: Vec<f64>,
     cold: Vec<f64>,
     at_once: Vec<f64>,
@@ -38,22 +45,31 @@ pub fn measure(scratch: &Scratch, rounds: usize) -> Result<String> {
     ];
     let mut runtimes = Vec::new();
     for (name, program) in candidates {
-        let runtime =
-            Runtime { name, program, warm: Vec::new(), run: Vec::new(), cold: Vec::new(), at_once: Vec::new() };
+        let [warm, run, cold, at_once] = [const { Vec::new() }; 4];
+        let runtime = Runtime { name, program, warm, runs: true, run, cold, at_once };
         runtime.write_bundles(scratch)?;
-        match runtime.cycle(scratch, "try") {
-            Ok(()) => runtimes.push(runtime),
-            Err(error) => eprintln!("- {name} is left out: {error:#}"),
+        if let Err(error) = runtime.cycle(scratch, "try") {
+            eprintln!("- {name} is left out: {error:#}");
+            continue;
         }
+        runtimes.push(runtime);
     }
     for _ in 0..rounds {
         for runtime in &mut runtimes {
             let start = Instant::now();
             runtime.cycle(scratch, "warm")?;
             runtime.warm.push(start.elapsed().as_secs_f64() * 1e3);
-            let start = Instant::now();
-            runtime.run(scratch, &["run", "--bundle", &path(&runtime.bundle(scratch, "warm")), "warm"])?;
-            runtime.run.push(start.elapsed().as_secs_f64() * 1e3);
+            if runtime.runs {
+                let start = Instant::now();
+                match runtime.run_once(scratch, "warm") {
+                    Ok(()) => runtime.run.push(start.elapsed().as_secs_f64() * 1e3),
+                    // youki's does not always return.
+                    Err(error) => {
+                        eprintln!("- {} is left out of run: {error:#}", runtime.name);
+                        runtime.runs = false;
+                    }
+                }
+            }
         }
     }
     for _ in 0..(rounds / 5).max(1) {
@@ -88,11 +104,11 @@ pub fn measure(scratch: &Scratch, rounds: usize) -> Result<String> {
         let peak = runtime.peak(scratch)?;
         let bytes = fs::metadata(&runtime.program)?.len();
         lines.push(format!(
-            "{:12}{:>12.2}{:>8.2}{:>8.2}{:>8.2}{:>16.1}{peak:>12}{bytes:>12}",
+            "{:12}{:>12.2}{:>8.2}{:>8}{:>8.2}{:>16.1}{peak:>12}{bytes:>12}",
             runtime.name,
             percentile(runtime.warm.clone(), 50),
             percentile(runtime.warm.clone(), 95),
-            percentile(runtime.run.clone(), 50),
+            if runtime.runs { format!("{:.2}", percentile(runtime.run.clone(), 50)) } else { "-".into() },
             percentile(runtime.cold.clone(), 50),
             percentile(runtime.at_once.clone(), 50),
         ));
@@ -141,17 +157,28 @@ impl Runtime {
 
     /// A container from its creation to its end.
     fn cycle(&self, scratch: &Scratch, id: &str) -> Result<()> {
-        self.run(scratch, &["create", "--bundle", &path(&self.bundle(scratch, id)), id])?;
-        self.run(scratch, &["start", id])?;
-        self.run(scratch, &["delete", "--force", id])
+        self.command(scratch, &["create", "--bundle", &path(&self.bundle(scratch, id)), id])?;
+        self.command(scratch, &["start", id])?;
+        self.command(scratch, &["delete", "--force", id])
     }
 
-    fn run(&self, scratch: &Scratch, words: &[&str]) -> Result<()> {
+    /// The same in one command.
+    fn run_once(&self, scratch: &Scratch, id: &str) -> Result<()> {
+        let ran = self.command(scratch, &["run", "--bundle", &path(&self.bundle(scratch, id)), id]);
+        ran.or_else(|error| self.command(scratch, &["delete", "--force", id]).and(Err(error)))
+    }
+
+    fn command(&self, scratch: &Scratch, words: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(scratch.dir.join(self.name)).args(words);
         // A container that inherited a pipe would keep it open.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = command.status().with_context(|| path(&self.program))?;
+        let mut child = command.spawn().with_context(|| path(&self.program))?;
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        if poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&PATIENCE))? == 0 {
+            child.kill()?;
+        }
+        let status = child.wait()?;
         ensure!(status.success(), "{} {words:?}: {status}", self.name);
         Ok(())
     }
