@@ -29,12 +29,14 @@ pub fn describe(name: &str, status: &str, pid: Option<u32>, since: Option<u64>, 
             if let Some(since) = since {
                 json.text("created", &Moment(since, 0).to_string());
             }
-            // If `create` was killed, there are none.
-            json.members(fixed);
         });
     });
-    // With a space, as other runtimes have it: some look for the text. A name has no quotes.
-    text.trim_ascii_end().replacen("\"status\":", "\"status\": ", 1)
+    // With spaces, as other runtimes have it: some look for the text. No value here has a quote, but annotations have.
+    let text = text.replace("\":", "\": ");
+    let text = text.trim_ascii_end().strip_suffix('}').unwrap_or_default();
+    // If `create` was killed, it may be empty.
+    let comma = if fixed.is_empty() { "" } else { "," };
+    [text, comma, fixed, "}"].concat()
 }
 
 /// Whether the container has no launcher, but the caller. Its record says so from then on.
