@@ -103,8 +103,7 @@ impl<'a> Bundle<'a> {
         let _ = self.engine(&["start", self.name]).run().ok();
         engine.wait_for_output("end\n");
         let _ = self.engine(&["delete", "--force", self.name]).run().ok();
-        self.reap();
-        let text = engine.finish().stdout;
+        let text = self.reap(engine);
         self.host.inside(|| fs::remove_dir_all(&self.directory)).unwrap();
         text.split("begin\n").nth(1).unwrap().split("end\n").next().unwrap().into()
     }
@@ -155,9 +154,15 @@ impl<'a> Bundle<'a> {
         running
     }
 
-    /// Lets the process be reaped.
-    pub fn reap(&self) {
+    /// Lets the process be reaped, and waits until nothing is left of what [`Self::adopt`] has started; returns its
+    /// output, at the end of which is how the process ended.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[track_caller]
+    pub fn reap(&self, engine: Running) -> String {
         self.host.inside(|| fs::write(self.directory.join("pid.reap"), "")).unwrap();
+        engine.finish().stdout
     }
 
     /// What `state` says.

@@ -52,9 +52,8 @@ fn bundle_is_created_started_killed_and_deleted() {
     let line = bundle.engine(&["kill", "one", "KILL"]).run().refused(1);
     assert!(line.contains("container not running"), "{line}");
     let _ = bundle.engine(&["kill", "--all", "one", "9"]).run().ok();
-    bundle.reap();
-    engine.wait_for_output("Exited(Pid(");
-    assert!(engine.stdout().contains(", 7)"), "{}", engine.stdout());
+    let text = bundle.reap(engine);
+    assert!(text.contains("Exited(Pid(") && text.contains(", 7)"), "{text}");
     assert_eq!(bundle.status(), "stopped");
     assert_eq!(bundle.engine(&["delete", "one"]).run().ok(), "");
     for words in [&["state", "one"][..], &["kill", "one", "9"], &["start", "one"], &["delete", "one"]] {
@@ -352,7 +351,6 @@ fn mounts_are_those_of_the_bundle_in_their_order() {
     assert!(engine.stdout().contains(".bashrc\n.profile\n0\nof the host\n0\n1\n"), "{}", engine.stdout());
     assert!(!data.join("x").exists());
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    bundle.reap();
-    let _ = engine.finish();
+    let _ = bundle.reap(engine);
     assert!(!Path::new("/mnt/a").exists());
 }

@@ -149,8 +149,7 @@ fn hooks_configure_network_and_mounts_of_the_container() {
         engine.wait_for_output("of a hook\nof a hook\n1\nread-only\n1\n");
         assert_eq!(host.snapshot().lines("mounts"), before.lines("mounts"), "none of them is the host's");
         let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-        bundle.reap();
-        let _ = engine.finish();
+        let _ = bundle.reap(engine);
         host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
     }
 }

@@ -125,8 +125,7 @@ fn mounts_propagate_as_the_bundle_says() {
     host.inside(|| fs::write(data.join("out/file"), "")).unwrap();
     engine.wait_for_output("0\nlast\n");
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    bundle.reap();
-    let _ = engine.finish();
+    let _ = bundle.reap(engine);
     let _ = host.program("umount").args(["-R"]).arg(&data).run().ok();
     assert!(!mounts().contains("of-container"));
 }
@@ -176,8 +175,7 @@ fn mounts_of_a_user_namespace_never_reach_the_host() {
     assert!(info.contains("of-container"), "{info}");
     assert!(!host.program("cat").arg("/proc/self/mounts").run().ok().contains("of-container"));
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    bundle.reap();
-    let _ = engine.finish();
+    let _ = bundle.reap(engine);
     let _ = host.program("umount").arg("-R").arg(&data).run().ok();
 }
 

@@ -84,8 +84,8 @@ fn namespaces_of_a_pod_are_joined() {
     wait_until("its processes to end", || processes(&host, "one") == 0);
     wait_until("it to stop", || bundle.status() == "stopped");
     let _ = bundle.engine(&["delete", "one"]).run().ok();
-    bundle.reap();
-    engine.wait_for_output("Signaled(");
+    let text = bundle.reap(engine);
+    assert!(text.contains("Signaled("), "{text}");
     assert_eq!(pod.status(), "running");
     let _ = pod.engine(&["delete", "--force", "pod"]).run().ok();
     host.prune();
@@ -115,8 +115,8 @@ fn pid_namespace_of_the_caller_is_left_as_it_was() {
     // As containerd does.
     let _ = one.engine(&["kill", "--all", "one", "9"]).run().ok();
     wait_until("its processes to end", || processes(&host, "one") == 0);
-    one.reap();
-    engine.wait_for_output(", 3)");
+    let text = one.reap(engine);
+    assert!(text.contains(", 3)"), "{text}");
     let _ = one.engine(&["delete", "one"]).run().ok();
     host.inside(|| fs::remove_file(one.pidfile())).unwrap();
 
@@ -172,11 +172,10 @@ fn user_namespace_of_a_pod_is_joined_with_its_ids() {
             assert_eq!(namespace(&host, bundle.pid(), kind), namespace(&host, pod.pid(), kind), "{kind}");
         }
         let _ = bundle.engine(&["start", "one"]).run().ok();
-        bundle.reap();
-        engine.wait_for_output("ended: ");
-        let words: Vec<_> = engine.stdout().split_whitespace().skip(2).take(3).map(String::from).collect();
-        assert_eq!(words, ["0", "300000", "1000"], "{}{}", engine.stdout(), engine.stderr());
-        assert!(engine.stdout().contains("Uid:\t0\t0\t0\t0\n"), "{}", engine.stdout());
+        let text = bundle.reap(engine);
+        let words: Vec<_> = text.split_whitespace().skip(2).take(3).collect();
+        assert_eq!(words, ["0", "300000", "1000"], "{text}");
+        assert!(text.contains("Uid:\t0\t0\t0\t0\n"), "{text}");
         let _ = bundle.engine(&["delete", "one"]).run().ok();
         host.inside(|| {
             fs::remove_dir_all(&bundle.directory).unwrap();
@@ -214,8 +213,7 @@ fn clocks_are_those_of_the_time_namespace() {
     for name in ["one", "two"] {
         let _ = bundle.engine(&["delete", "--force", name]).run().ok();
     }
-    bundle.reap();
-    let _ = engine.finish();
+    let _ = bundle.reap(engine);
     host.inside(|| fs::remove_file(bundle.pidfile())).unwrap();
     // A clock that would be before zero.
     let line = clocked(json!({"monotonic": {"secs": -900_000_000_000i64}})).create().run().refused(1);
@@ -246,8 +244,7 @@ fn mount_namespace_of_nobody_becomes_the_containers() {
     assert!(engine.stdout().contains(&*joined), "{}", engine.stdout());
     assert_eq!(mounts(), before);
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    bundle.reap();
-    let _ = engine.finish();
+    let _ = bundle.reap(engine);
 }
 
 #[test]

@@ -192,8 +192,7 @@ fn personality_and_memory_are_those_of_the_bundle() {
     let pid = pid_of_exec(&bundle, &host);
     assert_eq!(host.program("cat").arg(format!("/proc/{pid}/personality")).run().ok(), "00000008\n");
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    bundle.reap();
-    let _ = engine.finish();
+    let _ = bundle.reap(engine);
 }
 
 #[test]
@@ -337,9 +336,7 @@ fn profile_cannot_pretend_what_confines_the_process() {
             });
             let mut engine = bundle.adopt();
             let start = bundle.engine(&["start", "one"]).run();
-            bundle.reap();
-            engine.wait_for_output("ended");
-            check(name, no_new_privs, start.code, &engine.stdout());
+            check(name, no_new_privs, start.code, &bundle.reap(engine));
             let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
             host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
         }

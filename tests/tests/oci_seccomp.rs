@@ -350,7 +350,7 @@ fn every_action_of_a_bundle_does_what_it_says() {
         let text = engine.stdout();
         assert!(text.contains(&format!("{expected}\n")) || text.contains(&format!("{expected}:")), "{action}: {text}");
         bundle.delete();
-        engine.wait_for_output("ended: ");
+        let _ = engine.finish();
         host.inside(|| {
             for name in ["pid", "pid.reap", "other.reap"] {
                 fs::remove_file(bundle.file(name)).unwrap();
