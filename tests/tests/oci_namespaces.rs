@@ -167,7 +167,7 @@ fn user_namespace_of_a_pod_is_joined_with_its_ids() {
             config["linux"]["uidMappings"] = map.clone();
             config["linux"]["gidMappings"] = map;
         });
-        let mut engine = bundle.adopt();
+        let engine = bundle.adopt();
         for kind in joined {
             assert_eq!(namespace(&host, bundle.pid(), kind), namespace(&host, pod.pid(), kind), "{kind}");
         }

@@ -334,7 +334,7 @@ fn profile_cannot_pretend_what_confines_the_process() {
                 seccomp(config);
                 config["process"] = process(no_new_privs);
             });
-            let mut engine = bundle.adopt();
+            let engine = bundle.adopt();
             let start = bundle.engine(&["start", "one"]).run();
             check(name, no_new_privs, start.code, &bundle.reap(engine));
             let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
