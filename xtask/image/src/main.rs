@@ -1,8 +1,216 @@
 //! `kontena-image`: makes one read-only file of an OCI image, which `kontena run` takes as it is.
-#![allow(dead_code)]
+//!
+//! The way of an image: `source.rs` finds its layers, in `layout.rs`, `registry.rs` or `root.rs`; `tree.rs` applies them,
+//! one over the other, in memory; `write/` makes a file system of the tree; `config.rs` appends what the image says about
+//! its containers, and `verity.rs` the hash tree of it all.
 
+mod config;
 mod image;
+mod layer;
+mod layout;
+mod limits;
+mod progress;
 mod registry;
+mod root;
+mod show;
+mod source;
+mod tarball;
+mod tree;
 mod verity;
+mod write;
 
-fn main() {}
+use anyhow::{Context, Result, bail};
+use argh::{EarlyExit, FromArgs};
+use config::ImageConfig;
+use image::Platform;
+use limits::Limits;
+use source::Source;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tree::Tree;
+use write::{Output, Scratch, Type};
+
+/// Make one read-only file of an OCI image, which `kontena run` takes as it is.
+///
+/// SOURCE is an image of a registry (nginx, quay.io/a/b:c), oci:DIR[:TAG], oci-archive:FILE[:TAG],
+/// docker-archive:FILE[:NAME], a directory with a root (./root), or - for a tar of one on stdin.
+///
+/// `kontena-image show FILE [--format table|json]` prints what an image asks for.
+#[derive(FromArgs)]
+struct Build {
+    /// where the image comes from
+    #[argh(positional)]
+    source: String,
+    /// the file or directory to write
+    #[argh(option, short = 'o')]
+    output: PathBuf,
+    /// what to write: erofs (default), squashfs, dir or bundle
+    #[argh(option, long = "type", default = "Type::Erofs")]
+    kind: Type,
+    /// OS/ARCH[/VARIANT] of the image, for example linux/arm64 (default: this machine's)
+    #[argh(option)]
+    platform: Option<String>,
+    /// the config (JSON) of an image, for a source that has none
+    #[argh(option)]
+    config: Option<PathBuf>,
+    /// the file system's compressor, or none (default: lz4hc for erofs, gzip for squashfs)
+    #[argh(option)]
+    compression: Option<String>,
+    /// replace a directory that exists
+    #[argh(switch)]
+    force: bool,
+    /// most bytes of the image, unpacked; K, M and G are 1024 and more (default: 16G)
+    #[argh(option)]
+    max_size: Option<String>,
+    /// let the image have: devices (others than those of every container), or control-characters in names
+    #[argh(option)]
+    permit: Vec<String>,
+    /// directory of downloads (default: kontena in $XDG_CACHE_HOME or ~/.cache)
+    #[argh(option)]
+    cache: Option<PathBuf>,
+}
+
+/// Print what an image asks for.
+#[derive(FromArgs)]
+struct Show {
+    /// a file, directory or bundle that kontena-image has made
+    #[argh(positional)]
+    file: PathBuf,
+    /// table or json (default: table)
+    #[argh(option, default = "String::from(\"table\")")]
+    format: String,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    // argh knows no --option=VALUE.
+    let split = |word: String| match word.split_once('=') {
+        Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
+        _ => vec![word],
+    };
+    let words: Vec<String> = words.into_iter().flat_map(split).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.split_first() {
+        Some((&"show", rest)) => Show::from_args(&["kontena-image show"], rest).map(|show| show_file(&show)),
+        Some(_) => Build::from_args(&["kontena-image"], &words).map(|options| build(&options)),
+        None => Build::from_args(&["kontena-image"], &["--help"]).map(|options| build(&options)),
+    };
+    match done {
+        Ok(Ok(said)) => {
+            print!("{said}");
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => {
+            eprintln!("kontena-image: {}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+        Err(EarlyExit { output, status: Ok(()) }) => {
+            println!("{}", output.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(EarlyExit { output, .. }) => {
+            eprintln!("{}", output.trim_end());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints a config.
+fn show_file(options: &Show) -> Result<String> {
+    show::print(&show::words(&options.file)?, &options.format)
+}
+
+/// Makes the output; returns what is printed: its root hash.
+fn build(options: &Build) -> Result<String> {
+    write::raise_limits();
+    let source = Source::parse(&options.source)?;
+    let platform = options.platform.as_deref().map_or_else(|| Ok(Platform::host()), Platform::parse)?;
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| "0".into());
+    let epoch = epoch.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {epoch:?}, not a number of seconds"))?;
+    let compression = options.compression.as_deref().map(compression).transpose()?;
+    let output = Output { path: &options.output, kind: options.kind, compression, force: options.force, epoch };
+    output.check()?;
+    let config = options.config.as_deref().map(read_config).transpose()?;
+
+    let limits = limits(options)?;
+    let scratch = Scratch::beside(&options.output)?;
+    let mut tree = Tree::new(tempfile::tempfile_in(scratch.path())?, limits);
+    let cache = options.cache.clone().map_or_else(default_cache, Ok)?;
+    let loading = source::Options { platform: &platform, cache, directory: scratch.path(), limits };
+    let own = source.load(&mut tree, &loading).with_context(|| options.source.clone())?;
+    let config = match (own, config) {
+        (Some(_), Some(_)) => bail!("--config: the image has a config of its own"),
+        (Some(own), None) => Some(ImageConfig::parse(&own)?),
+        (None, given) => given,
+    };
+    for (name, count) in &tree.left_out {
+        eprintln!("kontena-image: left out the attribute {name} of {count} files: it has no meaning in a container");
+    }
+    if let Some(config) = &config {
+        for directory in config.volumes()?.into_iter().chain(config.workdir()) {
+            tree.make_directory(directory.as_bytes()).with_context(|| format!("cannot make {directory}"))?;
+        }
+    }
+    let root_hash = output.write(&mut tree, config.as_ref(), &scratch)?;
+    Ok(root_hash.map(|hash| hash + "\n").unwrap_or_default())
+}
+
+/// A compressor's name, with its level perhaps; it becomes a word of another program's command line.
+fn compression(text: &str) -> Result<&str> {
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b',') && !text.is_empty();
+    if is_name { Ok(text) } else { bail!("--compression wants a name, for example lz4hc or zstd, not {text:?}") }
+}
+
+fn read_config(path: &Path) -> Result<ImageConfig> {
+    let read = || ImageConfig::parse(&image::Blob::open(path)?.read(limits::DOCUMENT)?);
+    read().with_context(|| format!("--config {}", path.display()))
+}
+
+fn limits(options: &Build) -> Result<Limits> {
+    let mut limits = Limits::default();
+    if let Some(size) = &options.max_size {
+        limits.bytes =
+            bytes(size).with_context(|| format!("--max-size wants a size, for example 500M, not {size:?}"))?;
+    }
+    for permitted in &options.permit {
+        match permitted.as_str() {
+            "devices" => limits.devices = true,
+            "control-characters" => limits.control_characters = true,
+            _ => bail!("--permit wants devices or control-characters, not {permitted:?}"),
+        }
+    }
+    Ok(limits)
+}
+
+/// A size as the command line has it.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn default_cache() -> Result<PathBuf> {
+    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = of("XDG_CACHE_HOME").or_else(|| of("HOME").map(|home| home.join(".cache")));
+    cache.map(|cache| cache.join("kontena")).context("neither XDG_CACHE_HOME nor HOME is set: use --cache")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(super::bytes("500M"), Some(500 << 20));
+        assert_eq!(super::bytes("1"), Some(1));
+        for bad in ["", "M", "-1", "1.5G", "1x", "99999999999T"] {
+            assert_eq!(super::bytes(bad), None, "{bad}");
+        }
+        assert!(super::compression("lz4hc,12").is_ok() && super::compression("-x").is_err());
+    }
+}

@@ -1,0 +1,178 @@
+//! Where an image comes from: what SOURCE means, and the image or tree of it.
+
+use crate::image::{Image, Platform};
+use crate::layer::Reader;
+use crate::layout::{self, Store};
+use crate::limits::Limits;
+use crate::progress::Progress;
+use crate::registry;
+use crate::root;
+use crate::tarball::Tarball;
+use crate::tree::Tree;
+use anyhow::{Context, Result, bail, ensure};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A SOURCE.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `[docker://]REFERENCE`: an image of a registry.
+    Registry(String),
+    /// `oci:DIR[:TAG]`
+    Oci(PathBuf, Option<String>),
+    /// `oci-archive:FILE[:TAG]`
+    OciArchive(PathBuf, Option<String>),
+    /// `docker-archive:FILE[:REFERENCE]`
+    DockerArchive(PathBuf, Option<String>),
+    /// A directory that is a root.
+    Root(PathBuf),
+    /// `-`: a tar of a root, on stdin.
+    Stdin,
+}
+
+impl Source {
+    /// Reads one from the command line.
+    pub fn parse(text: &str) -> Result<Self> {
+        let parts = |rest: &str| {
+            // A name may have a colon too.
+            let (path, tag) = if Path::new(rest).exists() { (rest, None) } else { split(rest) };
+            ensure!(!path.is_empty(), "{text:?} names no file");
+            Ok((PathBuf::from(path), tag.map(ToOwned::to_owned)))
+        };
+        Ok(match text.split_once(':') {
+            Some(("oci", rest)) => parts(rest).map(|(path, tag)| Self::Oci(path, tag))?,
+            Some(("oci-archive", rest)) => parts(rest).map(|(path, tag)| Self::OciArchive(path, tag))?,
+            Some(("docker-archive", rest)) => parts(rest).map(|(path, tag)| Self::DockerArchive(path, tag))?,
+            Some(("docker", rest)) if rest.starts_with("//") => Self::Registry(rest.trim_start_matches('/').into()),
+            _ if text == "-" => Self::Stdin,
+            _ if text.is_empty() => bail!("SOURCE is empty"),
+            _ => Self::of_path(text)?,
+        })
+    }
+
+    /// A directory, if it looks like one and is there; otherwise a registry's image.
+    fn of_path(text: &str) -> Result<Self> {
+        let path = Path::new(text);
+        let is_path = matches!(text, "." | "..") || ["/", "./", "../"].iter().any(|start| text.starts_with(start));
+        if (is_path || text.contains('/')) && path.is_dir() {
+            return Ok(Self::Root(path.into()));
+        }
+        if path.is_file() {
+            bail!(
+                "{text} is a file: use oci-archive:{text} or docker-archive:{text}, or - < {text} for the tar of a root"
+            );
+        }
+        ensure!(!is_path, "{text}: there is no such directory");
+        Ok(Self::Registry(text.into()))
+    }
+
+    /// The root that it has, in `tree`, and its config. `directory` is for temporary files.
+    pub fn load(&self, tree: &mut Tree, options: &Options<'_>) -> Result<Option<Vec<u8>>> {
+        let platform = options.platform;
+        let archive = |path: &Path| {
+            let store = Store::archive(path, options.directory, &options.limits);
+            store.with_context(|| path.display().to_string())
+        };
+        let image = match self {
+            Self::Registry(reference) => registry::pull(reference, platform, &options.cache)?,
+            Self::Oci(path, tag) => {
+                let image = layout::oci(&Store::Directory(path.clone()), tag.as_deref(), platform);
+                image.with_context(|| path.display().to_string())?
+            }
+            Self::OciArchive(path, tag) => {
+                let image = layout::oci(&archive(path)?, tag.as_deref(), platform);
+                image.with_context(|| path.display().to_string())?
+            }
+            Self::DockerArchive(path, reference) => {
+                let image = layout::docker(&archive(path)?, reference.as_deref(), platform);
+                image.with_context(|| path.display().to_string())?
+            }
+            Self::Root(path) => {
+                root::add(tree, path)?;
+                return Ok(None);
+            }
+            Self::Stdin => {
+                read_stdin(tree, options)?;
+                return Ok(None);
+            }
+        };
+        apply(&image, tree, &options.limits)?;
+        Ok(image.config)
+    }
+}
+
+/// What sources need besides their names.
+pub struct Options<'a> {
+    /// --platform
+    pub platform: &'a Platform,
+    /// The directory of blobs of registries.
+    pub cache: PathBuf,
+    /// A directory for temporary files.
+    pub directory: &'a Path,
+    /// What is too much.
+    pub limits: Limits,
+}
+
+/// `FILE[:TAG]`
+fn split(text: &str) -> (&str, Option<&str>) {
+    text.split_once(':').map_or((text, None), |(path, tag)| (path, Some(tag)))
+}
+
+/// Applies the layers of an image, the lowest first.
+pub fn apply(image: &Image, tree: &mut Tree, limits: &Limits) -> Result<()> {
+    let mut left = limits.bytes;
+    for (number, layer) in image.layers.iter().enumerate() {
+        let what = format!("layer {} of {}", number + 1, image.layers.len());
+        let progress = Progress::bytes(&what, layer.blob.length);
+        let mut read = || {
+            let mut tarball = Tarball::new(Reader::new(layer, left, &progress)?);
+            let applied = tree.apply(&mut tarball);
+            let read = tarball.into_inner().finish();
+            // A tar that makes no sense is, first of all, a tar that is not the right one.
+            read.and_then(|read| applied.map(|()| read))
+        };
+        left = left.saturating_sub(read().context(what)?);
+    }
+    Ok(())
+}
+
+/// A tar of a root: nothing says what its digest must be, so it must at least have an end.
+fn read_stdin(tree: &mut Tree, options: &Options<'_>) -> Result<()> {
+    let mut spool = tempfile::tempfile_in(options.directory)?;
+    let most = options.limits.bytes;
+    let progress = Progress::spinner("reading stdin");
+    let input = io::Read::take(progress.wrap(io::stdin().lock()), most.saturating_add(1));
+    let mut input = io::BufReader::new(input);
+    let copied = crate::tree::copy(&mut input, &mut spool).context("stdin")?;
+    ensure!(copied <= most, crate::tree::too_large(most));
+    let blob = crate::image::Blob::of(spool)?;
+    let layer = crate::image::Layer { blob, digest: None, diff_id: None, media_type: String::new() };
+    let mut tarball = Tarball::new(Reader::new(&layer, most, &progress)?);
+    tree.apply(&mut tarball).context("the tar on stdin")?;
+    ensure!(tarball.has_ended(), "the tar on stdin ends early");
+    let _ = tarball.into_inner().finish().context("the tar on stdin")?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart() {
+        let parse = |text: &str| Source::parse(text).unwrap();
+        assert_eq!(parse("nginx"), Source::Registry("nginx".into()));
+        assert_eq!(parse("docker://quay.io/a/b:c"), Source::Registry("quay.io/a/b:c".into()));
+        assert_eq!(parse("localhost:5000/a@sha256:00"), Source::Registry("localhost:5000/a@sha256:00".into()));
+        assert_eq!(parse("oci:/x:v1"), Source::Oci("/x".into(), Some("v1".into())));
+        assert_eq!(parse("oci-archive:x.tar"), Source::OciArchive("x.tar".into(), None));
+        let archive = Source::DockerArchive("x.tar".into(), Some("nginx:latest".into()));
+        assert_eq!(parse("docker-archive:x.tar:nginx:latest"), archive);
+        assert_eq!((parse("."), parse("/usr")), (Source::Root(".".into()), Source::Root("/usr".into())));
+        assert_eq!(parse("-"), Source::Stdin);
+        for bad in ["", "/nosuch", "./nosuch", "oci:", "/etc/passwd"] {
+            assert!(Source::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Writes a tree as what was asked for. Everything is made in a private directory beside the output, and moved to its
+//! place in one step when it is whole; until then the output's place is as it was.
+
+mod bundle;
+mod erofs;
+mod scratch;
+mod squashfs;
+mod stream;
+mod unpack;
+
+use crate::config::{self, ImageConfig};
+use crate::layer::hex;
+use crate::tree::Tree;
+use crate::verity;
+use anyhow::{Context, Result, bail, ensure};
+pub use scratch::{Scratch, raise_limits};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// One file: erofs.
+    Erofs,
+    /// One file: squashfs.
+    Squashfs,
+    /// A directory, and its config beside it.
+    Directory,
+    /// An OCI bundle.
+    Bundle,
+}
+
+impl std::str::FromStr for Type {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "erofs" => Ok(Self::Erofs),
+            "squashfs" => Ok(Self::Squashfs),
+            "dir" => Ok(Self::Directory),
+            "bundle" => Ok(Self::Bundle),
+            _ => Err(format!("{text:?} is not a type: use erofs, squashfs, dir or bundle")),
+        }
+    }
+}
+
+/// What is to be written, and where.
+pub struct Output<'a> {
+    /// The file or directory.
+    pub path: &'a Path,
+    /// What it becomes.
+    pub kind: Type,
+    /// The compressor of the file system, and its options; as --compression has it.
+    pub compression: Option<&'a str>,
+    /// Whether a directory may be replaced.
+    pub force: bool,
+    /// Seconds since 1970, for what has no time of its own; SOURCE_DATE_EPOCH.
+    pub epoch: u64,
+}
+
+impl Output<'_> {
+    /// Fails if writing would in the end.
+    pub fn check(&self) -> Result<()> {
+        let there = fs::symlink_metadata(self.path);
+        let is_directory = there.as_ref().is_ok_and(fs::Metadata::is_dir);
+        match self.kind {
+            Type::Erofs | Type::Squashfs => {
+                ensure!(!is_directory, "{} is a directory: use the name of a file", self.path.display());
+                let program = self.program();
+                ensure!(is_installed(program), "{program} is not installed: {}", self.package());
+            }
+            Type::Directory | Type::Bundle if there.is_ok() => {
+                ensure!(self.force, "{} exists: remove it, or use --force", self.path.display());
+                ensure!(is_directory, "{} is not a directory", self.path.display());
+            }
+            _ => {}
+        }
+        match self.kind {
+            Type::Erofs => erofs::check(),
+            Type::Squashfs => Ok(()),
+            Type::Directory | Type::Bundle => unpack::check(),
+        }
+    }
+
+    fn program(&self) -> &'static str {
+        if self.kind == Type::Erofs { "mkfs.erofs" } else { "sqfstar" }
+    }
+
+    fn package(&self) -> &'static str {
+        match self.kind {
+            Type::Erofs => "it is in Debian's erofs-utils; --type squashfs needs sqfstar of squashfs-tools instead",
+            _ => "it is in Debian's squashfs-tools, 4.5 or later; --type erofs needs mkfs.erofs of erofs-utils instead",
+        }
+    }
+
+    /// Writes it, in `scratch`, and moves it to its place. Returns the root hash of a file.
+    pub fn write(&self, tree: &mut Tree, config: Option<&ImageConfig>, scratch: &Scratch) -> Result<Option<String>> {
+        let words = config.map(ImageConfig::words).transpose()?.unwrap_or_default();
+        match self.kind {
+            Type::Erofs | Type::Squashfs => self.write_file(tree, &words, scratch).map(Some),
+            Type::Directory => {
+                let root = scratch.path().join("root");
+                unpack::unpack(tree, &root)?;
+                let config = scratch.path().join("config");
+                fs::write(&config, config::encode(&words)?)?;
+                self.replace(&root)?;
+                move_to(&config, &beside(self.path, ".image-config"))?;
+                Ok(None)
+            }
+            Type::Bundle => {
+                let bundle = scratch.path().join("bundle");
+                fs::create_dir(&bundle)?;
+                unpack::unpack(tree, &bundle.join("rootfs"))?;
+                let json = bundle::config(config.unwrap_or(&ImageConfig::default()), tree)?;
+                fs::write(bundle.join("config.json"), json)?;
+                fs::write(bundle.join("rootfs.image-config"), config::encode(&words)?)?;
+                self.replace(&bundle)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn write_file(&self, tree: &mut Tree, words: &[String], scratch: &Scratch) -> Result<String> {
+        let new = scratch.path().join("image");
+        match self.kind {
+            Type::Erofs => erofs::write(tree, &new, scratch, self)?,
+            _ => squashfs::write(tree, &new, self)?,
+        }
+        let mut file = OpenOptions::new().read(true).write(true).open(&new)?;
+        config::append(&mut file, words)?;
+        let root_hash = hex(&verity::append(&mut file)?);
+        file.sync_all()?;
+        let hash = scratch.path().join("verity");
+        fs::write(&hash, format!("{root_hash}\n"))?;
+        File::open(&hash)?.sync_all()?;
+        move_to(&new, self.path)?;
+        move_to(&hash, &beside(self.path, ".verity"))?;
+        Ok(root_hash)
+    }
+
+    /// Moves a directory to the output's place; what is there goes first, after --force.
+    fn replace(&self, new: &Path) -> Result<()> {
+        if self.force && self.path.exists() {
+            let old = new.with_file_name("old");
+            move_to(self.path, &old)?;
+        }
+        move_to(new, self.path)
+    }
+}
+
+fn move_to(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("cannot write {}", to.display()))
+}
+
+/// `path` with something behind its last name.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    // "root/" is "root".
+    let trimmed = path.as_os_str().as_bytes().strip_suffix(b"/").map(std::ffi::OsStr::from_bytes);
+    trimmed.map_or_else(|| name.into(), |path| beside(Path::new(path), suffix))
+}
+
+fn is_installed(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).exists())
+}
+
+/// A program of the machine's, which reads nothing from its caller's environment but PATH.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Judges how a program ended, and shows the last line that it said.
+fn judge(name: &str, output: &std::process::Output) -> Result<()> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason");
+    bail!("{name} failed ({}): {}", output.status, crate::tarball::shown(last.as_bytes()))
+}
