@@ -16,6 +16,7 @@ use crate::sys;
 use crate::text::{bytes, number};
 use crate::time::Moment;
 use kontena_init::plan::OfBundle;
+use std::cell::Cell;
 use std::ffi::CStr;
 
 /// The values of all options of all verbs.
@@ -135,6 +136,7 @@ fn config(changes: Changes) -> Config {
         name: "",
         hostname: c"",
         rootfs: c"",
+        image: Cell::new(None),
         command: Vec::new(),
         env: Vec::new(),
         init: true,

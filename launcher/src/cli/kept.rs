@@ -5,10 +5,10 @@
 //! a name have got, with spaces; the profile of system calls, or nothing; the environment, complete, since that of the
 //! caller and its `--env-file` are gone later; an empty string; and the arguments of `run`.
 
-use crate::cli::config;
 use crate::cli::given::Given;
 use crate::cli::options::{Kind, Line};
 use crate::cli::table::VERBS;
+use crate::cli::{config, set};
 use crate::commands::start::Kept;
 use crate::config::lifecycle::Again;
 use crate::error::Result;
@@ -72,7 +72,7 @@ pub fn read(text: &[u8], again: Again) -> Result<Kept> {
     arguments.pop();
     let run = &VERBS[0];
     let line = Box::leak(Box::new(run.read(arguments.leak())?));
-    let given = line.parse()?;
+    let given = set(run, line, directory.to_bytes())?;
     given.volumepath = Some(volumepath).filter(|path| !path.is_empty());
     given.anonymous = anonymous.list();
     given.profile = Some(profile.to_vec()).filter(|profile| !profile.is_empty());

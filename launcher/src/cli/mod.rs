@@ -31,6 +31,7 @@ mod tests;
 use crate::commands;
 use crate::config::capabilities::Capabilities;
 use crate::config::environment::{self, DEFAULT_COMMAND, DEFAULT_PATH};
+use crate::config::image::Image;
 use crate::config::labels;
 use crate::config::lifecycle::{Health, Ready};
 use crate::config::process;
@@ -41,15 +42,16 @@ use crate::config::systemd;
 use crate::config::userns::Userns;
 use crate::config::volumes;
 use crate::config::{self, Config, Format, Share, wrong};
-use crate::error::{Error, Parsed, Result};
+use crate::error::{Context, Error, Parsed, Result};
 #[cfg(feature = "oci")]
 use crate::oci;
-use crate::resources;
+use crate::resources::{self, image};
 use crate::sys;
-use crate::text::{c_static, random_name};
+use crate::text::{c_static, c_string, random_name};
 use argh::{CommandInfo, DynamicSubCommand, EarlyExit, FromArgs};
 use given::Given;
 use options::{Entry, Line};
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{getegid, geteuid, getpid};
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -170,10 +172,30 @@ pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
     if line.wants_help {
         return Ok((root, Command::Print(help::of(verb))));
     }
-    let given = line.parse()?;
+    let given = set(verb, line, b"")?;
     given.volumepath = kontena.volumepath;
     given.bundle.globals = globals;
     command(verb, given, line).map(|command| (root, command))
+}
+
+/// Sets the options of a line. Its root is looked for in `directory`, if that is not empty.
+fn set(verb: &Entry, line: &'static Line<'static>, directory: &[u8]) -> Result<&'static mut Given> {
+    let given = Box::leak(Box::new(Given::new()));
+    #[cfg(feature = "oci")]
+    let is_of_bundle = bundle::is_meant(line);
+    #[cfg(not(feature = "oci"))]
+    let is_of_bundle = false;
+    if matches!(verb.verb, Verb::Run | Verb::Create)
+        && !is_of_bundle
+        && let Some(rootfs) = line.command.first()
+    {
+        let (rootfs, what) = (rootfs.as_bytes(), format_args!("rootfs {}", rootfs.to_string_lossy()));
+        let is_below = !directory.is_empty() && !rootfs.starts_with(b"/");
+        let path = if is_below { [directory, rootfs].join(&b'/') } else { rootfs.into() };
+        given.config.image.set(image::open(&c_string(path)?).context(what, image::ROOT)?);
+    }
+    line.set(given)?;
+    Ok(given)
 }
 
 fn command(verb: &Entry, given: &'static mut Given, line: &'static Line<'static>) -> Result<Command> {
@@ -319,6 +341,12 @@ fn pass_on_fds(config: &mut Config) -> Result<()> {
     }
     if config.life.notify_fd.is_some_and(|fd| fd < 3 + config.preserve_fds) {
         return Err(needs("notify-fd", "the command gets another fd of this number: use a higher one"));
+    }
+    // An image is open already, maybe as one of the numbers that are only the caller's.
+    let first = config.life.notify_fd.map_or(3 + config.preserve_fds, |fd| fd + 1);
+    if let Some(Image { fd, kind }) = config.image.take() {
+        let fd = fcntl_dupfd_cloexec(&fd, first as i32).at(format_args!("fcntl"))?;
+        config.image.set(Some(Image { fd, kind }));
     }
     Ok(())
 }

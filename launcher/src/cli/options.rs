@@ -206,6 +206,14 @@ impl Opt {
         self.text.as_bytes().get(name.len()) == Some(&0) && self.text.starts_with(name)
     }
 
+    /// Sets it to `text`.
+    pub fn set(&self, given: &mut Given, text: &'static str) -> Result<()> {
+        (self.set)(given, text).map_err(|hint| {
+            let shown = if self.is("env") { key(text) } else { text };
+            wrong(&format!("--{}", self.name()), shown, hint)
+        })
+    }
+
     /// Its name, without dashes.
     pub fn name(&self) -> &'static str {
         part(self.text, 0)
@@ -376,15 +384,8 @@ impl Entry {
 
 impl Line<'static> {
     /// Sets the options.
-    pub fn parse(&self) -> Result<&'static mut Given> {
-        let given = Box::leak(Box::new(Given::new()));
-        for (_, option, text) in &self.options {
-            (option.set)(given, text).map_err(|hint| {
-                let shown = if option.is("env") { key(text) } else { text };
-                wrong(&format!("--{}", option.name()), shown, hint)
-            })?;
-        }
-        Ok(given)
+    pub fn set(&self, given: &mut Given) -> Result<()> {
+        self.options.iter().try_for_each(|(_, option, text)| option.set(given, text))
     }
 
     /// The name of the first option that begins with `prefix`.

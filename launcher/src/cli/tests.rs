@@ -209,7 +209,9 @@ fn words(words: &[&str]) -> &'static [OsString] {
 fn set(name: &str, args: &[&str]) -> Result<&'static mut Given, String> {
     let args = words(args);
     let entry = verb(name).expect("a verb");
-    entry.read(args).and_then(|line| line.parse()).map_err(|error| error.to_string())
+    let given = Box::leak(Box::new(Given::new()));
+    let line = entry.read(args).and_then(|line| Box::leak(Box::new(line)).set(given));
+    line.map(|()| given).map_err(|error| error.to_string())
 }
 
 fn command(args: &[&str]) -> Result<Command, String> {

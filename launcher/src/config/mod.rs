@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod capabilities;
 pub mod devices;
 pub mod environment;
+pub mod image;
 pub mod labels;
 pub mod lifecycle;
 pub mod limits;
@@ -36,6 +37,7 @@ pub mod weight;
 use crate::config::bundle::Bundle;
 use crate::config::capabilities::Capabilities;
 use crate::config::devices::Device;
+use crate::config::image::Image;
 use crate::config::lifecycle::Life;
 use crate::config::limits::Limit;
 use crate::config::names::Names;
@@ -49,6 +51,7 @@ use crate::gather::Gather;
 use crate::sys;
 use crate::text::{c_static, c_text, has, is_name, number, split_last};
 use kontena_init::plan::{Attributes, OfBundle, Rlimit};
+use std::cell::Cell;
 use std::ffi::CStr;
 
 /// A container to run. What goes to the kernel as it is has its NUL already.
@@ -63,6 +66,8 @@ pub struct Config {
     pub hostname: &'static CStr,
     /// The directory that becomes `/`.
     pub rootfs: &'static CStr,
+    /// The same, where it is an image: open, until its sources or another process have it.
+    pub image: Cell<Option<Image>>,
     /// The payload and its arguments; `/bin/sh` where none was given.
     pub command: Vec<&'static CStr>,
     /// `KEY=VALUE`.

@@ -4,6 +4,7 @@
 //! to the other. Must not know how a container is made.
 
 use crate::config::Config;
+use crate::config::image::{FileSystem, Image};
 use crate::container::lifecycle::Container;
 use crate::error::{Context, Error, Result};
 use crate::print;
@@ -14,6 +15,7 @@ use crate::supervise::stdio;
 use crate::supervise::terminal::{self, HUNG_UP, Options, Outcome, Peer};
 use crate::sys;
 use rustix::fd::OwnedFd;
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::Pid;
 use rustix::termios::Winsize;
@@ -24,6 +26,8 @@ struct Given {
     state: &'static str,
     config: &'static Config,
     size: Option<Winsize>,
+    /// What is in the image that it has for a root, if it has one.
+    image: Option<FileSystem>,
 }
 
 /// Starts the container, and waits until it runs, or with a terminal until it ends.
@@ -31,26 +35,31 @@ pub fn run(state: &'static str, config: &'static Config) -> Result<u8> {
     let size = if config.life.tty { terminal::size() } else { None };
     // Before there is another process, so that none of them ends by a signal that is for the launcher.
     let signals = Signals::block(true)?;
-    let (launcher, pid) = fork(Given { state, config, size })?;
+    let (launcher, pid) = fork(state, config, size)?;
     attend(launcher, pid, &signals, config)
 }
 
 /// Forks. The child continues as `stay`, in a session of its own, with its end of a socket. It has nothing of the
 /// caller's, since a process may wait for the end of a pipe, or for a lock, that the caller has left open. Returns the
 /// other end, and the child's pid.
-fn fork(given: Given) -> Result<(OwnedFd, Pid)> {
+fn fork(state: &'static str, config: &'static Config, size: Option<Winsize>) -> Result<(OwnedFd, Pid)> {
     let (front, back) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .at(format_args!("socketpair"))?;
     // Those that the command gets have the first numbers.
-    let first = 3 + given.config.preserve_fds as usize;
-    let child = sys::fork_apart(first, [back], stay, given);
+    let first = 3 + config.preserve_fds as usize;
+    let (image, fd) = match config.image.take() {
+        Some(Image { fd, kind }) => (Some(kind), fd),
+        None => (None, fcntl_dupfd_cloexec(&back, 3).at(format_args!("fcntl"))?),
+    };
+    let child = sys::fork_apart(first, [back, fd], stay, Given { state, config, size, image });
     let child = child.context(format_args!("fork"), "no processes or memory left")?;
     Ok((front, child))
 }
 
 /// The life of the launcher that stays; returns its exit status.
-fn stay([caller]: [OwnedFd; 1], Given { state, config, size }: Given) -> u8 {
-    let owner = rustix::io::fcntl_dupfd_cloexec(&caller, 3).at(format_args!("fcntl"));
+fn stay([caller, fd]: [OwnedFd; 2], Given { state, config, size, image }: Given) -> u8 {
+    config.image.set(image.map(|kind| Image { fd, kind }));
+    let owner = fcntl_dupfd_cloexec(&caller, 3).at(format_args!("fcntl"));
     let found = leave_stdio().and_then(|()| Ok((owner?, Container::create(state, config, size)?)));
     let ended = match found {
         Ok((owner, mut container)) => {

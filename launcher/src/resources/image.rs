@@ -2,10 +2,12 @@
 //!
 //! Must not unpack or change anything: a loop device is the kernel's, and goes with the mount.
 
+use crate::config::image::{FileSystem, Image};
+use crate::file;
 use crate::sys;
 use linux_raw_sys::general::EROFS_SUPER_MAGIC_V1;
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::{Errno, Result, pread};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
@@ -17,15 +19,6 @@ pub const ROOT: &str = "use a directory with the container's files, or a squashf
 
 /// How often another process may be faster to take the loop device that was free.
 const ATTEMPTS: u32 = 64;
-
-/// What is in an image.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum FileSystem {
-    /// erofs.
-    Erofs,
-    /// squashfs.
-    Squashfs,
-}
 
 impl FileSystem {
     fn name(self) -> &'static CStr {
@@ -44,8 +37,25 @@ impl FileSystem {
     }
 }
 
+/// Opens the image at `path`; `None` where there is none: what else there is, or is not, the reader of the root says.
+///
+/// The only place where an image is opened. By this fd, everything is read that the image says, and it is mounted.
+pub fn open(path: &CStr) -> Result<Option<Image>> {
+    let Ok(found) = open_as(path, OFlags::PATH) else { return Ok(None) };
+    if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    // The file that was looked at.
+    let fd = file::reopen(&found)?;
+    Ok(file_system(&fd).map(|kind| Image { fd, kind }))
+}
+
+fn open_as(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Which it is, by the magic numbers: struct erofs_super_block is at 1024, struct squashfs_super_block at 0.
-pub fn file_system(image: &OwnedFd) -> Option<FileSystem> {
+fn file_system(image: &OwnedFd) -> Option<FileSystem> {
     let magic = |offset| {
         let mut bytes = [0; 4];
         (pread(image, &mut bytes, offset) == Ok(4)).then_some(bytes)
@@ -66,11 +76,11 @@ pub fn mount(image: &OwnedFd, path: &CStr, kind: FileSystem) -> Result<OwnedFd> 
             mounted => return mounted,
         }
     }
-    let control = open(c"/dev/loop-control", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let control = open_as(c"/dev/loop-control", OFlags::RDWR)?;
     for _ in 0..ATTEMPTS {
         let number = sys::free_loop_device(&control)?;
         let name = CString::new(format!("/dev/loop{number}")).map_err(|_| Errno::INVAL)?;
-        let device = open(&*name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let device = open_as(&name, OFlags::RDONLY)?;
         match sys::configure_loop_device(&device, image, path) {
             // Another process has been faster.
             Err(Errno::BUSY) => {}

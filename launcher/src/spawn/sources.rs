@@ -4,11 +4,11 @@
 //! itself, or another one, may have put a link there. Must not read or change their contents.
 
 use crate::config::bundle::Bundle;
+use crate::config::image::{FileSystem, Image};
 use crate::config::lifecycle::{OnFailure, Restart};
 use crate::config::userns::Idmap;
 use crate::config::{Config, Overlay, Share};
 use crate::error::{Context, Error, Result};
-use crate::file;
 use crate::gather::Gather;
 use crate::print;
 use crate::resources::devices;
@@ -54,7 +54,7 @@ struct Source {
     is_recursive: bool,
     /// Opened with O_PATH, but for an image.
     fd: OwnedFd,
-    image: Option<image::FileSystem>,
+    image: Option<FileSystem>,
     found: Stat,
 }
 
@@ -130,28 +130,30 @@ impl Sources {
         // A FIFO or a device is only looked at: opening it would block, or do something.
         let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(what, hint)?;
         let found = fstat(&fd).context(what, hint)?;
-        Ok(self.all.push_mut(Source {
-            place,
-            path,
-            idmap: false,
-            maps: None,
-            is_recursive: true,
-            fd,
-            image: None,
-            found,
-        }))
+        Ok(self.push(place, path, fd, None, found))
+    }
+
+    fn push(
+        &mut self,
+        place: Place,
+        path: &'static CStr,
+        fd: OwnedFd,
+        image: Option<FileSystem>,
+        found: Stat,
+    ) -> &mut Source {
+        let (idmap, maps, is_recursive) = (false, None, true);
+        self.all.push_mut(Source { place, path, idmap, maps, is_recursive, fd, image, found })
     }
 
     fn open_root(&mut self, config: &'static Config) -> Result<()> {
         let what = format_args!("rootfs {}", config.rootfs.to_string_lossy());
-        let root = self.add(Place::Root, config.rootfs, what, ROOT)?;
-        let kind = FileType::from_raw_mode(root.found.st_mode);
-        if kind == FileType::RegularFile {
-            // The file that was looked at.
-            root.fd = file::reopen(&root.fd).context(what, ROOT)?;
-            root.image = image::file_system(&root.fd);
+        if let Some(Image { fd, kind }) = config.image.take() {
+            let found = fstat(&fd).at(what)?;
+            self.push(Place::Root, config.rootfs, fd, Some(kind), found);
+            return Ok(());
         }
-        if kind == FileType::Directory || root.image.is_some() {
+        let root = self.add(Place::Root, config.rootfs, what, ROOT)?;
+        if FileType::from_raw_mode(root.found.st_mode) == FileType::Directory {
             return Ok(());
         }
         Err(Error::new(what, Errno::NOTDIR, ROOT))

@@ -1,15 +1,12 @@
 //! In place of images, where kontena is built without them.
 
+use crate::config::image::{FileSystem, Image};
 use rustix::fd::OwnedFd;
-use rustix::io::{Errno, Result};
+use rustix::io::Result;
 use std::ffi::CStr;
 
 /// What a root file system is.
 pub const ROOT: &str = "use a directory with the container's files: this kontena was built without `images`";
-
-/// There is none that could be mounted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum FileSystem {}
 
 impl FileSystem {
     /// Why it may not be possible to mount it.
@@ -19,8 +16,8 @@ impl FileSystem {
 }
 
 /// Finds none in any file.
-pub fn file_system(_: &OwnedFd) -> Option<FileSystem> {
-    None
+pub fn open(_: &CStr) -> Result<Option<Image>> {
+    Ok(None)
 }
 
 /// Mounts none.

@@ -1,0 +1,22 @@
+//! An image that is a container's root, as the other modules have it. Must not open one: `resources/image.rs` does.
+
+use rustix::fd::OwnedFd;
+
+/// An image, open. What is read from it and what is mounted are the same file, whatever its path leads to by then.
+pub struct Image {
+    /// For reading.
+    pub fd: OwnedFd,
+    /// What is in it.
+    pub kind: FileSystem,
+}
+
+/// What is in an image. A kontena without `images` knows none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// erofs.
+    #[cfg(feature = "images")]
+    Erofs,
+    /// squashfs.
+    #[cfg(feature = "images")]
+    Squashfs,
+}
