@@ -1,6 +1,7 @@
 //! The values that options set, and small functions with which the table of options sets them.
 
 use crate::cli::engine;
+use crate::cli::image::Said;
 use crate::config::capabilities::{Capabilities, Changes};
 use crate::config::labels::Filter;
 use crate::config::lifecycle::{Health, Life, Log, duration};
@@ -29,6 +30,10 @@ pub struct Given {
     pub volumepath: Option<String>,
     /// Names that a container's volumes without a name got at an earlier start, in their order.
     pub anonymous: Vec<&'static str>,
+    /// What the image says, but for the options that the command line does not have.
+    pub said: Said,
+    /// `--publish-all`.
+    pub publish_all: bool,
     /// `--entrypoint`.
     pub entrypoint: Vec<&'static CStr>,
     /// `--env-file`.
@@ -97,6 +102,8 @@ impl Given {
             bundle: engine::Options::default(),
             volumepath: None,
             anonymous: Vec::new(),
+            said: Said::default(),
+            publish_all: false,
             entrypoint: Vec::new(),
             env_files: Vec::new(),
             label_files: Vec::new(),
@@ -175,6 +182,7 @@ fn config(changes: Changes) -> Config {
         net: None,
         addresses: Addresses::default(),
         publish: Vec::new(),
+        exposed: Vec::new(),
         publish_via: None,
     }
 }

@@ -2,8 +2,8 @@
 //! anything.
 //!
 //! NUL-terminated: the working directory; the directory of the volumes, or nothing; the names that the volumes without
-//! a name have got, with spaces; the profile of system calls, or nothing; the environment, complete, since that of the
-//! caller and its `--env-file` are gone later; an empty string; and the arguments of `run`.
+//! a name have got, with spaces; the profile of system calls, or nothing; the variables, since those of the caller and
+//! its `--env-file` are gone later; an empty string; and the arguments of `run`.
 
 use crate::cli::given::Given;
 use crate::cli::options::{Kind, Line};
@@ -15,14 +15,14 @@ use crate::error::Result;
 use crate::file::{self, CWD};
 use crate::gather::Gather;
 use crate::text::{self, c_static};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 /// Options that are written in another way, since files may be gone later, or are for the first start alone.
 const OTHERS: &[&str] = &["detach", "env", "env-file", "label", "label-file", "name", "replace"];
 
-/// Writes the command line that was read into `given`.
-pub fn write(line: &Line<'_>, given: &Given) -> Vec<u8> {
+/// Writes the command line that was read into `given`, with its variables.
+pub fn write(line: &Line<'_>, given: &Given, env: &[&CStr]) -> Vec<u8> {
     let (config, volumepath) = (&given.config, given.volumepath.as_deref());
     // Of a directory that has been removed, or has a name that is no text, nothing leads on later.
     let directory = file::read_link(CWD, "/proc/self/cwd").unwrap_or_default();
@@ -35,7 +35,7 @@ pub fn write(line: &Line<'_>, given: &Given) -> Vec<u8> {
     // No JSON has a NUL.
     text.extend_from_slice(given.profile.as_deref().unwrap_or_default());
     text.push(0);
-    config.env.iter().for_each(|variable| text.extend_from_slice(variable.to_bytes_with_nul()));
+    env.iter().for_each(|variable| text.extend_from_slice(variable.to_bytes_with_nul()));
     text.extend_from_slice(b"\0--detach\0--name=");
     text.extend_from_slice(config.name.as_bytes());
     for (_, option, value) in &line.options {
@@ -47,7 +47,12 @@ pub fn write(line: &Line<'_>, given: &Given) -> Vec<u8> {
         let (equals, value) = if has_value { ("=", *value) } else { ("", "") };
         ["\0--", name, equals, value].iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
     }
-    config.labels.iter().for_each(|label| text.extend_from_slice(&[b"\0--label=", label.as_bytes()].concat()));
+    // Behind those of the image, which is read again, as all else of it.
+    config
+        .labels
+        .iter()
+        .skip(given.said.labels.len())
+        .for_each(|label| text.extend_from_slice(&[b"\0--label=", label.as_bytes()].concat()));
     text.extend_from_slice(b"\0--\0");
     for argument in line.command {
         text.extend_from_slice(argument.as_bytes());

@@ -20,6 +20,11 @@ mod existing;
 mod existing;
 mod given;
 mod help;
+#[cfg(feature = "images")]
+mod image;
+#[cfg(not(feature = "images"))]
+#[path = "image/without.rs"]
+mod image;
 #[cfg(feature = "background")]
 mod kept;
 mod refused;
@@ -34,6 +39,7 @@ use crate::config::environment::{self, DEFAULT_COMMAND, DEFAULT_PATH};
 use crate::config::image::Image;
 use crate::config::labels;
 use crate::config::lifecycle::{Health, Ready};
+use crate::config::network::Net;
 use crate::config::process;
 use crate::config::publish::{self, Protocol};
 use crate::config::seccomp;
@@ -45,11 +51,12 @@ use crate::config::{self, Config, Format, Share, wrong};
 use crate::error::{Context, Error, Parsed, Result};
 #[cfg(feature = "oci")]
 use crate::oci;
-use crate::resources::{self, image};
+use crate::resources;
 use crate::sys;
 use crate::text::{c_static, c_string, random_name};
 use argh::{CommandInfo, DynamicSubCommand, EarlyExit, FromArgs};
 use given::Given;
+use linux_raw_sys::general::SIGTERM;
 use options::{Entry, Line};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{getegid, geteuid, getpid};
@@ -178,7 +185,7 @@ pub fn parse(args: &'static [OsString]) -> Result<(String, Command)> {
     command(verb, given, line).map(|command| (root, command))
 }
 
-/// Sets the options of a line. Its root is looked for in `directory`, if that is not empty.
+/// Sets the options of a line: those of its image first. Its root is looked for in `directory`, if that is not empty.
 fn set(verb: &Entry, line: &'static Line<'static>, directory: &[u8]) -> Result<&'static mut Given> {
     let given = Box::leak(Box::new(Given::new()));
     #[cfg(feature = "oci")]
@@ -192,7 +199,10 @@ fn set(verb: &Entry, line: &'static Line<'static>, directory: &[u8]) -> Result<&
         let (rootfs, what) = (rootfs.as_bytes(), format_args!("rootfs {}", rootfs.to_string_lossy()));
         let is_below = !directory.is_empty() && !rootfs.starts_with(b"/");
         let path = if is_below { [directory, rootfs].join(&b'/') } else { rootfs.into() };
-        given.config.image.set(image::open(&c_string(path)?).context(what, image::ROOT)?);
+        let path = c_string(path)?;
+        let opened = resources::image::open(&path).context(what, resources::image::ROOT)?;
+        image::set(&path, opened.as_ref(), verb, line, given)?;
+        given.config.image.set(opened);
     }
     line.set(given)?;
     Ok(given)
@@ -247,12 +257,15 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
         return Err(Error::usage(format_args!("no rootfs given"), "see kontena run --help"));
     };
     check_together(given, line)?;
+    publish_all(given)?;
+    image::add_volumes(given)?;
     locate_volumes(given)?;
     let wait_ready = if given.wait_ready { Some(ready(&given.config)?) } else { None };
     let config = &mut given.config;
     config.rootfs = c_static(rootfs.as_bytes())?;
     config.command = std::mem::take(&mut given.entrypoint);
-    config.command.append(&mut arguments(command)?);
+    let command = if command.is_empty() { std::mem::take(&mut given.said.command) } else { arguments(command)? };
+    config.command.extend(command);
     if config.command.is_empty() {
         config.command.push(DEFAULT_COMMAND);
     }
@@ -265,11 +278,11 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     if config.workdir.is_empty() {
         config.workdir = c"/";
     }
-    keep_user(config)?;
+    keep_user(config, line.has("user"))?;
     let is_systemd = config.command.first().is_some_and(|command| given.systemd.applies_to(command.to_bytes()));
     if is_systemd {
         let hint = |hint| Error::usage(format_args!("--systemd"), hint);
-        prepare_for_systemd(config, line.first("stop-signal").is_some()).map_err(hint)?;
+        prepare_for_systemd(config, line.has("stop-signal")).map_err(hint)?;
     }
     if let Some(volume) = volumes::covered(&config.volumes) {
         let what = format_args!("two volumes on {}", volume.target.to_string_lossy());
@@ -285,21 +298,42 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     if !given.health.command.is_empty() {
         config.life.health = Some(std::mem::replace(&mut given.health, Health::new()));
     }
-    config.labels = labels::read(&given.label_files, std::mem::take(&mut config.labels))?;
-    let variables = environment::read(&given.env_files, std::mem::take(&mut config.env))?;
-    config.env = vec![DEFAULT_PATH, c_static([b"HOSTNAME=", config.hostname.to_bytes()].concat())?];
-    if config.life.tty {
-        config.env.push(environment::term()?);
+    let own = labels::read(&given.label_files, std::mem::take(&mut config.labels))?;
+    config.labels.extend(given.said.labels.iter().copied().chain(own));
+    let variables = set_environment(given, is_systemd)?;
+    #[cfg(feature = "background")]
+    if given.config.life.detach || given.config.life.tty {
+        given.config.line = kept::write(line, given, &variables);
     }
+    Ok(&given.config)
+}
+
+/// Sets the variables: the defaults, those of the image, and those of the command line, which are returned. The caller's
+/// terminal is one of the command line.
+fn set_environment(given: &mut Given, is_systemd: bool) -> Result<Vec<&'static CStr>> {
+    let config = &mut given.config;
+    let mut own = if config.life.tty { vec![environment::term()?] } else { Vec::new() };
+    environment::set(&mut own, environment::read(&given.env_files, std::mem::take(&mut config.env))?);
+    config.env = vec![DEFAULT_PATH, c_static([b"HOSTNAME=", config.hostname.to_bytes()].concat())?];
     if is_systemd {
         config.env.push(c"container=kontena");
     }
-    environment::set(&mut config.env, variables);
-    #[cfg(feature = "background")]
-    if config.life.detach || config.life.tty {
-        given.config.line = kept::write(line, given);
+    environment::set(&mut config.env, std::mem::take(&mut given.said.env));
+    environment::set(&mut config.env, own.clone());
+    Ok(own)
+}
+
+/// `--publish-all`.
+fn publish_all(given: &mut Given) -> Result<()> {
+    let config = &mut given.config;
+    if !given.publish_all || !cfg!(feature = "net") {
+        return Ok(());
     }
-    Ok(&given.config)
+    let published = match config.net {
+        Some(Net::Host) => Err("with --net host the container has the host's own ports: remove one of them"),
+        _ => publish::publish_all(&mut config.publish, &config.exposed),
+    };
+    published.map_err(|hint| needs("publish-all", hint))
 }
 
 /// Reads the profile of system calls, if there is one, or the text that was kept of it.
@@ -321,9 +355,9 @@ fn default_hostname(config: &Config) -> Result<&'static CStr> {
     }
 }
 
-/// With `--userns keep-id` the command runs as the caller, unless `-u` says otherwise.
-fn keep_user(config: &mut Config) -> Result<()> {
-    if config.userns == Some(Userns::KeepId) && config.user.is_empty() {
+/// With `--userns keep-id` the command runs as the caller, unless `-u` says otherwise; an image does not.
+fn keep_user(config: &mut Config, is_given: bool) -> Result<()> {
+    if config.userns == Some(Userns::KeepId) && !is_given {
         config.user = c_static(format!("{}:{}", geteuid().as_raw(), getegid().as_raw()))?;
     }
     Ok(())
@@ -366,15 +400,16 @@ fn activate(config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// Changes the options of a container that `--systemd` applies to; its stop signal only if none `is_given`.
+/// Changes the options of a container that `--systemd` applies to; its stop signal only if none `is_given`, and the image
+/// has no other.
 fn prepare_for_systemd(config: &mut Config, is_stop_signal_given: bool) -> Parsed<()> {
     (config.init, config.delegates_cgroup) = (false, true);
-    if !is_stop_signal_given {
+    if !is_stop_signal_given && config.life.stop_signal == SIGTERM {
         config.life.stop_signal = systemd::HALT;
     }
     for text in systemd::EMPTY {
         let volume = volumes::tmpfs(text)?;
-        if config.volumes.iter().all(|other| other.target != volume.target) {
+        if !config.volumes.iter().any(|other| other.is_on(&volume)) {
             given::add_volume(&mut config.volumes, Ok(volume))?;
         }
     }
@@ -406,6 +441,7 @@ fn check_together(given: &Given, line: &Line<'static>) -> Result<()> {
         return Err(needs("format", "it needs --stats"));
     }
     match line.first("health-") {
+        Some(option) if line.has("no-healthcheck") => Err(needs(option, "it does not go with --no-healthcheck")),
         Some(option) if given.health.command.is_empty() => Err(needs(option, "it needs --health-cmd")),
         _ => Ok(()),
     }

@@ -202,16 +202,8 @@ fn part(text: &'static str, index: usize) -> &'static str {
 
 impl Opt {
     /// Whether this is its name. The lengths differ most often, so they are compared first.
-    fn is(&self, name: &str) -> bool {
+    pub fn is(&self, name: &str) -> bool {
         self.text.as_bytes().get(name.len()) == Some(&0) && self.text.starts_with(name)
-    }
-
-    /// Sets it to `text`.
-    pub fn set(&self, given: &mut Given, text: &'static str) -> Result<()> {
-        (self.set)(given, text).map_err(|hint| {
-            let shown = if self.is("env") { key(text) } else { text };
-            wrong(&format!("--{}", self.name()), shown, hint)
-        })
     }
 
     /// Its name, without dashes.
@@ -385,7 +377,17 @@ impl Entry {
 impl Line<'static> {
     /// Sets the options.
     pub fn set(&self, given: &mut Given) -> Result<()> {
-        self.options.iter().try_for_each(|(_, option, text)| option.set(given, text))
+        self.options.iter().try_for_each(|(_, option, text)| {
+            (option.set)(given, text).map_err(|hint| {
+                let shown = if option.is("env") { key(text) } else { text };
+                wrong(&format!("--{}", option.name()), shown, hint)
+            })
+        })
+    }
+
+    /// Whether it has the option of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.options.iter().any(|(_, option, _)| option.is(name))
     }
 
     /// The name of the first option that begins with `prefix`.

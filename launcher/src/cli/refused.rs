@@ -17,12 +17,11 @@ device-cgroup-rule gpus: use --device
 dns-opt dns-option hosts-file no-hostname no-hosts: mount a file of your own, for example -v FILE:/etc/resolv.conf
 domainname: use --sysctl kernel.domainname=NAME
 env-host env-merge http-proxy unsetenv unsetenv-all: the command gets the variables of -e and --env-file
-P expose publish-all: use -p for each port
 gidmap subgidname subuidname uidmap: use --userns map=CONTAINER:HOST:SIZE
 group-entry hostuser passwd passwd-entry: a user needs no entry in /etc/passwd: use -u UID
 health-log-destination health-max-log-count health-max-log-size: the output of checks is not kept
 health-start-interval health-startup-cmd health-startup-interval health-startup-retries health-startup-success \
-health-startup-timeout no-healthcheck: use --health-start-period; without --health-cmd there are no checks
+health-startup-timeout: use --health-start-period
 init-ctr pod pod-id-file requires: use --net container:NAME
 init-path: kontena-init is PID 1
 link link-local-ip network-alias: use --net bridge=NAME, where containers find each other by name

@@ -15,8 +15,8 @@ table! {
 verbs {
     Run "run" "" Command("ROOTFS [COMMAND [ARG...]]")
         "Run a command in a new container"
-        "ROOTFS is a directory, or a squashfs or erofs image. Without COMMAND, /bin/sh runs. The exit status is the \
-         command's, or 128+n if signal n ended it; 127 if it was not found, 126 if it could not be executed, and 125 \
+        "ROOTFS is a directory, or a squashfs or erofs image. Without COMMAND, the image's \
+         runs, or /bin/sh. The exit status is the command's, or 128+n if signal n ended it; 127 if it was not found, 126 if it could not be executed, and 125 \
          if kontena itself failed."
         "kontena run -p 8080:80 -m 64m ./rootfs /usr/sbin/nginx"
         "By default the container runs in the foreground: kontena run supervises it, forwards signals to the command, \
@@ -160,6 +160,10 @@ verbs {
     [Run; "net"] "publish" -p Values("PORTS")
         "Publish a port or a range of ports: [[IP:][HOST]:]CONTAINER[/tcp|udp]; without HOST, any free port"
         => |to, text| extend(&mut to.config.publish, publish::publish(text));
+    [Run; "net"] "publish-all" -P Switch "Publish the ports of --expose and of the image, each on any free port"
+        => |to, _| on(&mut to.publish_all);
+    [Run; "net"] "expose" Values("PORTS") "Name a port or a range of ports for -P and inspect: PORT[-PORT][/tcp|udp]"
+        => |to, text| add(&mut to.config.exposed, publish::expose(text));
     [Run] "entrypoint" Value("COMMAND")
         "First words of the command, before COMMAND: one word, or a JSON array; an empty one for none"
         => |to, text| set(&mut to.entrypoint, config::entrypoint(text));
@@ -293,6 +297,8 @@ verbs {
     [Run; "background"] "health-cmd" Value("COMMAND")
         "Command that checks the container: for /bin/sh -c, or a JSON array of its words"
         => |to, text| set(&mut to.health.command, lifecycle::health_command(text));
+    [Run; "background"] "no-healthcheck" Switch "Leave out the check of the image"
+        => |_, _| Ok(());
     [Run; "background"] "health-interval" Value("TIME") "Time between two checks (default: 30s)"
         => |to, text| set(&mut to.health.interval, lifecycle::duration(text));
     [Run; "background"] "health-timeout" Value("TIME") "Time that a check may take (default: 30s)"

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "oci")]
 mod engines;
+mod image;
 mod plan;
 
 use super::given::Given;
@@ -51,6 +52,9 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
         &["", "a", "/a:b", "/a:/", "/a:/b/..", ":/b", "/a:/b:rx", "a+b:/b", "/a:/b:nocopy"],
     ),
     ("volumes", &[""], &["x"]),
+    ("publish-all", &[""], &["x"]),
+    ("expose", &["80", "80/tcp", "8000-8009/udp"], &["", "0", "80:80", "80/sctp", "9-8", "127.0.0.1:80", "a"]),
+    ("no-healthcheck", &[""], &["x"]),
     ("entrypoint", &["", "/bin/a", r#"["a", "b"]"#], &[]),
     ("label", &["a", "a=b", "a=b=c"], &["", "=b"]),
     ("label-file", &["/nosuch"], &[]),
@@ -537,7 +541,6 @@ fn every_option_of_docker_and_podman_is_ours_or_refused_with_a_reason() {
     }
     // Elsewhere these words mean something else, or nothing.
     assert!(command(&["ls", "--pod", "x"]).is_err_and(|line| line.starts_with("unknown option --pod")));
-    assert!(run(&["-P", "x"]).is_err_and(|line| line == "-P: use -p for each port"));
 }
 
 #[test]

@@ -48,6 +48,9 @@ fn write_record(json: &mut Json, state: &StateDirectory, container: &ContainerRe
             }
         });
     }
+    if !container.exposed.is_empty() {
+        json.texts("exposed", &container.exposed);
+    }
     if let Some(stop) = container.stop {
         json.text("stop_signal", &signal_name(stop.signal)).number("stop_timeout", stop.timeout);
     }

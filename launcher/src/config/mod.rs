@@ -124,6 +124,8 @@ pub struct Config {
     pub addresses: Addresses,
     /// `-p`.
     pub publish: Vec<Publish>,
+    /// `--expose`, as `80/tcp` or `80-89/udp`.
+    pub exposed: Vec<&'static str>,
     /// `--publish-via`, where it is given.
     pub publish_via: Option<PublishVia>,
     /// `-m` and all that is written to files of the leaf cgroup.

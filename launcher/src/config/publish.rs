@@ -106,12 +106,7 @@ pub fn twice(ports: &[Publish]) -> Option<&Publish> {
 /// HOST that is 0 or left out.
 pub fn publish(text: &str) -> Parsed<Vec<Publish>> {
     const FORM: &str = "use [IP:][HOST:]CONTAINER, for example -p 8080:80, -p 127.0.0.1:8080:80 or -p 80";
-    let (rest, protocol) = match text.split_once('/') {
-        None => (text, Protocol::Tcp),
-        Some((rest, "tcp")) => (rest, Protocol::Tcp),
-        Some((rest, "udp")) => (rest, Protocol::Udp),
-        Some(_) => return Err("not a protocol: use /tcp or /udp"),
-    };
+    let (rest, protocol) = with_protocol(text)?;
     let (address, ports) = match rest.strip_prefix('[').map(|rest| {
         let (address, rest) = rest.split_once(']')?;
         Some((address, rest.strip_prefix(':')?))
@@ -137,7 +132,6 @@ pub fn publish(text: &str) -> Parsed<Vec<Publish>> {
         (Some(parts), _) => parts,
         (None, Some(_)) => return Err(FORM),
     };
-    const NOT_PORTS: &str = "not a port: use numbers from 1 to 65535, or ranges, for example 8000-8009:80-89";
     let container = ports_of(container).ok_or(NOT_PORTS)?;
     let publish = |(host_port, container_port)| Publish { address, host_port, container_port, protocol };
     if host == "0" {
@@ -148,6 +142,38 @@ pub fn publish(text: &str) -> Parsed<Vec<Publish>> {
         return Err("the two ranges differ in length");
     }
     Ok(host.zip(container).map(publish).list())
+}
+
+const NOT_PORTS: &str = "not a port: use numbers from 1 to 65535, or ranges, for example 8000-8009:80-89";
+
+fn with_protocol(text: &str) -> Parsed<(&str, Protocol)> {
+    match text.split_once('/') {
+        None => Ok((text, Protocol::Tcp)),
+        Some((rest, "tcp")) => Ok((rest, Protocol::Tcp)),
+        Some((rest, "udp")) => Ok((rest, Protocol::Udp)),
+        Some(_) => Err("not a protocol: use /tcp or /udp"),
+    }
+}
+
+/// `--expose`: a port or a range, as `80/tcp`.
+pub fn expose(text: &'static str) -> Parsed<&'static str> {
+    let (ports, _) = with_protocol(text)?;
+    ports_of(ports).ok_or("not a port: use a number from 1 to 65535, or a range, for example 8000-8009/udp")?;
+    Ok(if has(text, b'/') { text } else { format!("{text}/tcp").leak() })
+}
+
+/// `--publish-all`: adds what is exposed and has no port of the host yet; the kernel picks one for each.
+pub fn publish_all(ports: &mut Vec<Publish>, exposed: &[&str]) -> Parsed<()> {
+    for port in exposed.iter().filter_map(|text| publish(text).ok()).flatten() {
+        let is = |other: &Publish| (other.container_port, other.protocol) == (port.container_port, port.protocol);
+        if !ports.iter().any(is) {
+            ports.push(port);
+        }
+        if ports.len() > 1024 {
+            return Err("these are more than 1024 ports: use -p for those that you need");
+        }
+    }
+    Ok(())
 }
 
 /// A port, or the first and the last of a range.

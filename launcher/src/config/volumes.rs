@@ -9,6 +9,8 @@ use linux_raw_sys::general::{
 };
 use std::ffi::CStr;
 use std::fmt::Display;
+#[cfg(feature = "images")]
+use std::fmt::Write;
 
 /// Something mounted on request.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,6 +71,33 @@ impl Volume {
             self.source = Some(c_text(&format!("{directory}/{}/{DATA}", named.name))?);
         }
         Ok(())
+    }
+
+    /// Gives it a name that no other target in a container of any other name has.
+    #[cfg(feature = "images")]
+    pub fn belong_to(&mut self, container: &str) -> Parsed<()> {
+        let mut name = String::new();
+        for part in [container.as_bytes()].into_iter().chain(self.parts()) {
+            if !name.is_empty() {
+                name.push('_');
+            }
+            for byte in part {
+                match *byte {
+                    plain if plain.is_ascii_alphanumeric() || plain == b'-' => name.push(plain.into()),
+                    other => drop(write!(name, ".{other:02X}")),
+                }
+            }
+        }
+        if !is_volume_name(&name) {
+            return Err("its name and the container's have more than 128 letters: use a shorter --name");
+        }
+        self.named = Some(Named { name: name.leak(), is_anonymous: false, copies: true });
+        Ok(())
+    }
+
+    /// Whether both have one target.
+    pub fn is_on(&self, other: &Self) -> bool {
+        self.parts().eq(other.parts())
     }
 
     /// Whether it is something of the host, and no tmpfs.
@@ -148,7 +177,7 @@ impl Volume {
 pub fn covered(volumes: &[Volume]) -> Option<&Volume> {
     let mut rest = volumes;
     while let Some((volume, others)) = rest.split_first() {
-        if others.iter().any(|other| other.parts().eq(volume.parts())) {
+        if others.iter().any(|other| other.is_on(volume)) {
             return Some(volume);
         }
         rest = others;

@@ -214,7 +214,9 @@ impl Container {
         if life.restart.policy != Restart::No {
             self.journal.append(Entry::Restart(life.restart.text.into()))?;
         }
-        self.config.labels.iter().try_for_each(|label| self.journal.append(Entry::Label((*label).into())))
+        let labels = self.config.labels.iter().map(|label| Entry::Label((*label).into()));
+        let exposed = self.config.exposed.iter().map(|ports| Entry::Exposed((*ports).into()));
+        labels.chain(exposed).try_for_each(|entry| self.journal.append(entry))
     }
 
     /// Gives volumes to the container's user where that is asked for.

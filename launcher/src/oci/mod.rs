@@ -26,6 +26,7 @@ pub use resources::read_resources;
 
 use crate::config::Config;
 use crate::config::bundle::{Bundle, BundleCgroup, Rules};
+use crate::config::lifecycle::stop_signal;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
 use crate::json::Json;
@@ -96,6 +97,11 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
         config.hostname = c_text(name)?;
     }
     process::read(root.get("process"), config)?;
+    // What the image of the bundle says, if it makes sense: an engine that knows better sends its own signals.
+    let signal = root.get("annotations").get("org.opencontainers.image.stopSignal").text().ok();
+    if let Some(signal) = signal.and_then(|text| stop_signal(text).ok()) {
+        config.life.stop_signal = signal;
+    }
     for mount in root.get("mounts").items()? {
         bundle.mounts.push(mounts::read(mount, path)?);
     }

@@ -3,7 +3,8 @@
 //! Must not unpack or change anything: a loop device is the kernel's, and goes with the mount.
 
 use crate::config::image::{FileSystem, Image};
-use crate::file;
+use crate::error::Parsed;
+use crate::file::{self, CWD};
 use crate::sys;
 use linux_raw_sys::general::EROFS_SUPER_MAGIC_V1;
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -12,10 +13,20 @@ use rustix::io::{Errno, Result, pread};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
+use rustix::process::geteuid;
 use std::ffi::{CStr, CString};
 
 /// What a root file system is.
 pub const ROOT: &str = "use a directory with the container's files, or a squashfs or erofs image";
+
+/// A config begins with this, and the length of its words as a little-endian u32.
+const MAGIC: &[u8] = b"kontena\x01";
+
+/// The most bytes of words: more is no config, but an attack.
+const MOST: usize = 1 << 20;
+
+/// A config is at a multiple of so many bytes.
+const BLOCK: u64 = 4096;
 
 /// How often another process may be faster to take the loop device that was free.
 const ATTEMPTS: u32 = 64;
@@ -56,14 +67,83 @@ fn open_as(path: &CStr, flags: OFlags) -> Result<OwnedFd> {
 
 /// Which it is, by the magic numbers: struct erofs_super_block is at 1024, struct squashfs_super_block at 0.
 fn file_system(image: &OwnedFd) -> Option<FileSystem> {
-    let magic = |offset| {
-        let mut bytes = [0; 4];
-        (pread(image, &mut bytes, offset) == Ok(4)).then_some(bytes)
-    };
-    if magic(0)? == *b"hsqs" {
+    if at(image, 0)? == *b"hsqs" {
         return Some(FileSystem::Squashfs);
     }
-    (u32::from_le_bytes(magic(1024)?) == EROFS_SUPER_MAGIC_V1).then_some(FileSystem::Erofs)
+    (u32::from_le_bytes(at(image, EROFS)?) == EROFS_SUPER_MAGIC_V1).then_some(FileSystem::Erofs)
+}
+
+/// Where struct erofs_super_block is.
+const EROFS: u64 = 1024;
+
+/// The bytes at an offset, if there are so many.
+fn at<const LENGTH: usize>(file: &OwnedFd, offset: u64) -> Option<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    fill(file, &mut bytes, offset).then_some(bytes)
+}
+
+#[inline(never)]
+fn fill(file: &OwnedFd, mut bytes: &mut [u8], mut offset: u64) -> bool {
+    while !bytes.is_empty() {
+        match pread(file, &mut *bytes, offset) {
+            Ok(length @ 1..) => (bytes, offset) = (&mut bytes[length..], offset + length as u64),
+            Err(Errno::INTR) => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// What an image says of itself: words, each with a NUL at its end. They are behind the file system, whose size its
+/// superblock has: `blocks` and `blkszbits` of erofs, `bytes_used` of squashfs.
+pub fn words(Image { fd, kind }: &Image) -> Parsed<Option<String>> {
+    let size = match kind {
+        FileSystem::Erofs => at(fd, EROFS + 36).zip(at(fd, EROFS + 12)).and_then(|(blocks, [bits])| {
+            u64::from(u32::from_le_bytes(blocks)).checked_mul(1_u64.checked_shl(u8::into(bits))?)
+        }),
+        FileSystem::Squashfs => at(fd, 40).map(u64::from_le_bytes),
+    };
+    size.and_then(|size| size.checked_next_multiple_of(BLOCK)).map_or(Ok(None), |end| read_words(fd, end))
+}
+
+/// The same of a directory, from the file beside it.
+///
+/// Where others may make files, one of them could say what runs in a container that is not theirs: so the file is one of
+/// root's, the caller's or the directory's owner's, and no link.
+pub fn words_beside(directory: &CStr) -> Parsed<Option<String>> {
+    let Ok(found) = open_as(directory, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(None) };
+    let path = fd_path(&found).ok().and_then(|path| file::read_link(CWD, path.to_str().unwrap_or_default()));
+    let Some(path) = path else { return Ok(None) };
+    let Ok(config) = file::open(CWD, &format!("{path}.image-config"), OFlags::PATH | OFlags::NOFOLLOW) else {
+        return Ok(None);
+    };
+    let (Ok(directory), Ok(stat), own) = (fstat(&found), fstat(&config), geteuid().as_raw()) else {
+        return Ok(None);
+    };
+    if ![0, own, directory.st_uid].contains(&stat.st_uid)
+        || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+    {
+        return Err("it has to be a file, no link, of yours, root's or the directory's owner: remove it");
+    }
+    let config = file::reopen(&config).map_err(|_| "it cannot be read: change its mode")?;
+    read_words(&config, 0)?.map(Some).ok_or("kontena-image has not written it: remove it, or write it again")
+}
+
+fn read_words(file: &OwnedFd, offset: u64) -> Parsed<Option<String>> {
+    let Some(head) = at::<12>(file, offset) else { return Ok(None) };
+    let Some([a, b, c, d]) = head.strip_prefix(MAGIC) else { return Ok(None) };
+    let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+    if length > MOST {
+        return Err("it has more than 1 MiB: make the image again");
+    }
+    let mut words = vec![0; length];
+    if !fill(file, &mut words, offset + head.len() as u64) {
+        return Err("the file ends before it does: copy the image again");
+    }
+    if words.last().is_some_and(|last| *last != 0) {
+        return Err("its last word has no end: make the image again");
+    }
+    String::from_utf8(words).map(Some).map_err(|_| "it is not UTF-8: make the image again")
 }
 
 /// A mount of it, not attached anywhere. `path` is what losetup(8) shows.

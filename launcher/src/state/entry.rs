@@ -35,6 +35,8 @@ pub enum Entry {
     Restart(String),
     /// A label, `KEY=VALUE`.
     Label(String),
+    /// A port or a range that it exposes: `80/tcp`.
+    Exposed(String),
     /// Its PID 1 has been started.
     Init(Init),
     /// It was handed over to the caller, and has no launcher; when its PID 1 was started, in the kernel's ticks.
@@ -109,6 +111,7 @@ impl Entry {
             Self::Stop(Stop { signal, timeout }) => format!("stop {signal} {timeout}\n"),
             Self::Restart(policy) => format!("restart {policy}\n"),
             Self::Label(label) => format!("label {label}\n"),
+            Self::Exposed(ports) => format!("exposed {ports}\n"),
             Self::Init(Init { pid, since, pid_namespace }) => format!("init {pid} {since} {pid_namespace}\n"),
             Self::HandedOver(ticks) => format!("handed {ticks}\n"),
             Self::Restarts(count) => format!("restarts {count}\n"),
@@ -145,6 +148,7 @@ impl Entry {
             }
             "restart" => Self::Restart(rest.into()),
             "label" => Self::Label(rest.into()),
+            "exposed" => Self::Exposed(rest.into()),
             "init" => {
                 let mut fields = rest.splitn(3, ' ');
                 Self::Init(Init {
@@ -192,7 +196,7 @@ mod tests {
     use super::*;
 
     /// A line of each kind.
-    const LINES: [&str; 22] = [
+    const LINES: [&str; 23] = [
         "cgroup 0 /sys/fs/cgroup/kontena/a",
         "cgroup 77 /sys/fs/cgroup/kontena/a b",
         "namespace 4026531840",
@@ -209,6 +213,7 @@ mod tests {
         "stop 15 10",
         "restart on-failure:3",
         "label a.b=c d",
+        "exposed 80-89/udp",
         "init 4711 1764072061 4026531836",
         "handed 123456",
         "restarts 3",

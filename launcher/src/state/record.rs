@@ -26,6 +26,8 @@ pub struct ContainerRecord {
     pub restart: Option<String>,
     /// Its labels: `KEY=VALUE`.
     pub labels: Vec<String>,
+    /// The ports that it exposes: `80/tcp`.
+    pub exposed: Vec<String>,
     /// The blocks of subordinate ids that it tried to lease, by their first uids; the last one is its own.
     pub ids: Vec<u32>,
     /// The named volumes that it uses.
@@ -102,6 +104,12 @@ impl ContainerRecord {
                 self.labels.push(label);
                 return self.labels.len() <= before;
             }
+            Entry::Exposed(ports) => {
+                // Each start records them.
+                if !self.exposed.contains(&ports) {
+                    self.exposed.push(ports);
+                }
+            }
             Entry::Init(init) => {
                 (self.exit, self.is_restarting) = (None, false);
                 return self.init.replace(init).is_some();
@@ -130,6 +138,7 @@ impl ContainerRecord {
         self.stop.map(Entry::Stop).into_iter().for_each(&mut add);
         self.restart.clone().map(Entry::Restart).into_iter().for_each(&mut add);
         self.labels.iter().cloned().map(Entry::Label).for_each(&mut add);
+        self.exposed.iter().cloned().map(Entry::Exposed).for_each(&mut add);
         self.volumes.iter().cloned().map(Entry::Volume).for_each(&mut add);
         self.ids.iter().copied().map(Entry::Ids).for_each(&mut add);
         self.cgroup.clone().map(Entry::Cgroup).into_iter().for_each(&mut add);
@@ -223,6 +232,7 @@ kept
 stop 2 30
 restart always
 label tier=web
+exposed 80/tcp
 volume 0 /v/data
 volume 1 /v/0f
 ids 100000
@@ -343,6 +353,7 @@ restarts 2
             ("hardware 02:6b:ac:1d:00:02", false),
             ("cgroup 1 /a", false),
             ("volume 1 /a", false),
+            ("exposed 80/tcp", false),
         ] {
             let mut record = parse("");
             let entry = || Entry::from_line(line).unwrap();

@@ -1,0 +1,104 @@
+//! What an image says of itself: options of `run`, which are set before those of the command line, and a command.
+//!
+//! The words are somebody else's. All of them are `--NAME=VALUE` of the few that say something about the container
+//! alone, up to a `--`; nothing that the host has to give. Must not act on anything.
+
+use crate::cli::given::Given;
+use crate::cli::options::{Entry, Kind, Line};
+use crate::config::image::Image;
+use crate::config::lifecycle::{self, Health};
+use crate::config::volumes::Volume;
+use crate::error::{Error, Hint, Result};
+use crate::resources::image;
+use crate::text::{c_static, has, is_made, place_of};
+use std::ffi::CStr;
+
+/// What an image says, where it is not an option of the command line that comes last and counts.
+#[derive(Default)]
+pub struct Said {
+    /// Cmd.
+    pub command: Vec<&'static CStr>,
+    /// Env.
+    pub env: Vec<&'static CStr>,
+    /// Labels.
+    pub labels: Vec<&'static str>,
+    /// Volumes.
+    volumes: Vec<Volume>,
+}
+
+/// The options that an image may have.
+const ALLOWED: &str = "entrypoint env expose health-cmd health-interval health-retries health-start-period \
+    health-timeout label no-healthcheck stop-signal user volume workdir";
+
+/// The most options of an image: each label is compared with all others.
+const MOST: usize = 1000;
+
+/// Sets the options of the image, or the directory, at `path`, for a line of `verb`.
+pub fn set(path: &CStr, image: Option<&Image>, verb: &Entry, line: &Line<'static>, given: &mut Given) -> Result<()> {
+    let words = image.map_or_else(|| image::words_beside(path), image::words);
+    let shown = path.to_string_lossy();
+    let words = words.map_err(|hint| Error::usage(format_args!("image-config of {shown}"), hint))?;
+    let Some(words) = words else { return Ok(()) };
+    let mut words = words.leak().split_terminator('\0');
+    for (number, word) in words.by_ref().take_while(|word| *word != "--").enumerate() {
+        set_one(word, verb, given)
+            .and(if number < MOST { Ok(()) } else { Err("it is one of more than 1000 options") })
+            .map_err(|hint| {
+                // What is behind the = may be a secret.
+                let name = word.split('=').next().unwrap_or_default();
+                Error::usage(format_args!("{name} in the image-config of {shown}"), hint)
+            })?;
+    }
+    let said = &mut given.said;
+    for word in words {
+        said.command.push(c_static(word)?);
+    }
+    (said.env, said.labels) = (std::mem::take(&mut given.config.env), std::mem::take(&mut given.config.labels));
+    said.volumes = std::mem::take(&mut given.config.volumes);
+    // What the command line says of these does not go with what the image says.
+    if line.has("entrypoint") {
+        said.command = Vec::new();
+    }
+    if line.has("health-cmd") || line.has("no-healthcheck") {
+        given.health = Health::new();
+    }
+    Ok(())
+}
+
+fn set_one(word: &'static str, verb: &Entry, given: &mut Given) -> std::result::Result<(), Hint> {
+    let (name, value) = word.split_once('=').unwrap_or((word, ""));
+    let name = name.strip_prefix("--").filter(|name| place_of(name, ALLOWED).is_some());
+    let name = name.ok_or("an image cannot ask for it: only the command line can")?;
+    match name {
+        "env" if !has(value, b'=') => return Err("an image gets no variable of the host: it needs KEY=VALUE"),
+        "volume" if has(value, b':') => return Err("an image gets nothing of the host: it needs a path alone"),
+        "entrypoint" if lifecycle::words(value).is_none() => return Err("not a JSON array of words"),
+        _ => {}
+    }
+    // What this kontena lacks, an image can say for another one.
+    let Some(option) = verb.options().find(|option| option.is(name)) else { return Ok(()) };
+    if option.kind == Kind::Switch && has(word, b'=') {
+        return Err("it takes no value");
+    }
+    (option.set)(given, value)
+}
+
+/// Adds the volumes of the image on whose targets the command line has none. In a container with a name they have names
+/// as well, by which the next one of that name finds them.
+pub fn add_volumes(given: &mut Given) -> Result<()> {
+    let config = &mut given.config;
+    // `start` has a name for each container.
+    let is_named = !config.name.is_empty() && !is_made(config.name);
+    for mut volume in std::mem::take(&mut given.said.volumes) {
+        if !cfg!(feature = "background") || config.volumes.iter().any(|other| other.is_on(&volume)) {
+            continue;
+        }
+        if is_named {
+            volume.belong_to(config.name).map_err(|hint| {
+                Error::usage(format_args!("volume {} of the image", volume.target.to_string_lossy()), hint)
+            })?;
+        }
+        config.volumes.insert(config.volumes.partition_point(|other| other.depth() <= volume.depth()), volume);
+    }
+    Ok(())
+}
