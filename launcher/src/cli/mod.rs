@@ -51,7 +51,7 @@ use crate::config::{self, Config, Format, Share, wrong};
 use crate::error::{Context, Error, Parsed, Result};
 #[cfg(feature = "oci")]
 use crate::oci;
-use crate::resources;
+use crate::resources::{self, verity};
 use crate::sys;
 use crate::text::{c_static, c_string, random_name};
 use argh::{CommandInfo, DynamicSubCommand, EarlyExit, FromArgs};
@@ -200,7 +200,11 @@ fn set(verb: &Entry, line: &'static Line<'static>, directory: &[u8]) -> Result<&
         let is_below = !directory.is_empty() && !rootfs.starts_with(b"/");
         let path = if is_below { [directory, rootfs].join(&b'/') } else { rootfs.into() };
         let path = c_string(path)?;
-        let opened = resources::image::open(&path).context(what, resources::image::ROOT)?;
+        let mut opened = resources::image::open(&path).context(what, resources::image::ROOT)?;
+        if let Some((_, option, hash)) = line.options.iter().find(|(_, option, _)| option.is("verify")) {
+            (option.set)(given, hash).map_err(|hint| wrong("--verify", hash, hint))?;
+            opened = verity::check(opened, &path, hash)?;
+        }
         image::set(&path, opened.as_ref(), verb, line, given)?;
         given.config.image.set(opened);
     }

@@ -273,6 +273,8 @@ verbs {
         => |to, _| on(&mut to.config.read_only);
     [Run] "overlay" Optional("DIR") "Add a writable layer over the root file system, in memory or in a directory"
         => |to, text| set(&mut to.config.overlay, config::overlay(text));
+    [Run; "images"] "verify" Value("HASH") "Let the kernel check an image whenever it reads it: HASH is its root hash"
+        => |_, text| config::image::root_hash(text).map(drop);
     [Run] "mount" Values("MOUNT") "Mount in docker's syntax: type=bind|volume|tmpfs,source=…,target=…"
         => |to, text| add_volume(&mut to.config.volumes, volumes::mount(text));
     [Run] "tmpfs" Values("TARGET") "Mount an empty tmpfs: TARGET[:size=64m|10%,mode=1777,uid=,gid=,nr_inodes=,ro,exec]"

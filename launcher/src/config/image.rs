@@ -1,5 +1,6 @@
 //! An image that is a container's root, as the other modules have it. Must not open one: `resources/image.rs` does.
 
+use crate::error::Parsed;
 use rustix::fd::OwnedFd;
 
 /// An image, open. What is read from it and what is mounted are the same file, whatever its path leads to by then.
@@ -19,4 +20,10 @@ pub enum FileSystem {
     /// squashfs.
     #[cfg(feature = "images")]
     Squashfs,
+}
+
+/// `--verify`: a root hash of dm-verity.
+pub fn root_hash(text: &str) -> Parsed<&str> {
+    let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash { Ok(text) } else { Err("give 64 hexadecimal digits: the root hash that kontena-image prints") }
 }

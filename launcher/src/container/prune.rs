@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::net;
-use crate::resources::cgroup;
+use crate::resources::{cgroup, verity};
 use crate::state::StateDirectory;
 
 /// Releases what dead containers hold, then removes what containers share, and then the state directory itself. Waits
@@ -30,6 +30,7 @@ pub fn prune(state: &StateDirectory) -> Result<()> {
         }
         _ => true,
     })?;
+    verity::sweep();
     undone?;
     if !any_running {
         state.leave();

@@ -148,14 +148,17 @@ fn read_words(file: &OwnedFd, offset: u64) -> Parsed<Option<String>> {
 
 /// A mount of it, not attached anywhere. `path` is what losetup(8) shows.
 pub fn mount(image: &OwnedFd, path: &CStr, kind: FileSystem) -> Result<OwnedFd> {
-    if kind == FileSystem::Erofs {
-        // Since Linux 6.12 erofs takes the file as it is; ENOTBLK where it does not. The file that was looked at, and
-        // no path for the container to see.
-        match mount_source(kind, &fd_path(image)?) {
-            Err(Errno::NOTBLK) => {}
-            mounted => return mounted,
-        }
+    // A device of `--verify`; and since Linux 6.12 erofs takes the file as it is. ENOTBLK otherwise. What was looked
+    // at, and no path for the container to see.
+    match mount_source(kind, &fd_path(image)?) {
+        // The device stays as long as the mount does, and goes with it.
+        Err(Errno::NOTBLK) => attach(image, path).and_then(|(_device, name)| mount_source(kind, &name)),
+        mounted => mounted,
     }
+}
+
+/// A loop device over it, open, and its path.
+pub fn attach(image: &OwnedFd, path: &CStr) -> Result<(OwnedFd, CString)> {
     let control = open_as(c"/dev/loop-control", OFlags::RDWR)?;
     for _ in 0..ATTEMPTS {
         let number = sys::free_loop_device(&control)?;
@@ -164,8 +167,7 @@ pub fn mount(image: &OwnedFd, path: &CStr, kind: FileSystem) -> Result<OwnedFd> 
         match sys::configure_loop_device(&device, image, path) {
             // Another process has been faster.
             Err(Errno::BUSY) => {}
-            // The device stays as long as the mount does, and goes with it.
-            configured => return configured.and_then(|()| mount_source(kind, &name)),
+            configured => return configured.map(|()| (device, name)),
         }
     }
     Err(Errno::BUSY)

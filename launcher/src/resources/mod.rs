@@ -19,6 +19,11 @@ pub mod userns;
 #[cfg(not(feature = "rootless"))]
 #[path = "userns/without.rs"]
 pub mod userns;
+#[cfg(feature = "images")]
+pub mod verity;
+#[cfg(not(feature = "images"))]
+#[path = "verity/without.rs"]
+pub mod verity;
 #[cfg(feature = "background")]
 pub mod volumes;
 #[cfg(not(feature = "background"))]

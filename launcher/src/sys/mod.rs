@@ -9,6 +9,8 @@ mod bpf;
 mod clock;
 mod entry;
 mod locks;
+#[cfg(feature = "images")]
+mod mapper;
 mod mount;
 #[cfg(feature = "oci")]
 mod namespaces;
@@ -21,6 +23,8 @@ pub use bpf::*;
 pub use clock::*;
 pub use entry::{set_title, variable};
 pub use locks::*;
+#[cfg(feature = "images")]
+pub use mapper::*;
 pub use mount::*;
 #[cfg(feature = "oci")]
 pub use namespaces::*;
