@@ -304,6 +304,7 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     }
     let own = labels::read(&given.label_files, std::mem::take(&mut config.labels))?;
     config.labels.extend(given.said.labels.iter().copied().chain(own));
+    #[cfg_attr(not(feature = "background"), expect(unused_variables, reason = "nothing keeps them"))]
     let variables = set_environment(given, is_systemd)?;
     #[cfg(feature = "background")]
     if given.config.life.detach || given.config.life.tty {

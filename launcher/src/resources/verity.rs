@@ -60,7 +60,7 @@ pub fn check(image: Option<Image>, path: &CStr, root_hash: &str) -> Result<Optio
         let (major, minor, start) = (major(number), minor(number), blocks + 1);
         let mut table =
             format!("1 {major}:{minor} {major}:{minor} {BLOCK} {BLOCK} {blocks} {start} sha256 {root_hash} ");
-        salt.iter().for_each(|byte| drop(write!(table, "{byte:02x}")));
+        salt.iter().for_each(|byte| _ = write!(table, "{byte:02x}"));
         make(blocks * SECTORS, &table)
     };
     let hint = "it needs root, and a kernel with CONFIG_DM_VERITY, CONFIG_CRYPTO_SHA256 and CONFIG_BLK_DEV_LOOP: \
