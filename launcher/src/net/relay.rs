@@ -81,8 +81,7 @@ pub struct Relay {
     starved: (Vec<usize>, u64),
     /// The first number of the fds that are not for this.
     limit: RawFd,
-    /// When [`Self::work`] was called last, and when room was, or will be, made again; CLOCK_MONOTONIC,
-    /// microseconds.
+    /// When [`Self::work`] was called last, and before when no room is made again; CLOCK_MONOTONIC, microseconds.
     now: u64,
     next_room: u64,
 }
@@ -222,11 +221,12 @@ impl Relay {
     /// Closes the connections that have been silent for nearly as long as the most silent one: clients with unused
     /// connections must not keep all others out.
     fn make_room(&mut self) {
-        if self.now < std::mem::replace(&mut self.next_room, self.now + PAUSE) {
+        if self.now < self.next_room {
             return;
         }
+        self.next_room = self.now + PAUSE;
         let last = self.streams.iter().flatten().map(|stream| stream.last).min().unwrap_or(self.now);
-        let until = self.now - SILENT.max((self.now - last) / 2);
+        let until = self.now.saturating_sub(SILENT.max((self.now - last) / 2));
         let mut left = AT_ONCE;
         for place in &mut self.streams {
             if let Some(stream) = place.take_if(|stream| left > 0 && stream.last <= until) {

@@ -1,6 +1,6 @@
 //! The relay between real sockets on loopback. Needs no root.
 
-use super::{Dialer, Relay};
+use super::{Dialer, PAUSE, Relay, SILENT};
 use crate::config::publish::Protocol;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -126,6 +126,23 @@ fn client_of_a_port_where_nobody_listens_is_reset() {
     assert!(client.read(&mut [0]).is_err());
     assert!(relay.streams.iter().all(Option::is_none));
     drop(nobody);
+}
+
+#[test]
+fn ports_that_pause_at_different_times_make_room() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (socket, address) = bound(SocketType::STREAM);
+    let mut relay = relay(socket, Protocol::Tcp, server.local_addr().unwrap());
+    let (other, _) = bound(SocketType::STREAM);
+    relay.add(other, Protocol::Tcp, server.local_addr().unwrap()).unwrap();
+    let _silent = connection(&mut relay, address, &server);
+    // Each port pauses every PAUSE, half of that after the other.
+    relay.now += SILENT - PAUSE;
+    for turn in 0..6 {
+        relay.now += PAUSE / 2;
+        relay.pause(turn % 2);
+    }
+    assert!(relay.streams.iter().all(Option::is_none), "the silent connection is closed");
 }
 
 #[test]
