@@ -278,6 +278,23 @@ fn one_of_many_starts_at_once_starts_it() {
 }
 
 #[test]
+fn restarts_at_once_do_not_wait_for_the_next_life() {
+    let host = Host::new();
+    let _ = host.debian();
+    let job = host.background("job", &[], FOREVER);
+    for _ in 0..10 {
+        let outcomes: Vec<Outcome> = thread::scope(|scope| {
+            let restarts: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| verb(&host, &["restart", "-t", "0", "job"]))).collect();
+            restarts.into_iter().map(|restart| restart.join().unwrap()).collect()
+        });
+        // Some find it running again, and some are stopped while they start it.
+        assert!(outcomes.iter().any(|outcome| outcome.code == 0));
+        assert_eq!(job.status(), "running");
+    }
+}
+
+#[test]
 fn starter_killed_at_any_system_call_loses_nothing() {
     let host = Host::new();
     let _ = host.debian();

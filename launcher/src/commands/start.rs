@@ -31,9 +31,8 @@ pub struct Kept {
 
 /// Starts a container; returns its exit status if the caller stays, or 0. As docker has it: a running one is started.
 pub fn start(state: &StateDirectory, container: &ContainerRecord, start: &Start) -> Result<u8> {
-    if container.is_running && container.exit.is_some() && container.restart.is_none() {
-        // Its launcher gives back what it had.
-        state.wait(&container.name)?;
+    if is_ending(container) {
+        state.wait_while(&container.name, &is_ending)?;
     } else if container.is_running {
         if start.again.attach {
             let hint = format!("kontena attach {} connects to it", container.name);
@@ -42,6 +41,11 @@ pub fn start(state: &StateDirectory, container: &ContainerRecord, start: &Start)
         return print::answer(&format!("{}\n", container.name)).map(|()| 0);
     }
     prepare(state, container, start)?.run(state)
+}
+
+/// Whether a container has ended, and its launcher is about to: it still releases what the container held.
+fn is_ending(container: &ContainerRecord) -> bool {
+    container.is_running && container.exit.is_some() && container.restart.is_none()
 }
 
 /// Stops a container, if it is running, and starts it.

@@ -45,11 +45,8 @@ fn end(state: &StateDirectory, name: &str, Stop { signal, timeout }: Stop) -> Re
             kill_all(&container, &init);
         }
     }
-    match state.wait(name) {
-        // It was not kept, and another process has seen its end before.
-        Err(_) if state.look(name)?.is_none() => Ok(()),
-        ended => ended.map(drop),
-    }
+    // The next start takes the request back.
+    state.wait_while(name, &|_| state.is_asked_to_stop(name))
 }
 
 /// Sends SIGKILL to the whole cgroup, or to PID 1, which takes its pid namespace along.

@@ -157,6 +157,24 @@ impl StateDirectory {
         Ok(record.exit.unwrap_or_else(ExitRecord::of_killed_launcher))
     }
 
+    /// Waits until the launcher of a container has ended, or `is_this_life` is no longer true of its record: another
+    /// process may have started the container again, and the next launcher must not be waited for. A container that was
+    /// handed over has no launcher.
+    pub fn wait_while(&self, name: &str, is_this_life: &dyn Fn(&ContainerRecord) -> bool) -> Result<()> {
+        loop {
+            let file = match file::open(self, &journal::path(name), OFlags::RDONLY) {
+                Err(Errno::NOENT) => return Ok(()),
+                file => file.at(format_args!("open {}/journal", self.path(name)))?,
+            };
+            // The record is read after the file was opened: the lock is that of this life, or of an earlier one.
+            let has_launcher = |record: &ContainerRecord| record.is_running && record.handed_over.is_none();
+            if !self.look(name)?.is_some_and(|record| has_launcher(&record) && is_this_life(&record)) {
+                return Ok(());
+            }
+            sys::wait_for_lock(&file, Lock::End).at(format_args!("wait for the end of {name}"))?;
+        }
+    }
+
     /// Opens the directory of a container's files.
     pub fn directory(&self, name: &str) -> Result<OwnedFd> {
         file::open(self, name, OFlags::DIRECTORY).at(format_args!("open {}", self.path(name)))

@@ -24,6 +24,11 @@ impl StateDirectory {
         }
     }
 
+    /// Whether the launcher of a container is asked not to restart it.
+    pub fn is_asked_to_stop(&self, name: &str) -> bool {
+        file::open(self, name, OFlags::DIRECTORY).is_ok_and(|directory| is_asked(&directory))
+    }
+
     /// Takes back a request that was meant for an earlier container of this name.
     pub(super) fn clear_stop(&self, name: &str) {
         let _ = self.set_mode(name, Mode::RWXU);

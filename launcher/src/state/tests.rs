@@ -94,6 +94,37 @@ fn a_journal_is_locked_as_long_as_its_launcher_lives() {
 }
 
 #[test]
+fn next_life_of_a_container_is_not_waited_for() {
+    let (place, name) = (Place::new("lives"), "web");
+    let state = place.open();
+    let is_ending = |record: &ContainerRecord| record.exit.is_some();
+    let mut journal = state.create(name).unwrap();
+    journal.keep(b"a command").unwrap();
+    for entry in [Entry::Init(INIT), exit(3)] {
+        journal.append(entry).unwrap();
+    }
+    state.ask_to_stop(name).unwrap();
+    std::thread::scope(|scope| {
+        let wait = |is_this_life: fn(&StateDirectory, &ContainerRecord) -> bool| {
+            let other = place.open();
+            scope.spawn(move || other.wait_while(name, &|record| is_this_life(&other, record)).unwrap())
+        };
+        let waiting =
+            [wait(|_, record| record.exit.is_some()), wait(|state, record| state.is_asked_to_stop(&record.name))];
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(waiting.iter().all(|waiting| !waiting.is_finished()), "its launcher is alive");
+        drop(journal);
+        let _next = state.reopen(name).unwrap();
+        // Processes that wake up late, and processes that come late.
+        waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+        state.wait_while(name, &is_ending).unwrap();
+        state.wait_while(name, &|_| state.is_asked_to_stop(name)).unwrap();
+        assert!(state.find(name).unwrap().is_running);
+    });
+    state.wait_while("nosuch", &|_| true).unwrap();
+}
+
+#[test]
 fn a_kept_record_stays_until_it_is_deleted() {
     let (place, name) = (Place::new("kept"), "web");
     let state = place.open();
