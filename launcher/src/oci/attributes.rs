@@ -1,5 +1,5 @@
-//! What `process` and `linux` of a config.json say of a process, and no option of kontena's does: how it is scheduled,
-//! where its memory is, which label it has.
+//! Attributes of a process that are in `process` and `linux` of a config.json, but have no option of kontena's:
+//! scheduling, memory policy, labels.
 //!
 //! Must not set anything: the init does.
 
@@ -38,7 +38,7 @@ const MODES: [&str; 7] = [
 ];
 /// Their flags, from bit 13 on.
 const MODE_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
-/// How many CPUs and nodes a list can have: as many as rustix's set, and more than any kernel's.
+/// The most CPUs or nodes in a list: as many as rustix's CpuSet holds, and more than any kernel supports.
 const MOST: usize = 1024;
 
 /// Attributes that change nothing.
@@ -57,7 +57,7 @@ pub const UNCHANGED: Attributes<'static> = Attributes {
     label: c"",
 };
 
-/// Reads those of `process`, but for its capabilities.
+/// Reads the attributes in `process`, except its capabilities.
 pub fn of_process(node: Node<'static>) -> Read<Attributes<'static>> {
     let affinity = node.get("execCPUAffinity");
     Ok(Attributes {
@@ -70,7 +70,7 @@ pub fn of_process(node: Node<'static>) -> Read<Attributes<'static>> {
     })
 }
 
-/// Adds those of `linux`.
+/// Adds the attributes in `linux`.
 pub fn of_linux(node: Node<'static>, to: &mut Attributes<'static>) -> Read<()> {
     if let Some(personality) = node.get("personality").given() {
         to.personality = match personality.get("domain").text()? {
@@ -110,8 +110,8 @@ fn io_priority(node: Node<'static>) -> Read<u32> {
     Ok((place(node.get("class"), &CLASSES)? + 1) << 13 | priority)
 }
 
-/// What is written for AppArmor's profile or SELinux's label, where the kernel has that module: an engine that asks for
-/// one relies on it.
+/// What the init writes to /proc for an AppArmor profile or an SELinux label. An error if the kernel lacks the module,
+/// since an engine that sets a label relies on it.
 fn label(node: Node<'static>) -> Read<&'static CStr> {
     let given = |name| node.get(name).given().filter(|label| label.text() != Ok(""));
     let (profile, label) = (given("apparmorProfile"), given("selinuxLabel"));
@@ -134,12 +134,12 @@ fn label(node: Node<'static>) -> Read<&'static CStr> {
     }
 }
 
-/// Whether SELinux is enabled: then the kernel has its file system.
+/// Whether SELinux is enabled: only then does the kernel have selinuxfs.
 pub fn has_selinux() -> bool {
     file::read_text(CWD, "/proc/filesystems").contains("selinuxfs")
 }
 
-/// The place of a name among those that are known.
+/// The index of a name in a list of known names.
 fn place(node: Node<'static>, names: &[&str]) -> Read<u32> {
     let name = node.text()?;
     let place = names.iter().position(|known| *known == name);

@@ -1,11 +1,12 @@
-//! `kontena features`: what of the runtime-spec kontena does; its features.md and features-linux.md.
+//! `kontena features`: which parts of the runtime-spec kontena supports; features.md and features-linux.md there.
 //!
-//! Data: a member is here as soon as the rest of `oci/` does it. Must not look at the kernel, of which it says nothing.
+//! Data: a member is here as soon as the rest of `oci/` supports it. Must not look at the kernel: the output is about
+//! kontena alone.
 
 use crate::config::capabilities;
 use crate::gather::Gather;
 
-/// All but the capabilities, which are in the middle.
+/// The JSON before the capabilities.
 const BEFORE: &str = concat!(
     r#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.3.0","#,
     r#""hooks":["prestart","createRuntime","createContainer","startContainer","poststart","poststop"],"#,
@@ -42,7 +43,7 @@ const ARCHS: &str = r#""SCMP_ARCH_AARCH64""#;
 #[cfg(target_arch = "riscv64")]
 const ARCHS: &str = r#""SCMP_ARCH_RISCV64""#;
 
-/// The JSON, with a newline.
+/// Returns the JSON, with a newline.
 pub fn features() -> String {
     let known = capabilities::names(u64::MAX).map(|name| format!("\"CAP_{name}\"")).list();
     [BEFORE, &known.join(","), BEHIND, ARCHS, END].concat()

@@ -1,11 +1,11 @@
-//! Real config.json files with values that they should not have: an error with a path, or a Config, and never a panic.
+//! Real config.json files with random changes: the result is an error with a path, or a Config, and never a panic.
 
 use super::parse;
 use crate::cli::defaults;
 use crate::json::read::fuzz::{CONFIGS, Random, rounds};
 use serde_json::{Value, json};
 
-/// A value of whatever type.
+/// A value of a random type.
 fn odd(random: &mut Random) -> Value {
     let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
     let all = [
@@ -36,7 +36,7 @@ fn odd(random: &mut Random) -> Value {
     all[random.below(all.len())].clone()
 }
 
-/// Changes something in a value, whatever depth it is at.
+/// Changes something in a value, at a random depth.
 fn mutate(value: &mut Value, random: &mut Random) {
     match value {
         Value::Array(items) if !items.is_empty() && random.below(8) > 0 => {
@@ -67,7 +67,7 @@ fn mutated_bundles_are_errors_or_configs() {
     let (mut good, all) = (0, rounds(1500));
     for round in 0..all {
         let mut value: Value = serde_json::from_str(CONFIGS[round % CONFIGS.len()]).unwrap();
-        // Once in a while, as it is.
+        // Sometimes unchanged.
         for _ in 0..random.below(4) {
             mutate(&mut value, &mut random);
         }

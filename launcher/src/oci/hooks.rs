@@ -1,5 +1,5 @@
-//! `hooks` of a config.json. One of startContainer is a process of the container, and has the variables of its process
-//! if it names none, as with runc; all others have those that they name.
+//! `hooks` of a config.json. A startContainer hook is a process of the container: without `env`, it has the variables
+//! of `process`, as in runc. All other hooks have only their own variables.
 
 use super::{Read, c_text};
 use crate::config::bundle::{HOOKS, START_CONTAINER};
@@ -7,7 +7,7 @@ use crate::json::read::Node;
 use kontena_init::plan::{Hook, List};
 use std::ffi::CStr;
 
-/// Reads all kinds from the whole file, in the order of [`HOOKS`].
+/// Reads the hooks of all kinds, in the order of [`HOOKS`]. `root` is the whole file.
 pub fn read(root: Node<'static>) -> Read<[Vec<Hook<'static>>; HOOKS.len()]> {
     let mut all = [const { Vec::new() }; HOOKS.len()];
     for (place, kind) in HOOKS.iter().enumerate() {
@@ -36,7 +36,7 @@ fn read_hook(node: Node<'static>, env: Node<'static>) -> Read<Hook<'static>> {
         return Err(timeout.expected("seconds, more than 0"));
     }
     let environment = List::Items(strings(env)?.leak());
-    // 136 years are for ever.
+    // More than 136 years is no timeout.
     let timeout = seconds.map_or(0, |seconds| seconds.try_into().unwrap_or(0));
     Ok(Hook { path, arguments: List::Items(arguments.leak()), environment, timeout })
 }
@@ -55,14 +55,14 @@ mod tests {
     use super::*;
     use crate::json::read;
 
-    /// Those of a config.json whose process has a variable.
+    /// Reads the hooks of a config.json whose process has a variable.
     fn read_text(hooks: &str) -> Read<[Vec<Hook<'static>>; HOOKS.len()]> {
         let text: &'static str = format!(r#"{{"process": {{"env": ["C=d"]}}, "hooks": {hooks}}}"#).leak();
         read(Node::root(Box::leak(Box::new(read::parse(text.as_bytes())?))))
     }
 
     #[test]
-    fn hooks_of_the_containers_start_have_its_variables() {
+    fn start_container_hooks_inherit_the_variables_of_process() {
         let text = r#"{"prestart": [{"path": "/a"}],
             "startContainer": [{"path": "/a"}, {"path": "/a", "env": []}, {"path": "/a", "env": ["A=b"]}]}"#;
         let all = read_text(text).unwrap();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_have_what_they_are_given() {
+    fn hooks_have_their_own_arguments_variables_and_timeout() {
         // As podman writes them.
         let text = r#"{"poststop": [{"path": "/a"}], "other": 1,
             "prestart": [{"path": "/bin/true", "args": ["true", "x"], "env": ["A=b"], "timeout": 5}, {"path": "/b"}]}"#;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_that_make_no_sense_are_told_with_their_path() {
+    fn errors_in_hooks_have_their_path() {
         for (hook, wrong) in [
             (r#"{}"#, "hooks.poststart[0].path: missing"),
             (r#"{"path": ""}"#, "hooks.poststart[0].path: expected an absolute path"),

@@ -1,4 +1,4 @@
-//! `linux` of a config.json, but for its namespaces and limits: settings, covered paths, propagation, seccomp.
+//! `linux` of a config.json, except namespaces and limits: sysctls, masked and read-only paths, propagation, seccomp.
 
 use super::{Read, attributes, c_text, in_container, namespaces, refuse, resources};
 use crate::config::Config;
@@ -9,7 +9,7 @@ use crate::config::security::{OwnFilter, Seccomp};
 use crate::json::read::Node;
 use linux_raw_sys::general::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 
-/// Reads it, where the rest has been read.
+/// Reads `linux`, after the rest of the file.
 pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Read<()> {
     let node = root.get("linux");
     let not_done = ["intelRdt", "mountLabel"];
@@ -55,7 +55,8 @@ pub fn read(root: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
     Ok(())
 }
 
-/// To whom notified calls go. As the specification has it, a path that nothing needs is passed over.
+/// Where the listener for notified calls is sent. Without notified calls the path is ignored, as the specification
+/// says.
 fn listener(profile: Node<'static>, filter: &OwnFilter) -> Read<String> {
     if !seccomp::notifies(filter) {
         return Ok(String::new());
@@ -70,12 +71,12 @@ fn listener(profile: Node<'static>, filter: &OwnFilter) -> Read<String> {
     Ok(listener)
 }
 
-/// The links that it takes from the host's network into another one.
+/// Reads the network links that move from the host to the container.
 fn net_devices(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
     for (name, device) in node.members()? {
         let inside = device.get("name");
         let inside = inside.given().filter(|inside| inside.text() != Ok("")).map_or(Ok(name), Node::text)?;
-        // A template has one place for a number.
+        // A name can have one `%d`.
         let (start, end) = inside.split_once("%d").unwrap_or((inside, ""));
         if !is_link_name(name) || !is_link_name(&[start, end].concat()) || inside.len() > 15 {
             return Err(device.expected("names of links: up to 15 characters, without white space, / and :"));
@@ -85,7 +86,7 @@ fn net_devices(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
     Ok(())
 }
 
-/// dev_valid_name() of the kernel.
+/// Like the kernel's dev_valid_name().
 fn is_link_name(name: &str) -> bool {
     let is_bad = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '%') || c.is_control();
     !matches!(name, "" | "." | "..") && name.len() <= 15 && !name.contains(is_bad)

@@ -1,9 +1,9 @@
-//! The OCI's runtime-spec: reads the config.json of a bundle, as a [`Config`](crate::config::Config), from which all
-//! goes on as from a command line.
+//! The OCI's runtime-spec: reads the config.json of a bundle into the same [`Config`](crate::config::Config) as a
+//! command line.
 //!
 //! `process.rs`, `attributes.rs`, `mounts.rs`, `namespaces.rs`, `hooks.rs`, `linux.rs` and `resources.rs` read a part
-//! each. A wrong value is an error with its path in the file. Members that the specification does not know are passed
-//! over; one that kontena does not do is an error that names it. Must not act on anything.
+//! each. A wrong value is an error with its path in the file. Members that the specification does not define are
+//! ignored; members that kontena does not support are errors. Must not act on anything.
 
 mod attributes;
 mod features;
@@ -37,10 +37,10 @@ use rustix::fd::AsRawFd;
 use rustix::fs::OFlags;
 use std::ffi::CStr;
 
-/// A value of config.json, or what is wrong with it, with its path.
+/// A value of config.json, or an error message with its path.
 type Read<T> = std::result::Result<T, String>;
 
-/// The file in a bundle.
+/// The name of the file in a bundle.
 pub const FILE: &str = "config.json";
 
 /// Reads the bundle in this directory into the defaults of a `config`.
@@ -50,7 +50,7 @@ pub fn read(directory: &str, config: &mut Config) -> Result<()> {
     let opened = opened.context(format_args!("open {directory}"), hint)?;
     let path = file::read_link(CWD, &format!("/proc/self/fd/{}", opened.as_raw_fd()));
     let path = path.ok_or_else(|| Error::usage(format_args!("find the path of {directory}"), "mount /proc"))?;
-    // It stays as long as the process, as what is read from it does.
+    // The Config borrows from it, and lives as long as the process.
     let bytes = file::read(&opened, FILE).context(format_args!("read {path}/{FILE}"), hint)?.leak();
     parse(bytes, &path, config).map_err(|wrong| Error::usage(format_args!("{path}/{FILE}"), &wrong))
 }
@@ -62,7 +62,7 @@ pub fn read_process(path: &str, config: &mut Config) -> Result<()> {
     read(bytes).map_err(|wrong: String| Error::usage(format_args!("{path}"), &wrong))
 }
 
-/// The same, of the text of a config.json in the bundle `path`.
+/// The same for the text of a config.json in the bundle `path`.
 fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
     let value: &'static _ = Box::leak(Box::new(read::parse(bytes)?));
     let root = Node::root(value);
@@ -111,13 +111,13 @@ fn parse(bytes: &'static [u8], path: &str, config: &mut Config) -> Read<()> {
     Ok(())
 }
 
-/// A version of the specification: all of 1.x are read.
+/// The version of the specification: any 1.x is accepted.
 fn version(node: Node<'static>) -> Read<&'static str> {
     let version = node.text()?;
     if version.starts_with("1.") { Ok(version) } else { Err(node.expected("a version that begins with 1.")) }
 }
 
-/// The members of a state that never change.
+/// The members of the container's state that never change.
 fn state(root: Node<'static>, version: &str, path: &str) -> Read<String> {
     let mut annotations = Vec::new();
     for (name, value) in root.get("annotations").members()? {
@@ -135,7 +135,7 @@ fn state(root: Node<'static>, version: &str, path: &str) -> Read<String> {
     Ok(text.trim_ascii_end().trim_start_matches('{').strip_suffix('}').unwrap_or_default().into())
 }
 
-/// Refuses what kontena does not do, if it is there and not empty.
+/// Refuses members that kontena does not support, unless they are missing or empty.
 fn refuse(node: Node<'static>, names: &[&'static str]) -> Read<()> {
     for name in names {
         let member = node.get(name);
@@ -150,17 +150,17 @@ fn refuse(node: Node<'static>, names: &[&'static str]) -> Read<()> {
     Ok(())
 }
 
-/// true, or nothing for false.
+/// A boolean that is false if it is missing.
 fn flag(node: Node<'static>) -> Read<bool> {
     node.given().map_or(Ok(false), Node::boolean)
 }
 
-/// Text for the kernel.
+/// A string for the kernel.
 fn c_text(node: Node<'static>) -> Read<&'static CStr> {
     c_static(node.text()?).map_err(|_| node.wrong("a NUL cannot be passed on: remove it"))
 }
 
-/// A path of the host, which may be relative to the bundle.
+/// A path on the host; a relative path starts at the bundle.
 fn in_bundle(bundle: &str, node: Node<'static>) -> Read<&'static CStr> {
     match node.text()? {
         path if path.starts_with('/') => c_text(node),
@@ -168,7 +168,7 @@ fn in_bundle(bundle: &str, node: Node<'static>) -> Read<&'static CStr> {
     }
 }
 
-/// A path in the container, which is relative to its root if it does not say so.
+/// A path in the container; a relative path starts at its root.
 fn in_container(node: Node<'static>) -> Read<&'static CStr> {
     let path = node.text()?.trim_matches('/');
     let is_below = path.split('/').all(|part| part != "..");

@@ -7,7 +7,8 @@ use crate::json::read::Node;
 use crate::text::c_static;
 use linux_raw_sys::general::*;
 
-/// The names of attributes: what they set, of which bits. With `r` before them they are for all mounts below, too.
+/// Options that change attributes: the bits they set, and the bits they change. With an `r` before them they apply to
+/// all mounts below, too.
 const ATTRIBUTES: [(&str, u32, u32); 18] = [
     ("ro", MOUNT_ATTR_RDONLY, MOUNT_ATTR_RDONLY),
     ("rw", 0, MOUNT_ATTR_RDONLY),
@@ -28,7 +29,7 @@ const ATTRIBUTES: [(&str, u32, u32); 18] = [
     ("symfollow", 0, MOUNT_ATTR_NOSYMFOLLOW),
     ("nosymfollow", MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW),
 ];
-/// What changes nothing: it is so anyway, or today's kernels do not know it; mount(2), mount(8).
+/// Options without effect: they are the default, or current kernels do not know them; mount(2), mount(8).
 const WITHOUT_EFFECT: [&str; 15] = [
     "acl",
     "async",
@@ -46,15 +47,15 @@ const WITHOUT_EFFECT: [&str; 15] = [
     "silent",
     "",
 ];
-/// Flags of a file system, which a bind shares with its source.
+/// Flags of a file system. A bind shares them with its source.
 const OF_FILE_SYSTEM: [&str; 3] = ["dirsync", "lazytime", "sync"];
-/// mount(2). One that is private or a slave is so with all mounts in it.
+/// Propagation types; mount(2). `private` and `slave` apply to all mounts below, too.
 const PROPAGATION: [(&str, u32); 4] =
     [("private", MS_PRIVATE), ("slave", MS_SLAVE), ("shared", MS_SHARED), ("unbindable", MS_UNBINDABLE)];
 /// The longest value that fsconfig(2) takes.
 const VALUE: usize = 255;
 
-/// Reads one.
+/// Reads one mount.
 pub fn read(node: Node<'static>, bundle: &str) -> Read<BundleMount> {
     let target = in_container(node.get("destination"))?;
     let kind = node.get("type").given().map_or(Ok("none"), Node::text)?;
@@ -66,7 +67,7 @@ pub fn read(node: Node<'static>, bundle: &str) -> Read<BundleMount> {
     let is_remount = has("remount");
     let is_bind = !is_remount && (kind == "bind" || has("bind") || has("rbind"));
     let kind = match kind {
-        // Of the hierarchy that there is.
+        // kontena supports only cgroup v2.
         "cgroup" => c"cgroup2",
         kind => c_static(kind).map_err(|_| node.get("type").expected("a file system"))?,
     };
@@ -125,11 +126,11 @@ fn set(mount: &mut BundleMount, option: &'static str) -> Result<(), &'static str
         "tmpcopyup" => return Err("only a tmpfs has it"),
         "idmap" => _ = mount.idmap.get_or_insert_default(),
         "ridmap" => mount.idmap.get_or_insert_default().is_recursive = true,
-        // What is for a file system, mount(2) passes over in a bind.
+        // mount(2) ignores options of file systems in a bind.
         _ if mount.source.is_some() && (OF_FILE_SYSTEM.contains(&option) || option.contains('=')) => {}
         _ if mount.source.is_some() => return Err("not an option of a bind"),
         _ if mount.is_remount => return Err("only attributes of mounts are changed"),
-        // The hierarchy has its options.
+        // The mounted hierarchy keeps its options.
         _ if mount.kind == c"cgroup2" => {}
         _ if option.split_once('=').is_some_and(|(_, value)| value.len() > VALUE) => {
             return Err("longer than the 255 bytes that fsconfig(2) takes");
@@ -140,13 +141,13 @@ fn set(mount: &mut BundleMount, option: &'static str) -> Result<(), &'static str
 }
 
 impl Change {
-    /// Adds what an option sets of some bits; the last one counts.
+    /// Adds an option that sets the bits `set` of `of`. A later option overrides an earlier one.
     fn add(&mut self, set: u32, of: u32) {
         (self.set, self.cleared) = (self.set & !of | set, self.cleared | of);
     }
 }
 
-/// Idmaps of the container's own ids need some.
+/// Checks that a mount has an idmap or the container a user namespace, if `idmap` is set.
 pub fn check_idmaps(node: Node<'static>, mounts: &[BundleMount], has_userns: bool) -> Read<()> {
     for (node, mount) in node.items()?.zip(mounts) {
         if mount.idmap.as_ref().is_some_and(|idmap| idmap.uids.is_empty() && !has_userns) {

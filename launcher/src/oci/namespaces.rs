@@ -1,7 +1,7 @@
-//! `linux.namespaces` of a config.json: which the container has for itself, which it shares with the caller, and which
-//! it joins; with the maps of a user namespace, and the clocks of a time namespace.
+//! `linux.namespaces` of a config.json: which namespaces are new, which the container shares with the caller, and which
+//! it joins; the maps of a user namespace, and the offsets of a time namespace.
 //!
-//! Must not open any: `container/joined.rs` does.
+//! Must not open a namespace: `container/joined.rs` does.
 
 use super::{Read, c_text};
 use crate::config::bundle::Bundle;
@@ -25,7 +25,7 @@ const TYPES: [(&str, u32); 8] = [
     ("time", CLONE_NEWTIME),
 ];
 
-/// Reads all that `node`, which is `linux`, says of them.
+/// Reads the namespaces from `node`, which is `linux`.
 pub fn read(node: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Read<()> {
     let (mut new, mut seen) = (0, 0);
     config.net = Some(Net::Host);
@@ -56,7 +56,7 @@ pub fn read(node: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
     config.uts = if has(new, CLONE_NEWUTS) { Share::Private } else { Share::Host };
     config.userns = Some(match (has(new, CLONE_NEWUSER), has(seen, CLONE_NEWUSER)) {
         (true, _) => Userns::Maps(ranges(node.get("uidMappings"))?, ranges(node.get("gidMappings"))?),
-        // Its maps have been written; some engines repeat them, or invent one.
+        // It has maps already; some engines repeat them, or invent maps.
         (_, true) => Userns::Joined,
         _ => Userns::Host,
     });
@@ -73,7 +73,7 @@ pub fn read(node: Node<'static>, config: &mut Config, bundle: &mut Bundle) -> Re
     Ok(())
 }
 
-/// Ranges of ids, of which there must be some.
+/// Reads ranges of ids, at least one.
 pub fn ranges(node: Node<'static>) -> Read<Vec<Range>> {
     let mut ranges = Vec::new();
     for map in node.items()? {
@@ -90,7 +90,7 @@ pub fn ranges(node: Node<'static>) -> Read<Vec<Range>> {
     if ranges.is_empty() { Err(node.expected("a map of ids")) } else { Ok(ranges) }
 }
 
-/// The lines of /proc/PID/timens_offsets; time_namespaces(7).
+/// Returns the lines for /proc/PID/timens_offsets; time_namespaces(7).
 fn clocks(node: Node<'static>) -> Read<String> {
     let mut lines = String::new();
     for (name, offset) in node.members()? {

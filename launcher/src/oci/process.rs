@@ -10,7 +10,7 @@ use crate::print;
 use crate::text::c_static;
 use kontena_init::plan::{Attributes, OfBundle};
 
-/// Reads it.
+/// Reads `process`.
 pub fn read(node: Node<'static>, config: &mut Config) -> Read<()> {
     user(node.get("user"), config)?;
     for argument in node.get("args").items()? {
@@ -55,7 +55,7 @@ pub fn read(node: Node<'static>, config: &mut Config) -> Read<()> {
     Ok(())
 }
 
-/// By their numbers: nothing of the container's decides who it is.
+/// Reads numeric ids: the container's /etc/passwd is not used.
 fn user(node: Node<'static>, config: &mut Config) -> Read<()> {
     let number = |name| node.get(name).given().map_or(Ok(0), Node::number::<u32>);
     let (uid, gid) = (number("uid")?, number("gid")?);
@@ -73,8 +73,8 @@ fn user(node: Node<'static>, config: &mut Config) -> Read<()> {
     Ok(())
 }
 
-/// All five sets. A capability that kontena does not know is left out, and so is what is ambient without being
-/// permitted and inheritable, which no kernel has.
+/// Reads all five sets. Unknown capabilities are ignored. Ambient capabilities that are not both permitted and
+/// inheritable are dropped, since the kernel does not allow them.
 fn read_capabilities(node: Node<'static>, attributes: &mut Attributes<'static>) -> Read<Capabilities> {
     let set = |name| -> Read<u64> {
         let mut set = 0;
@@ -83,7 +83,7 @@ fn read_capabilities(node: Node<'static>, attributes: &mut Attributes<'static>) 
             if let Some(known) = capabilities::one(name) {
                 set |= known;
             } else if name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) {
-                // That there is a warning is the specification's wish, and the words are other runtimes'.
+                // The specification asks for a warning. The words are those of other runtimes.
                 print::print(2, &format!("kontena: ignoring unknown or unavailable capabilities: [{name}]\n"));
             } else {
                 return Err(capability.expected("a capability"));

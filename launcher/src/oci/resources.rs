@@ -1,6 +1,6 @@
 //! The devices and limits of a config.json, and its cgroup: `linux.devices`, `linux.resources`, `linux.cgroupsPath`.
 //!
-//! A limit becomes a line of a file of cgroup v2. Must not look at the hierarchy.
+//! Each limit becomes a line for a file of cgroup v2. Must not look at the hierarchy.
 
 use super::{Read, in_container};
 use crate::config::bundle::{Access, Bundle, BundleCgroup, Node as Device};
@@ -10,14 +10,14 @@ use crate::config::weight::weight;
 use crate::json::read::{self, Node};
 use linux_raw_sys::general::{S_IFBLK, S_IFCHR, S_IFIFO};
 
-/// What every container has in its /dev, whatever its bundle says.
+/// Devices that every container has in its /dev, whatever its bundle says.
 const DEFAULT_DEVICES: [&str; 8] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/console"];
 
-/// Reads the limits of a text that is `linux.resources` alone, as `update --resources` gets it. Its devices are left
-/// out: engines send them with every update.
+/// Reads limits from the JSON of `linux.resources`, for `update --resources`. Its devices are ignored: engines send
+/// them with every update.
 pub fn read_resources(bytes: &'static [u8]) -> Read<Vec<Limit>> {
-    // It stays as long as the process, as what is read from it does.
+    // The limits borrow from it, and live as long as the process.
     limits(Node::root(Box::leak(Box::new(read::parse(bytes)?))))
 }
 
@@ -39,7 +39,7 @@ fn read_device(node: Node<'static>) -> Read<Device> {
         "p" => S_IFIFO,
         _ => return Err(node.get("type").expected("c, u, b or p")),
     };
-    // As many bits as the kernel has for it; MKDEV in include/linux/kdev_t.h.
+    // The kernel has so many bits for it; MKDEV in include/linux/kdev_t.h.
     let device = |name, bits: u32| match node.get(name) {
         _ if kind == S_IFIFO => Ok(0),
         node => match node.number::<u32>()? {
@@ -73,13 +73,13 @@ pub fn cgroup(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
     if is_path { Ok(()) } else { Err(node.expected("a path of cgroups")) }
 }
 
-/// Reads `linux.resources`, but for its devices. What only cgroup v1 has, it passes over, as runc does: kernel memory,
-/// swappiness, real-time scheduling, leaf weights, classes and priorities of networks.
+/// Reads `linux.resources`, except its devices. Limits that only cgroup v1 has are ignored, as in runc: kernel memory,
+/// swappiness, real-time scheduling, leaf weights, network classes and priorities.
 pub fn limits(node: Node<'static>) -> Read<Vec<Limit>> {
     let mut limits = Limits::default();
     memory(node.get("memory"), &mut limits.found)?;
     cpu(node.get("cpu"), &mut limits.found)?;
-    // A limit of 0 would be a container without any process: for engines, it is none.
+    // No process could run with a limit of 0: engines use 0 for no limit.
     if let Some(most) = integer(node.get("pids").get("limit"))? {
         limits.found.push(line("pids.max", if most > 0 { most.to_string() } else { "max".into() }, most <= 0));
     }
@@ -126,7 +126,7 @@ fn integer(node: Node<'static>) -> Read<Option<i64>> {
     node.given().map(Node::number).transpose()
 }
 
-/// A number of which -1 is no limit; 0 is as if it were not there.
+/// A number: -1 is no limit, and 0 is the same as a missing number.
 fn limit(node: Node<'static>) -> Read<Option<String>> {
     let most = integer(node)?.filter(|most| *most != 0);
     Ok(most.map(|most| if most < 0 { "max".into() } else { most.to_string() }))
@@ -134,7 +134,7 @@ fn limit(node: Node<'static>) -> Read<Option<String>> {
 
 fn memory(node: Node<'static>, limits: &mut Vec<Limit>) -> Read<()> {
     let (max, swap) = (integer(node.get("limit"))?.unwrap_or(0), integer(node.get("swap"))?.unwrap_or(0));
-    // That of v1 has memory in it.
+    // The specification's swap is that of cgroup v1, which includes memory.
     let swap = match (max, swap) {
         (-1, 0) | (_, -1) => Some("max".into()),
         (_, 0) => None,
@@ -142,7 +142,7 @@ fn memory(node: Node<'static>, limits: &mut Vec<Limit>) -> Read<()> {
         _ => return Err(node.get("swap").expected("no less than a memory.limit")),
     };
     if let Some(value) = swap {
-        // A kernel without swap has none.
+        // A kernel without swap lacks the file.
         let if_known = ["max", "0"].contains(&&*value);
         limits.push(line("memory.swap.max", value, if_known));
     }
@@ -204,7 +204,7 @@ fn block_io(node: Node<'static>, limits: &mut Vec<Limit>) -> Read<()> {
     Ok(())
 }
 
-/// Reads `linux.resources.devices`: rules, the last of which counts.
+/// Reads `linux.resources.devices`. The last rule that matches an access counts.
 pub fn devices(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
     for rule in node.items()? {
         let allows = rule.get("allow").boolean()?;
@@ -223,7 +223,7 @@ pub fn devices(node: Node<'static>, bundle: &mut Bundle) -> Read<()> {
         let access = access_of(letters).ok_or_else(|| rule.get("access").expected("of r, w and m"))?;
         let rules = &mut bundle.access;
         if (is_block, major, minor, access) == (None, None, None, READ | WRITE | MKNOD) {
-            // Nothing before it counts.
+            // It overrides all rules before it.
             (rules.allows_others, rules.list) = (allows, Vec::new());
         } else {
             rules.list.push(Access { allows, is_block, major, minor, access });

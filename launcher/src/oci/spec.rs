@@ -1,6 +1,6 @@
-//! `kontena spec`: the config.json that a bundle begins with.
+//! `kontena spec`: writes a config.json to start a bundle with.
 //!
-//! Must not put anything in the place of a file.
+//! Must not overwrite a file.
 
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
@@ -9,8 +9,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-/// A shell, in the order of the specification: parts that all have, and what follows each for root and for an ordinary
-/// user, whose ids stand for `%`.
+/// A config.json that runs a shell, in the order of the specification: each row has a part for everybody, what follows
+/// it for root, and what follows it for an ordinary user. `%` stands for the user's uid, then for the gid.
 const PARTS: [[&str; 3]; 4] = [
     [
         concat!(
@@ -64,7 +64,7 @@ const PARTS: [[&str; 3]; 4] = [
     ],
 ];
 
-/// Writes it to a directory; for an ordinary user if it `is_rootless`.
+/// Writes config.json to a directory; for an ordinary user if `is_rootless`.
 pub fn write(directory: &str, is_rootless: bool) -> Result<()> {
     let path = format!("{directory}/{FILE}");
     let opened = file::open(CWD, &path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL);
@@ -75,7 +75,7 @@ pub fn write(directory: &str, is_rootless: bool) -> Result<()> {
     written.context(format_args!("write {path}"), "--bundle: use a directory that you can write to")
 }
 
-/// With line breaks, for people.
+/// Returns the JSON, with line breaks and tabs.
 fn text(is_rootless: bool) -> String {
     let mut ids = [geteuid().as_raw(), getegid().as_raw()].into_iter();
     let (mut text, mut depth, mut is_string) = (String::new(), 0, false);
@@ -111,7 +111,7 @@ mod tests {
     use crate::oci::parse;
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn written_config_can_be_read() {
         for is_rootless in [false, true] {
             let text = text(is_rootless);
             let mut config = defaults();

@@ -1,4 +1,4 @@
-//! A config.json as engines write it, and each of its mistakes.
+//! A config.json as engines write it, and errors in it.
 
 use super::parse;
 use super::resources::read_resources;
@@ -10,7 +10,7 @@ use crate::config::userns::{Range, Userns};
 use crate::config::{Config, Share};
 use linux_raw_sys::general::*;
 
-/// As podman has it, with one of everything.
+/// As podman writes it, with one of everything.
 const WHOLE: &str = r#"{
     "ociVersion": "1.3.0",
     "annotations": {"a.b": "c \"d\"", "e": ""},
@@ -70,7 +70,7 @@ fn read(text: &str) -> Result<Config, String> {
     parse(text.to_owned().leak().as_bytes(), "/bundle", &mut config).map(|()| config)
 }
 
-/// The same, with one thing changed.
+/// The same, with one change.
 fn with(old: &str, new: &str) -> Result<Config, String> {
     assert!(WHOLE.contains(old), "{old}");
     read(&WHOLE.replacen(old, new, 1))
@@ -97,7 +97,7 @@ fn a_bundle_is_a_config() {
 }
 
 #[test]
-fn a_bundle_has_what_no_option_asks_for() {
+fn a_bundle_has_settings_without_an_option() {
     let bundle = read(WHOLE).unwrap().bundle.unwrap();
     let no = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV;
     let mount = |kind, target, top| BundleMount {
@@ -146,7 +146,7 @@ fn a_bundle_has_what_no_option_asks_for() {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_path() {
+fn errors_have_their_path() {
     for (old, new, wrong) in [
         (r#""1.3.0""#, r#""2.0.0""#, "ociVersion: "),
         (r#""ociVersion": "1.3.0","#, "", "ociVersion: missing"),
@@ -209,12 +209,12 @@ fn a_mistake_is_told_with_its_path() {
     assert!(line.starts_with("line "), "{line}");
 }
 
-/// A profile in which a call is notified.
+/// A profile that notifies a call.
 const NOTIFIES: &str = r#""defaultAction": "SCMP_ACT_ALLOW",
     "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]"#;
 
 #[test]
-fn listener_of_notified_calls_is_a_path_with_its_metadata() {
+fn listener_is_a_path_with_its_metadata() {
     let listener = |members: &str| {
         let profile = format!(r#""seccomp": {{{members}"#);
         with(r#""seccomp": {"defaultAction": "SCMP_ACT_ERRNO""#, &profile).map(|config| config.bundle.unwrap().listener)
@@ -222,14 +222,14 @@ fn listener_of_notified_calls_is_a_path_with_its_metadata() {
     assert_eq!(listener(&format!(r#"{NOTIFIES}, "listenerPath": "/run/a""#)), Ok("/run/a".into()));
     let with_metadata = format!(r#"{NOTIFIES}, "listenerPath": "/run/a", "listenerMetadata": "b\u0000\"c""#);
     assert_eq!(listener(&with_metadata), Ok("/run/a\0b\0\"c".into()));
-    // Without a notified call, it is passed over.
+    // Without a notified call, it is ignored.
     assert_eq!(listener(r#""defaultAction": "SCMP_ACT_LOG", "listenerPath": 7"#), Ok(String::new()));
     let line = listener(&format!(r#"{NOTIFIES}, "listenerPath": "/a\u0000b""#)).unwrap_err();
     assert!(line.starts_with("linux.seccomp.listenerPath: a NUL"), "{line}");
 }
 
 #[test]
-fn less_is_a_bundle_too() {
+fn minimal_bundle_is_accepted() {
     let text = r#"{"ociVersion": "1.0.2-dev", "process": {"args": ["a"], "cwd": "/"}, "root": {"path": "/srv"},
         "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]}}"#;
     let config = read(text).unwrap();
@@ -243,7 +243,7 @@ fn less_is_a_bundle_too() {
 }
 
 #[test]
-fn attributes_are_what_the_kernel_takes() {
+fn attributes_are_in_the_kernels_format() {
     let process = r#""scheduler": {"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RECLAIM"], "nice": -1,
         "runtime": 1, "deadline": 2, "period": 3}, "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 7},
         "execCPUAffinity": {"initial": "0-2,9", "final": "1023"}"#;
@@ -263,7 +263,7 @@ fn attributes_are_what_the_kernel_takes() {
 }
 
 #[test]
-fn namespaces_are_new_or_joined_or_the_callers() {
+fn namespaces_are_new_joined_or_shared_with_the_caller() {
     let text = |namespaces: &str| {
         format!(
             r#"{{"ociVersion": "1.3.0", "process": {{"args": ["a"], "cwd": "/"}}, "root": {{"path": "/srv"}},
@@ -290,7 +290,7 @@ fn namespaces_are_new_or_joined_or_the_callers() {
 }
 
 #[test]
-fn a_text_cut_anywhere_is_an_error() {
+fn truncated_text_is_an_error() {
     for length in 0..WHOLE.len() {
         assert!(read(&WHOLE[..length]).is_err(), "{length}");
     }
@@ -306,7 +306,7 @@ fn resources_alone_are_limits() {
 }
 
 #[test]
-fn options_of_mounts_are_changes_of_attributes() {
+fn mount_options_change_attributes() {
     let attributes = |options: &str| {
         let bundle = with(r#""rbind", "rslave", "rro""#, options).unwrap().bundle.unwrap();
         let BundleMount { top, all, propagation, .. } = &bundle.mounts[3];
