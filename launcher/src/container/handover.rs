@@ -2,7 +2,7 @@
 //! handed over to the caller: its PID 1 becomes the child of the process that adopts this process's children.
 //!
 //! From the line of the journal on that says so, only `delete` releases what the container holds. Before, this process
-//! is its launcher as any other. `run --bundle` stays with it, as any other caller could. Must not stay itself.
+//! is its launcher like any other. `run --bundle` waits for the container, as other callers do. Must not wait itself.
 
 use crate::config::Config;
 use crate::config::bundle::{Bundle, CREATE_CONTAINER};
@@ -30,19 +30,19 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use rustix::termios::Winsize;
 use std::ffi::CStr;
 
-/// A container that waits for its start. Its PID 1 is this process's child, and goes on without it.
+/// A container that waits for `start`. Its PID 1 is a child of this process, and outlives it.
 pub struct HandedOver {
     /// Its PID 1.
     pub init: Started,
-    /// The Plan that it was started with.
+    /// Its Plan.
     pub plan: Vec<u8>,
-    /// The master of its terminal, if this process stays with it.
+    /// The master of its terminal, if this process waits for the container.
     pub terminal: Option<OwnedFd>,
     /// The events of its leaf cgroup.
     pub events: Option<LeafEvents<'static>>,
-    /// What this process supervises it with, if it stays.
+    /// Its supervision, if this process waits for the container.
     pub supervision: Supervision,
-    /// Where its record is.
+    /// The state directory with its record.
     pub root: &'static StateDirectory,
 }
 
@@ -51,7 +51,7 @@ pub fn create(state: &str, config: &'static Config) -> Result<()> {
     hand_over(state, config, None).map(drop)
 }
 
-/// The same; its terminal has this `size`.
+/// Makes a container whose terminal has this `size`, and hands it over.
 pub fn hand_over(state: &str, config: &'static Config, size: Option<Winsize>) -> Result<HandedOver> {
     let existing = StateDirectory::existing(state, |_| Ok(()));
     if existing.is_some_and(|state| state.find(config.name).is_ok()) {
@@ -82,7 +82,7 @@ impl Container {
         Ok(HandedOver { init, plan, terminal, events, supervision, root })
     }
 
-    /// All of it, but for what only an error needs.
+    /// Does everything, except cleaning up after an error.
     fn make(&mut self) -> Result<(Spawned, Option<OwnedFd>)> {
         let Some(bundle) = &self.config.bundle else { return Err(ended()) };
         file::open(&self.directory, STATE, OFlags::WRONLY | OFlags::CREATE)
@@ -102,10 +102,10 @@ impl Container {
         Ok((spawned, terminal))
     }
 
-    /// The container has its namespaces, and its init makes the mounts: keeps its hooks for later, gives it the host's
-    /// links that it wants, and runs the hooks of the host that come before pivot_root(2).
+    /// While the init makes the mounts in the new namespaces: saves the hooks for later commands, moves network links
+    /// into the container, and runs the hooks of the host that come before pivot_root(2).
     pub(super) fn before_pivot(&self, bundle: &Bundle, spawned: &mut Spawned) -> Result<()> {
-        // A hook may take its time, and a prune need not wait for it.
+        // A hook may take a long time, and `prune` need not wait for it.
         self.root.started();
         hooks::keep(bundle, &self.directory)?;
         let taken = spawned.devices.take(&bundle.net_devices, &spawned.init);
@@ -157,8 +157,8 @@ impl Container {
         opened.context(format_args!("make the socket {}/{START}", self.root.path(self.config.name)), "mount /proc")
     }
 
-    /// Waits until the init says that the container is whole, and passes on its terminal, and the listener of its
-    /// filter; returns the terminal if this process stays.
+    /// Waits until the init reports that the container is complete. Passes on its terminal and the listener of its
+    /// filter; returns the terminal if this process waits for the container.
     fn await_whole(&self, bundle: &Bundle, spawned: &Spawned, agent: &mut Agent<'_>) -> Result<Option<OwnedFd>> {
         let pid = spawned.init.pid.as_raw_pid() as u32;
         let (mut words, mut own) = (String::new(), None);
@@ -186,7 +186,7 @@ fn ended() -> Error {
     Error::usage(format_args!("kontena-init ended during the start"), "create it again")
 }
 
-/// Adds what engines look for if the command is missing.
+/// Adds the words that engines look for to the error for a missing command.
 pub fn name_missing(report: Report, error: Error) -> Error {
     let is_missing = report.step == Step::Exec && error.status() == 127;
     if is_missing { error.advise("executable file not found in $PATH") } else { error }
@@ -217,7 +217,7 @@ pub fn start_address(directory: &OwnedFd) -> rustix::io::Result<SocketAddrUnix> 
     SocketAddrUnix::new(&*file::c_path(&format!("/proc/self/fd/{}/{START}", directory.as_raw_fd()))?)
 }
 
-/// Sends the master of the terminal to the caller, who is not waited for.
+/// Sends the terminal's master to the console socket, without waiting for the other end to accept.
 pub fn send_terminal(console: Option<&str>, terminal: &OwnedFd) -> Result<()> {
     let path = console.unwrap_or_default();
     let sent = connect_to(path).and_then(|socket| send_fd(&socket, b"/dev/ptmx", terminal));

@@ -1,9 +1,9 @@
-//! Hooks of a bundle that run on the host: those of prestart, createRuntime, poststart and poststop; the OCI's
+//! Hooks of a bundle that run on the host: prestart, createRuntime, poststart and poststop hooks; the OCI's
 //! runtime-spec, config.md, "POSIX-platform Hooks".
 //!
-//! Each hook has a process beside it that ends it, with all that has stayed in its session, when it takes too long or
-//! this process ends, however that is killed. A hook reads the state from a sealed memfd, and writes into another one,
-//! so it can neither block this process nor be blocked by it. Must not enter a namespace.
+//! Each hook has a watcher process. It kills the hook and the hook's session after the timeout, and when this process
+//! ends, even by SIGKILL. A hook reads the state from a sealed memfd and writes to another memfd, so hook and launcher
+//! never block each other. Must not enter a namespace.
 
 use crate::config::bundle::{Bundle, HOOKS, POSTSTART, POSTSTOP};
 use crate::error::{Context, Error, Result};
@@ -28,10 +28,10 @@ use rustix::process::{
 };
 use std::ffi::CStr;
 
-/// How often this process looks whether it has been asked to end.
+/// How often this process checks for signals that ask it to end.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Keeps those for later that run when the container has been created.
+/// Saves the poststart and poststop hooks for `start` and `delete`.
 pub fn keep(bundle: &Bundle, directory: &OwnedFd) -> Result<()> {
     let [started, stopped] = [POSTSTART, POSTSTOP].map(|kind| List::Items(&bundle.hooks[kind]));
     if started.is_empty() && stopped.is_empty() {
@@ -46,7 +46,7 @@ pub fn keep(bundle: &Bundle, directory: &OwnedFd) -> Result<()> {
     write().context(format_args!("write the hooks of the container"), "free some space")
 }
 
-/// Those that were kept, in the directory of a container; they stay in memory as long as this process.
+/// Reads the saved hooks from a container's directory. They stay in memory as long as this process.
 pub fn kept(directory: &OwnedFd) -> Option<HostHooks<'static>> {
     let hooks = decode(file::read(directory, handed_over::HOOKS).ok()?.leak());
     if hooks.is_none() {
@@ -55,23 +55,23 @@ pub fn kept(directory: &OwnedFd) -> Option<HostHooks<'static>> {
     hooks
 }
 
-/// Runs the hooks of poststart, until one fails.
+/// Runs the poststart hooks, until one fails.
 pub fn after_start(hooks: &HostHooks<'static>, state: &str) -> Result<()> {
     run(POSTSTART, hooks.started.iter(), state, hooks.directory, None, &mut Err)
 }
 
-/// Runs the hooks of poststop of a container that is gone; one that fails is only a warning.
+/// Runs the poststop hooks of a deleted container. If one fails, prints a warning.
 pub fn after_stop(hooks: &HostHooks<'static>, name: &str, fixed: &str) {
     let state = describe(name, "stopped", Some(0), None, fixed);
     let _ = run(POSTSTOP, hooks.stopped.iter(), &state, hooks.directory, None, &mut |error| {
-        // Not in the engine's log, where podman expects no more than one object.
+        // Not to the engine's log: podman expects a single object there.
         print::print(2, &format!("kontena: {error}\n"));
         Ok(())
     });
 }
 
-/// Runs hooks one after the other; `failed` says whether one that has failed is the last. All but those of poststop are
-/// given up when this process is asked to end, or `init` has ended, which is the pidfd of PID 1.
+/// Runs hooks one after the other. If one fails, `failed` decides whether the next one runs. All except poststop hooks
+/// are killed if a signal asks this process to end, or if PID 1 ends; `init` is its pidfd.
 pub fn run(
     kind: usize,
     hooks: impl Iterator<Item = Hook<'static>>,
@@ -92,7 +92,7 @@ pub fn run(
     Ok(())
 }
 
-/// Runs a hook to its end, which comes as [`HOOK_ENDED`] and its like or an errno, with the end of its output.
+/// Runs a hook to its end. Returns how it ended, as [`HOOK_ENDED`] and the like or an errno, and the end of its output.
 fn run_one(
     hook: Hook<'static>,
     input: OwnedFd,
@@ -118,19 +118,19 @@ fn run_one(
         }
     };
     drop(fds);
-    // Otherwise the watcher would not end before the hook.
+    // Otherwise the watcher would wait for the end of the hook.
     drop(ours);
     let _ = rustix::io::retry_on_intr(|| waitpid(Some(watcher), WaitOptions::empty()));
-    // What is left of the hook writes no more.
+    // Processes that the hook has left can write no more.
     let _ = fcntl_add_seals(&output, SealFlags::WRITE);
     match received? {
         (4, _) => Ok((i32::from_ne_bytes(end), tail(&output).unwrap_or_default())),
-        // Somebody has killed it.
+        // The watcher was killed.
         _ => Err(Errno::CHILD),
     }
 }
 
-/// A file with the state, at its beginning.
+/// A file with the state, open at its beginning.
 fn open_state(state: &str) -> Result<OwnedFd> {
     seal(c"kontena-state", MemfdFlags::NOEXEC_SEAL, &|file| {
         let (mut rest, mut at) = (state.as_bytes(), 0);
@@ -149,7 +149,7 @@ fn tail(output: &OwnedFd) -> rustix::io::Result<String> {
     Ok(words(&bytes[..length]))
 }
 
-/// The process beside a hook: starts it, and says how it has ended.
+/// The watcher process: starts a hook, and reports how it ended.
 fn watch([socket, input, output]: [OwnedFd; 3], (hook, bundle): (Hook<'static>, &'static CStr)) -> u8 {
     let watcher = getpid();
     let end = match sys::fork(0) {
@@ -161,12 +161,12 @@ fn watch([socket, input, output]: [OwnedFd; 3], (hook, bundle): (Hook<'static>, 
     0
 }
 
-/// Becomes a hook, or says why not.
+/// Executes a hook; returns only if that fails.
 fn execute(hook: Hook<'static>, bundle: &CStr, [input, output]: [OwnedFd; 2], watcher: Pid) -> Errno {
     let prepare = || {
         setsid()?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // It may be gone already.
+        // The watcher may have ended before the prctl(2).
         if getppid() != Some(watcher) {
             return Err(Errno::SRCH);
         }

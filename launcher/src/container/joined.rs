@@ -1,9 +1,9 @@
-//! Namespaces that the container of a bundle does not have for itself, but joins by their files, and a new time
-//! namespace, whose clocks are set before anybody is in it; setns(2), time_namespaces(7).
+//! Namespaces that the container of a bundle joins by their files, and a new time namespace, whose clocks are set
+//! before a process enters it; setns(2), time_namespaces(7).
 //!
-//! Each file is opened once: a process whose /proc/PID/ns it is in may end, and another get its number. A process of
-//! its own goes there and clones the container, since nobody comes back from a user namespace. Must not let one join
-//! what would be the host's undoing: its mount namespace.
+//! Each file is opened once: with /proc/PID/ns/…, that process may end and another process get its pid. A separate
+//! process joins the namespaces and clones the container, since no process can leave a user namespace again. Must not
+//! let a container join the host's mount namespace.
 
 use crate::config::Config;
 use crate::config::process::sysctl_path;
@@ -20,10 +20,10 @@ use rustix::io::Errno;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use std::ffi::CStr;
 
-/// Those of a container.
+/// The namespaces that a container joins.
 pub struct Joined {
     namespaces: Vec<Namespace>,
-    /// What is written to /proc/PID/timens_offsets, if it has clocks of its own.
+    /// The text for /proc/PID/timens_offsets, if it has a new time namespace.
     clocks: Option<&'static str>,
 }
 
@@ -37,7 +37,7 @@ struct Namespace {
 const HINT: &str = "linux.namespaces: use the file of a namespace of that type";
 
 impl Joined {
-    /// Opens the namespaces, and refuses those that must not be joined, and settings of the caller's.
+    /// Opens the namespaces. Refuses those that must not be joined, and sysctls and links of the caller's namespaces.
     pub fn open(config: &'static Config, has_cgroup: bool, network: &Network<'_>) -> Result<Self> {
         let Some(bundle) = &config.bundle else { return Ok(Self { namespaces: Vec::new(), clocks: None }) };
         if bundle.shared() & CLONE_NEWPID != 0 && !has_cgroup {
@@ -60,13 +60,13 @@ impl Joined {
             }
             namespaces.push(Namespace { flag, path, fd });
         }
-        // What the others need is lost with the privileges that are left behind there.
+        // The user namespace is last: joining the others needs privileges that are lost with it.
         namespaces.sort_by_key(|namespace| namespace.flag == CLONE_NEWUSER);
         let joined = Self { namespaces, clocks: bundle.clocks.as_deref() };
         joined.check_settings(config, network).map(|()| joined)
     }
 
-    /// Refuses a setting or a link of a namespace which the container shares with the caller.
+    /// Refuses sysctls and links of namespaces that the container shares with the caller.
     fn check_settings(&self, config: &Config, network: &Network<'_>) -> Result<()> {
         let Some(bundle) = &config.bundle else { return Ok(()) };
         if config.sysctls.is_empty() && bundle.net_devices.is_empty() {
@@ -77,7 +77,7 @@ impl Joined {
             None => bundle.shared() & flag == 0,
         };
         let number = || stat(c"/proc/self/ns/net").map(|found| found.st_ino);
-        // The caller's first: `inside` may be without return.
+        // The caller's number first: this process may not return from `inside`.
         let has_net = network.is_own() || number() != network.inside(number)?;
         let (has_uts, has_ipc) = (own(CLONE_NEWUTS, "uts"), own(CLONE_NEWIPC, "ipc"));
         let is_callers = |setting: &&&str| match &*sysctl_path(setting) {
@@ -103,7 +103,7 @@ impl Joined {
         Maps::of(user.fd.as_fd()).context(what, "kontena must be root of the user namespace above it").map(Some)
     }
 
-    /// The way there, if the container is not to be cloned here.
+    /// How to get into the namespaces, if the container must be cloned there.
     pub fn elsewhere(&self) -> Option<&dyn Elsewhere> {
         if self.namespaces.is_empty() && self.clocks.is_none() { None } else { Some(self) }
     }
@@ -135,7 +135,7 @@ impl Elsewhere for Joined {
     }
 }
 
-/// Whether a namespace is that of a process.
+/// Whether a process is in this namespace.
 fn is(namespace: &OwnedFd, process: &str, name: &str) -> bool {
     let theirs = file::c_path(&format!("/proc/{process}/ns/{name}")).and_then(|path| stat(&*path));
     let number = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);

@@ -56,7 +56,7 @@ pub struct Container {
     network: Network<'static>,
     /// The namespaces of another container.
     shared: Shared,
-    /// The namespaces that stand for themselves.
+    /// The namespaces that it joins by their files.
     joined: Joined,
     /// The published ports, in their order.
     forwards: Vec<PortForward>,
@@ -99,7 +99,7 @@ struct Measurement {
 pub(super) struct Spawned {
     pub(super) init: Started,
     pub(super) plan: Vec<u8>,
-    /// Links of the host's that it has got.
+    /// The network links that it has taken from the host.
     #[cfg(feature = "oci")]
     pub(super) devices: net::Devices,
 }

@@ -1,7 +1,7 @@
-//! The listener of a container whose filter notifies calls: passed on to the agent that answers them, with what the
-//! OCI's runtime-spec calls the container process state.
+//! The listener of a filter that notifies calls: sent to the seccomp agent that answers them, together with the
+//! container process state of the OCI's runtime-spec.
 //!
-//! Must not keep it: calls that nobody can answer any more fail with ENOSYS only if all copies are closed.
+//! Must not keep the listener: calls fail with ENOSYS after the agent's end only if all copies are closed.
 
 use crate::error::{Context, Result};
 use crate::file::{self, CWD};
@@ -19,20 +19,20 @@ use rustix::net::{
 };
 use std::mem::MaybeUninit;
 
-/// A version of the specification that the container process state complies with.
+/// The version of the specification for the container process state.
 const VERSION: &str = "1.3.0";
 
-/// The agent of a container, if it has one, and the listener that it gets, as soon as that has come.
+/// The seccomp agent of a container, if it has one, and the listener to be sent to it.
 pub struct Agent<'a> {
     path: &'a str,
     metadata: Option<&'a str>,
     socket: Option<OwnedFd>,
-    /// The listener.
+    /// The listener, after it has been received.
     pub listener: Option<OwnedFd>,
 }
 
 impl<'a> Agent<'a> {
-    /// Connects to the one of a Plan: before anything is made that would have to wait for it.
+    /// Connects to the agent of a Plan. Comes first, so that an error leaves nothing to undo.
     #[inline(never)]
     pub fn find(listener: &'a [u8]) -> Result<Self> {
         let text = str::from_utf8(listener).unwrap_or_default();
@@ -46,8 +46,8 @@ impl<'a> Agent<'a> {
         Ok(agent)
     }
 
-    /// Takes the listener from a process that joins the container, which sends it first. If that has failed before, its
-    /// status says why.
+    /// Receives the listener from a process that joins the container: it is the first message. If the process has
+    /// failed before, its status says why.
     #[inline(never)]
     pub fn take(&mut self, started: &Started) {
         if self.socket.is_some()
@@ -57,8 +57,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Waits for what comes first: a report of the process, or a call of it that waits for an answer. Returns whether
-    /// it is a call.
+    /// Waits until the process reports something or one of its calls needs an answer. Returns whether a call needs one.
     pub fn is_asked(&self, started: &Started) -> bool {
         let Some(listener) = &self.listener else { return false };
         let mut fds = [PollFd::new(&started.status, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
@@ -66,8 +65,8 @@ impl<'a> Agent<'a> {
         !is_ready(&started.status)
     }
 
-    /// Sends the listener of `process`, if it is still here, and hangs up. The container has this directory, name and
-    /// status, and its PID 1 has the host's number `pid`.
+    /// Sends the listener of `process`, unless it has been sent already, and closes the connection. The container has
+    /// this directory, name and status; `pid` is its PID 1 on the host.
     #[inline(never)]
     pub fn send(&mut self, process: u32, directory: &OwnedFd, name: &str, status: &str, pid: u32) -> Result<()> {
         let (Some(listener), Some(socket)) = (self.listener.take(), self.socket.take()) else { return Ok(()) };
@@ -86,13 +85,13 @@ impl<'a> Agent<'a> {
     }
 }
 
-/// The process that one which joins a container has started in it; if there is none yet, itself.
+/// The child of a process that joins a container, or the process itself if it has no child yet.
 pub fn newest(joining: u32) -> u32 {
     let children = file::read_text(CWD, &format!("/proc/{joining}/task/{joining}/children"));
     children.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(joining)
 }
 
-/// Connects to a stream socket of the caller's, and does not wait until it is accepted.
+/// Connects to a stream socket, without waiting for the other end to accept.
 #[inline(never)]
 pub fn connect_to(path: &str) -> rustix::io::Result<OwnedFd> {
     let socket =
@@ -101,7 +100,7 @@ pub fn connect_to(path: &str) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Sends an fd, in one message with these bytes.
+/// Sends an fd and these bytes in one message.
 #[inline(never)]
 pub fn send_fd(socket: &OwnedFd, bytes: &[u8], fd: &OwnedFd) -> rustix::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

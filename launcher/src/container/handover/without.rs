@@ -11,7 +11,7 @@ pub fn create(_: &str, _: &'static Config) -> Result<()> {
 }
 
 impl Container {
-    /// There is none.
+    /// Is never called.
     pub(super) fn before_pivot(&self, bundle: &Bundle, _: &mut Spawned) -> Result<()> {
         match *bundle {}
     }

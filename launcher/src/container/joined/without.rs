@@ -6,16 +6,16 @@ use crate::net::Network;
 use crate::resources::userns::Maps;
 use crate::spawn::clone::Elsewhere;
 
-/// There are none.
+/// No namespaces.
 pub struct Joined;
 
 impl Joined {
-    /// None.
+    /// Opens nothing.
     pub fn open(_: &'static Config, _: bool, _: &Network<'_>) -> Result<Self> {
         Ok(Self)
     }
 
-    /// None.
+    /// There are no maps.
     pub fn maps(&self) -> Result<Option<Maps>> {
         Ok(None)
     }
