@@ -1,7 +1,7 @@
-//! `state`, `start`, `kill`, `delete` and `exec -d` of containers that were handed over: they have no launcher that
-//! would do any of it, and their exit status is the caller's.
+//! `state`, `start`, `kill`, `delete` and `exec -d` for containers that were handed over. They have no launcher, and
+//! the caller gets their exit status.
 //!
-//! What is said is what engines look for. Must not touch a container that has a launcher.
+//! Errors have the words that engines look for. Must not touch a container that has a launcher.
 
 use crate::commands::{open_init, pause};
 use crate::config::{Config, Format};
@@ -36,7 +36,7 @@ const HANDED_OVER: u8 = 2;
 /// How long SIGKILL may take, in seconds.
 const PATIENCE: i64 = 10;
 
-/// Whether a command is about a container that was handed over. If so, it answers as engines expect it.
+/// Whether a container was handed over. If so, the command answers as engines expect it.
 pub fn is_handed_over(container: &ContainerRecord) -> bool {
     let is_handed_over = container.handed_over.is_some();
     if is_handed_over {
@@ -45,7 +45,7 @@ pub fn is_handed_over(container: &ContainerRecord) -> bool {
     is_handed_over
 }
 
-/// The status that the specification has for it.
+/// Its status in the words of the specification.
 pub fn status(state: &StateDirectory, container: &ContainerRecord) -> &'static str {
     match container.is_running {
         _ if container.handed_over.is_none() && container.is_running => "creating",
@@ -65,7 +65,7 @@ pub fn state(state: &StateDirectory, name: &str) -> Result<()> {
     print::answer(&format!("{}\n", describe(name, status, Some(pid), since, &fixed)))
 }
 
-/// Adds the members of its state to what `list` has of a container of a bundle.
+/// Adds the members of a bundle container's state to the output of `list`.
 pub fn add_state(json: &mut Json, state: &StateDirectory, container: &ContainerRecord) {
     if container.handed_over.is_none() {
         return;
@@ -77,15 +77,15 @@ pub fn add_state(json: &mut Json, state: &StateDirectory, container: &ContainerR
     json.members(&fixed_state(state, &container.name).unwrap_or_default());
 }
 
-/// What its bundle says of it; empty if `create` was killed.
+/// The members of its state that come from the bundle; empty if `create` was killed.
 fn fixed_state(state: &StateDirectory, name: &str) -> Result<String> {
     let directory = state.directory(name)?;
     let fixed = file::read(&directory, STATE).at(format_args!("read {}/{STATE}", state.path(name)))?;
     Ok(String::from_utf8_lossy(&fixed).into_owned())
 }
 
-/// `ps` of one container as engines ask for it: prints the pids that its processes have on the host. Returns `false` if
-/// it is kontena's own `ps` that is meant.
+/// An engine's `ps` of one container: prints the pids of its processes on the host. Returns `false` if kontena's own
+/// `ps` is meant.
 pub fn ps(state: &StateDirectory, names: &[&str], format: Format) -> Result<bool> {
     let [name] = names else { return Ok(false) };
     if !print::is_engine() || format != Format::Json {
@@ -98,7 +98,7 @@ pub fn ps(state: &StateDirectory, names: &[&str], format: Format) -> Result<bool
     print::answer(&text).map(|()| true)
 }
 
-/// Starts a container that waits for it; returns when its command runs.
+/// Starts a container that waits for `start`; returns when its command runs.
 pub fn start(state: &StateDirectory, container: &ContainerRecord) -> Result<()> {
     let name = &container.name;
     if !container.is_running {
@@ -134,7 +134,7 @@ pub fn start(state: &StateDirectory, container: &ContainerRecord) -> Result<()> 
     hooks::after_start(&hooks, &state_text).or_else(|error| undo(state, container, error))
 }
 
-/// A hook has failed when the container was started: it goes, as the specification has it.
+/// Deletes a container after one of its start hooks has failed, as the specification requires.
 fn undo(state: &StateDirectory, container: &ContainerRecord, error: Error) -> Result<()> {
     if let Err(other) = delete(state, container, true) {
         print::print(2, &format!("kontena: {other}\n"));
@@ -149,7 +149,7 @@ pub fn kill(container: &ContainerRecord, state: &StateDirectory, signal: Option<
         return Err(not_running(name));
     }
     let leaf = container.cgroup_path();
-    // Its PID 1 takes the others with it only if the pid namespace is its own.
+    // The end of PID 1 ends the other processes only if the container has its own pid namespace.
     if leaf.filter(|_| signal == SIGKILL).is_some_and(cgroup::kill) {
         return Ok(());
     }
@@ -176,7 +176,7 @@ pub fn delete(state: &StateDirectory, container: &ContainerRecord, force: bool) 
         }
         end(state, container)?;
     }
-    // Another process may have deleted it, or does so meanwhile.
+    // Another process may delete it at the same time.
     let kept = state.directory(name).ok();
     let kept = kept.and_then(|directory| Some((hooks::kept(&directory)?, file::read_text(&directory, STATE))));
     if state.delete(name, false)?
@@ -187,7 +187,7 @@ pub fn delete(state: &StateDirectory, container: &ContainerRecord, force: bool) 
     Ok(())
 }
 
-/// Kills all of a container, and waits until its PID 1 has ended, which need not have been reaped.
+/// Kills all processes of a container, and waits until its PID 1 has ended; it may still be a zombie then.
 fn end(state: &StateDirectory, container: &ContainerRecord) -> Result<()> {
     let Ok(init) = open_init(state, container) else { return Ok(()) };
     if !container.cgroup_path().is_some_and(cgroup::kill) {
@@ -202,16 +202,16 @@ fn end(state: &StateDirectory, container: &ContainerRecord) -> Result<()> {
     }
 }
 
-/// The error for a container that is not running, in the words that engines look for.
+/// The error for a container that is not running, with the words that engines look for.
 pub fn not_running(name: &str) -> Error {
     Error::usage(format_args!("container not running: {name}"), "see kontena list")
 }
 
 /// A process that joins a container.
 pub struct Joining<'a> {
-    /// What it is.
+    /// Its command and attributes.
     pub spec: ProcessSpec<'a>,
-    /// The container's agent of notified calls; see [`Agent::find`].
+    /// The container's seccomp agent; see [`Agent::find`].
     pub listener: &'a [u8],
     /// The directory of the container's files.
     pub directory: &'a OwnedFd,
@@ -231,9 +231,9 @@ pub fn hand_over(
     let mut agent = Agent::find(process.listener)?;
     let started = start(HANDED_OVER)?;
     agent.take(&started);
-    // Its agent must know the pid, and may be asked before there is one.
+    // The agent needs the pid, but a call may need an answer before the process is forked.
     let is_asked = agent.is_asked(&started);
-    // The caller does not take it over if this fails.
+    // After an error the process must not stay.
     let end = |pid: u32| {
         let _ = sys::pidfd_send_signal(&started.pidfd, SIGKILL);
         let _ = sys::pidfd(pid).map(|process| sys::pidfd_send_signal(process, SIGKILL));
@@ -252,7 +252,7 @@ pub fn hand_over(
         match listen(&started.status) {
             Message::Failure(Report { step: Step::Fork, index: 1, errno: pid }) => {
                 pass_on(pid as u32)?;
-                // Its parent is done, and only when that has ended is it the child of the caller, or of its subreaper.
+                // It becomes a child of the caller, or of its subreaper, when its parent has ended.
                 let _ = sys::pidfd_send_signal(&started.pidfd, SIGKILL);
                 let _ = poll(&mut [PollFd::new(&started.pidfd, PollFlags::IN)], None);
                 let written = pidfile.map_or(Ok(()), |file| file.write(&pid.to_string()));
@@ -265,8 +265,8 @@ pub fn hand_over(
     }
 }
 
-/// The attributes of another process: its own, and those that are the container's. From here on this launcher runs on
-/// the CPUs that the process says.
+/// The attributes of another process: its own, and those of the container. From here on this launcher runs on the CPUs
+/// of `execCPUAffinity.initial`.
 pub fn attributes_of<'a>(config: &Config, plan: &Plan<'a>) -> Result<OfBundle<Attributes<'a>>> {
     let mut attributes = config.attributes;
     if let (Some(own), Some(containers)) = (attributes.get_mut(), plan.process.attributes.get()) {

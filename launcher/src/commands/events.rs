@@ -1,4 +1,4 @@
-//! `kontena events`: the figures of a container in the words of runc, and when it has run out of memory.
+//! `kontena events`: statistics of a container in runc's format, and an event when it has run out of memory.
 //!
 //! Ends with the container. Must not change anything.
 
@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use std::time::Duration;
 
-/// Prints them once, or after each `interval` until the container ends.
+/// Prints statistics once, or at each `interval` until the container ends.
 pub fn events(state: &StateDirectory, name: &str, interval: Option<Duration>) -> Result<()> {
     let container = state.find(name)?;
     let init = open_init(state, &container)?;
@@ -23,7 +23,7 @@ pub fn events(state: &StateDirectory, name: &str, interval: Option<Duration>) ->
     let killed = || Stats::read(leaf).value("memory.events", "oom_kill").unwrap_or(0);
     let (mut before, mut due) = (killed(), 0);
     loop {
-        // Without the memory controller there is none. A poll counts from the last read of the open file.
+        // The file needs the memory controller. A poll reports changes since the last read of the open file.
         let changes = file::open(CWD, &format!("{leaf}/memory.events"), OFlags::RDONLY).ok();
         let _ = changes.as_ref().map(file::read_open);
         let after = killed();

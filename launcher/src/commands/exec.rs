@@ -54,7 +54,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether it is that of a process.json, to which the container adds nothing but its filter.
+    /// Whether it is a process.json: the container adds only its filter.
     fn is_whole(&self) -> bool {
         cfg!(feature = "oci") && self.is_whole
     }
@@ -122,7 +122,7 @@ pub fn run(root: &StateDirectory, request: &Request) -> Result<u8> {
     joined.wait(&start()?)
 }
 
-/// Opens PID 1 of a container that a process can join now: not one that waits for its start, or is paused.
+/// Opens PID 1 of a container that a process can join: one that has been started and is not paused.
 fn open_running(root: &StateDirectory, record: &ContainerRecord, is_handed_over: bool) -> Result<OwnedFd> {
     let name = &*record.name;
     let init = open_init(root, record);
@@ -134,7 +134,7 @@ fn open_running(root: &StateDirectory, record: &ContainerRecord, is_handed_over:
     Ok(init)
 }
 
-/// The attributes of its own, or the container's, whose sets of capabilities are for the payload alone.
+/// The process's own attributes, or the container's without the sets of capabilities, which are only for the payload.
 #[cfg_attr(not(feature = "oci"), expect(unused_variables, reason = "only bundles have attributes"))]
 fn attributes_of<'a>(plan: &Plan<'a>, request: &'a Request) -> Result<OfBundle<Attributes<'a>>> {
     #[cfg(feature = "oci")]
@@ -235,7 +235,7 @@ impl Joined<'_> {
         }
     }
 
-    /// Lends it the caller's terminal until it ends, by the message with which its own one comes.
+    /// Connects it to the caller's terminal until it ends; `terminal` is the message with its own terminal.
     pub fn attach(&mut self, started: &Started, terminal: Option<Message>, takes_input: bool) -> Result<u8> {
         let master = match terminal {
             Some(Message::Fd(master, _)) => Some(master),
@@ -289,7 +289,7 @@ fn lend(master: OwnedFd, started: &Started) -> Result<Peer> {
     })
 }
 
-/// Takes over the payload's oom_score_adj, unless another is given: a joining process inherits this launcher's.
+/// Copies the payload's oom_score_adj, unless another is given: a joining process inherits this launcher's.
 fn take_oom_score(plan: &Plan<'_>, config: &Config) {
     let score = plan.settings.iter().find_map(|setting| setting.to_bytes().strip_prefix(b"self/oom_score_adj="));
     let score = config.oom_score_adj.map(|score| score.to_string()).or(score.map(text::from_bytes));

@@ -145,7 +145,7 @@ impl Command {
 /// Carries out a command; the exit status.
 #[inline(never)]
 pub fn carry_out(state: &StateDirectory, command: &Command) -> Result<u8> {
-    // Where the exit status is a container's, that of a failure is one that few of them have.
+    // If the exit status can be a container's, failures have one that few containers use.
     let is_containers = matches!(command, Command::Exec(_) | Command::Attach { .. } | Command::Wait(_));
     act(state, command).map_err(|error| if is_containers { error.beside_containers() } else { error })
 }

@@ -16,7 +16,7 @@ pub fn resume(container: &ContainerRecord) -> Result<()> {
     set_frozen(container, false)
 }
 
-/// An error for a container that would not answer.
+/// Refuses a paused container, which would not answer.
 pub fn refuse_paused(container: &ContainerRecord) -> Result<()> {
     let name = &container.name;
     if container.cgroup_path().is_some_and(cgroup::is_frozen) {
@@ -26,7 +26,7 @@ pub fn refuse_paused(container: &ContainerRecord) -> Result<()> {
 }
 
 fn set_frozen(container: &ContainerRecord, is_frozen: bool) -> Result<()> {
-    // One that is being made has no PID 1 yet by which it could be killed when its launcher is gone.
+    // A container that is being created has no PID 1 yet, so it could not be killed after its launcher has ended.
     if container.running_init().is_none() {
         return Err(not_running(&container.name));
     }

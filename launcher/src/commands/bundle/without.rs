@@ -10,7 +10,7 @@ use rustix::fd::OwnedFd;
 
 pub use crate::state::not_running;
 
-/// See the other module.
+/// A process that joins a container.
 pub struct Joining<'a> {
     pub spec: ProcessSpec<'a>,
     pub listener: &'a [u8],
@@ -18,45 +18,45 @@ pub struct Joining<'a> {
     pub init: u32,
 }
 
-/// None is.
+/// No container is.
 pub fn is_handed_over(_: &ContainerRecord) -> bool {
     false
 }
 
-/// Another kontena knows.
+/// Only a kontena with this feature knows.
 pub fn status(_: &StateDirectory, _: &ContainerRecord) -> &'static str {
     "handed over"
 }
 
-/// It cannot be asked for.
+/// Is refused.
 pub fn state(_: &StateDirectory, _: &str) -> Result<()> {
     Err(Error::without(format_args!("state"), "oci"))
 }
 
-/// It has none.
+/// Adds nothing.
 pub fn add_state(_: &mut Json, _: &StateDirectory, _: &ContainerRecord) {}
 
-/// It cannot be asked for.
+/// Only kontena's own `ps` is there.
 pub fn ps(_: &StateDirectory, _: &[&str], _: Format) -> Result<bool> {
     Ok(false)
 }
 
-/// It cannot be asked for.
+/// Is never called.
 pub fn start(_: &StateDirectory, _: &ContainerRecord) -> Result<()> {
     Ok(())
 }
 
-/// It cannot be asked for.
+/// Is never called.
 pub fn kill(_: &ContainerRecord, _: &StateDirectory, _: Option<u32>, _: bool) -> Result<()> {
     Ok(())
 }
 
-/// It cannot be asked for.
+/// Is never called.
 pub fn delete(_: &StateDirectory, _: &ContainerRecord, _: bool) -> Result<()> {
     Ok(())
 }
 
-/// It cannot be asked for.
+/// Is never called.
 pub fn hand_over(
     _: &str,
     _: &Config,
