@@ -1,4 +1,4 @@
-//! The attributes that only a bundle gives a process, each set as soon as it can be and as late as it must.
+//! Attributes of a process that only a bundle can set, each set while this process still has the privilege for it.
 //!
 //! Must not be needed by a process without a bundle.
 
@@ -16,7 +16,7 @@ use crate::{caps, proc, sys, tree};
 
 type Done = core::result::Result<(), Report>;
 
-/// What clone(2) passes on, before a filter could refuse it; the CPUs only if it `joins` a container.
+/// Sets what clone(2) inherits, before a filter can refuse it; the CPUs only if the process `joins` a container.
 pub fn begin(process: &ProcessSpec<'static>, joins: bool) -> Done {
     let Some(attributes) = process.attributes.get() else { return Ok(()) };
     if joins && !attributes.cpus.is_empty() {
@@ -29,7 +29,7 @@ pub fn begin(process: &ProcessSpec<'static>, joins: bool) -> Done {
     sys::set_memory_policy(attributes.memory_mode, attributes.memory_nodes).map_err(fail(Step::Attribute, 4))
 }
 
-/// What a fork need not pass on, while the process may still do it.
+/// Sets what fork(2) does not have to inherit, while the process still has the privilege.
 pub fn schedule(process: &ProcessSpec<'static>) -> Done {
     let Some(attributes) = process.attributes.get() else { return Ok(()) };
     if let Ok(scheduler) = attributes.scheduler.try_into() {
@@ -41,7 +41,7 @@ pub fn schedule(process: &ProcessSpec<'static>) -> Done {
     }
 }
 
-/// The label of its exec, by the container's own /proc: nothing may be mounted there instead of it, or in it.
+/// Sets the label for the exec, through the container's own /proc: nothing else may be mounted on it or in it.
 pub fn label(process: &ProcessSpec<'static>, root: &OwnedFd) -> Done {
     let label = process.attributes.get().map_or(c"", |attributes| attributes.label);
     if label.is_empty() {
@@ -58,7 +58,7 @@ pub fn label(process: &ProcessSpec<'static>, root: &OwnedFd) -> Done {
     write().map_err(fail(Step::Attribute, 5))
 }
 
-/// PROC_ROOT_INO of the kernel.
+/// The kernel's PROC_ROOT_INO.
 const ROOT_OF_PROC: u64 = 1;
 
 fn set_cpus(bits: &[u8]) -> Result<()> {
@@ -67,7 +67,7 @@ fn set_cpus(bits: &[u8]) -> Result<()> {
     sched_setaffinity(None, &cpus)
 }
 
-/// What a process needs for all this, once it is not root of the host any more.
+/// The capabilities that are needed to set these attributes after the change of the user.
 pub fn needed(process: &ProcessSpec<'static>) -> u64 {
     process.attributes.get().map_or(0, |attributes| {
         let asks = !attributes.scheduler.is_empty() || attributes.io_priority != 0;
@@ -76,7 +76,7 @@ pub fn needed(process: &ProcessSpec<'static>) -> u64 {
     })
 }
 
-/// The capabilities of a process, if its attributes say them.
+/// The capability sets of a process, if its attributes have them.
 pub fn sets(process: &ProcessSpec<'static>) -> Option<caps::Sets> {
     let attributes = process.attributes.get().filter(|given| given.has_sets == 1)?;
     let Attributes { permitted, effective, inheritable, .. } = *attributes;

@@ -86,10 +86,10 @@ pub const BECOME: u64 = CapabilitySet::CHOWN.bits()
     | CapabilitySet::SETPCAP.bits()
     | CapabilitySet::SYS_RESOURCE.bits();
 
-/// What it takes to be scheduled before others.
+/// The capability for schedulers and priorities above the default.
 pub const NICE: u64 = CapabilitySet::SYS_NICE.bits();
 
-/// What it takes to install a filter without no_new_privs.
+/// The capability for installing a filter without no_new_privs.
 pub const INSTALL: u64 = CapabilitySet::SYS_ADMIN.bits();
 
 /// What the init keeps for itself once the payload runs: to signal processes of other users.

@@ -1,7 +1,7 @@
-//! A container that is handed over: its PID 1 tells the launcher that all is made, outlives it, and waits for `start`.
+//! A container that is handed over: its PID 1 reports to the launcher that the container is complete, outlives the
+//! launcher, and waits for `start`.
 //!
-//! Runs as the last thing before the process becomes the payload. Must not leave any socket to it: all are closed by
-//! then.
+//! The last step before the process becomes the payload. Must not pass any socket on to the payload.
 
 use core::convert::Infallible;
 use core::ffi::CStr;
@@ -19,8 +19,8 @@ use crate::listener::{install_and_send, is_wanted};
 use crate::payload::{Prepared, become_payload, confine, enter_directory, find, prepare};
 use crate::{attributes, caps, sys};
 
-/// Waits for `start`, whose connection to `listener` is the status socket from then on, and becomes the payload. What
-/// comes back is why the container was not handed over.
+/// Waits for `start` and becomes the payload. The connection of `start` to `listener` is the status socket from then
+/// on. Returns an error if the container was not handed over.
 pub fn await_start(
     process: &ProcessSpec<'static>,
     start_hooks: &Hooks<'static>,
@@ -30,17 +30,17 @@ pub fn await_start(
     launcher: &OwnedFd,
 ) -> Result<Infallible, Report> {
     check(process, root)?;
-    // Nothing of the launcher's stdio stays open: containerd reads it to its end before it starts a container.
+    // Closes the launcher's stdio: containerd reads it up to the end of file before it starts a container.
     if let Some(slave) = &terminal {
         sys::become_stdio(slave, |_| true).map_err(fail(Step::Terminal, 0))?;
     }
     let is_notified = is_wanted(process);
     if is_notified {
-        // When `start` comes, the launcher is gone.
+        // The launcher has ended when `start` connects.
         confine(process, true)?;
         install_and_send(process, Some(launcher))?;
     }
-    // It may wait for long, and where its pid namespace is another's, others look at it: it keeps what it needs.
+    // It may wait for long, and processes of a shared pid namespace can see it: it keeps only what it needs.
     let installs = process.seccomp != filter::NONE && process.no_new_privs == 0;
     let needed = process.capabilities | attributes::needed(process) | caps::BECOME;
     caps::limit_further(if installs { needed | caps::INSTALL } else { needed }).map_err(fail(Step::Capabilities, 0))?;
@@ -49,12 +49,12 @@ pub fn await_start(
         send(launcher, &[WHOLE], SendFlags::NOSIGNAL)?;
         match recv(launcher, &mut [0u8; 1], RecvFlags::empty())? {
             (1, _) => {}
-            // It could not be recorded: nobody would find it.
+            // The launcher could not record the container, so no command would find it.
             _ => return Err(Errno::PIPE),
         }
         loop {
             match accept_with(listener, SocketFlags::CLOEXEC) {
-                // It was gone before it was accepted.
+                // The client closed the connection before it was accepted.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 status => return status,
             }
@@ -70,10 +70,10 @@ pub fn await_start(
     sys::exit(give_up(&status, report))
 }
 
-/// Looks for the user, the working directory and the executable, and raises limits, for a container that is started
-/// later: only an executable's interpreter can be missing then.
+/// Looks up the user, the working directory and the executable, and raises limits, so that `create` reports their
+/// errors. Only the executable's interpreter can still be missing at `start`.
 fn check(process: &ProcessSpec<'static>, root: &OwnedFd) -> Result<(), Report> {
-    // Lower ones must wait: this process still opens files.
+    // Limits are lowered later: this process still opens files.
     for (index, Rlimit { resource, hard, .. }) in (0..).zip(process.rlimits.iter()) {
         sys::raise_hard_limit(resource, hard).map_err(fail(Step::Rlimit, index))?;
     }

@@ -1,9 +1,9 @@
-//! Hooks that run in the container: those of createContainer, which still see the host's files, and those of
-//! startContainer, which are programs of the container's; the OCI's runtime-spec, config.md, "POSIX-platform Hooks".
+//! Hooks that run in the container: createContainer hooks still see the host's files, and startContainer hooks are
+//! programs of the container; the OCI's runtime-spec, config.md, "POSIX-platform Hooks".
 //!
-//! A hook is a child of the init, so whatever it leaves is in the container's pid namespace, and ends with that, if it
-//! is its own. It reads the state from a sealed memfd, and writes into another one: neither can block anybody. Must not
-//! run a program of the container's with more than the payload may do.
+//! A hook is a child of the init. Processes that it leaves behind are in the container's pid namespace, and end with it
+//! if it is the container's own. A hook reads the state from a sealed memfd and writes to another memfd, so neither
+//! side can block the other. Must not run a program of the container with more privileges than the payload has.
 
 use core::ffi::{CStr, c_int};
 use kontena_init::plan::{
@@ -23,11 +23,11 @@ use crate::payload::{Prepared, try_to_execute};
 use crate::sys::{self, PassedOn};
 use crate::{caps, text, user};
 
-/// Hooks inherit no fd but stdio.
+/// Hooks inherit only stdio.
 const NONE: PassedOn = PassedOn { inherited: 0, wanted: 0, preserved: 0 };
 
-/// Runs the hooks of createContainer, now that everything has been mounted, in the container's root directory, by paths
-/// of the host.
+/// Runs the createContainer hooks after everything has been mounted. Their working directory is the container's root,
+/// and their paths are the host's.
 pub fn before_pivot(hooks: &Hooks<'static>, root: &OwnedFd, launcher: &OwnedFd) -> core::result::Result<(), Report> {
     let ran = run(Step::CreateHook, hooks, launcher, &|index, hook| {
         let prepare = || {
@@ -40,15 +40,15 @@ pub fn before_pivot(hooks: &Hooks<'static>, root: &OwnedFd, launcher: &OwnedFd) 
         let with = prepare().map_err(fail(Step::CreateHook, index))?;
         sys::go_on_without_fds(launcher, NONE, execute, with)
     });
-    // Programs of the host's, which may do everything, are nothing that the payload should find beside it. In the pid
-    // namespace of others, that would be all of theirs.
+    // The payload must not find privileged programs of the host beside it. In a shared pid namespace this would kill
+    // processes of others.
     if !hooks.hooks.is_empty() && getpid() == Pid::INIT && sys::kill(-1, SIGKILL as c_int).is_ok() {
         while waitpid(None, WaitOptions::empty()).is_ok() {}
     }
     ran
 }
 
-/// The end of a hook of createContainer that could not be executed.
+/// Executes a createContainer hook; if that fails, reports why and exits.
 fn execute(
     launcher: &OwnedFd,
     _: Result<()>,
@@ -57,10 +57,10 @@ fn execute(
     give_up(launcher, fail(Step::CreateHook, index)(sys::execve(path, arguments, environment)))
 }
 
-/// Runs the hooks of startContainer as what the payload will be, before its exec.
+/// Runs the startContainer hooks with the payload's user and privileges, before the payload's exec.
 ///
-/// The init has all its capabilities until then, and a way to the launcher. So a hook may not trace: without that, it
-/// cannot look into a process that is not dumpable, whatever the payload may do.
+/// Until the exec, the init has all its capabilities and a socket to the launcher. So hooks never get CAP_SYS_PTRACE,
+/// even if the payload has it: without it they cannot look into the init, which is not dumpable.
 pub fn before_exec(
     hooks: &Hooks<'static>,
     process: &ProcessSpec<'static>,
@@ -83,7 +83,7 @@ pub fn before_exec(
     })
 }
 
-/// The end of a hook of startContainer that could not be executed.
+/// Executes a startContainer hook; if that fails, reports why and exits.
 fn execute_confined(
     launcher: &OwnedFd,
     closed: Result<()>,
@@ -93,7 +93,7 @@ fn execute_confined(
     give_up(launcher, Report { step: Step::StartHook, index, ..report })
 }
 
-/// Runs hooks one after the other, until one fails. `become_hook` is called in a child, and returns why it did not.
+/// Runs hooks one after the other, until one fails. A child calls `become_hook`, which returns only an error.
 fn run(
     step: Step,
     hooks: &Hooks<'static>,
@@ -118,11 +118,11 @@ fn run(
         };
         let end = wait(child, hook.timeout).map_err(fail(step, index))?;
         if step == Step::CreateHook {
-            // What has stayed in its session: there may be no PID 1 of the container's with which it would end.
+            // The rest of its session: without a pid namespace of the container's own, nothing else would end it.
             let _ = sys::kill(-child.as_raw_nonzero().get(), SIGKILL as c_int);
         }
         if end != HOOK_ENDED {
-            // Whoever sends a Report first is right: if it was not executed, it has said so.
+            // The first Report counts: if the hook could not be executed, its process has already sent one.
             let _ = tell(launcher, &output);
             return Err(Report { step, index, errno: end });
         }
@@ -130,7 +130,7 @@ fn run(
     Ok(())
 }
 
-/// A file with the state as this process has it, at its beginning, that nobody can change.
+/// A sealed file with the state and this process's pid, open at its beginning.
 fn open_state(state: &CStr) -> Result<OwnedFd> {
     let file = make_file(c"kontena-state")?;
     let (mut at, mut digits) = (0, [0; 10]);
@@ -154,8 +154,7 @@ fn make_file(name: &CStr) -> Result<OwnedFd> {
     }
 }
 
-/// Waits for the end of a hook; after `timeout` seconds, kills it and those of its children that have stayed in its
-/// session.
+/// Waits for the end of a hook. After `timeout` seconds, kills it and the rest of its session.
 fn wait(hook: Pid, timeout: u32) -> Result<c_int> {
     let (process, limit) = (pidfd_open(hook, PidfdFlags::empty())?, Timespec { tv_sec: timeout.into(), tv_nsec: 0 });
     let limit = Some(&limit).filter(|_| timeout > 0);

@@ -1,8 +1,9 @@
-//! A filter that notifies calls: a process outside answers them, which gets its listener; seccomp_unotify(2).
+//! A filter that notifies calls: a process outside of the container gets the listener and answers them;
+//! seccomp_unotify(2).
 //!
-//! Such a filter is installed when the launcher is still there to pass the listener on, and not as the last thing: from
-//! then on, the agent may be asked about all that this process does. Must not keep the listener, or the calls of a
-//! container whose agent has died would wait for ever.
+//! Such a filter is installed while the launcher can still pass the listener on, and not last: from then on, the agent
+//! may have to answer any call of this process. Must not keep the listener: after the agent's death, calls would wait
+//! for ever.
 
 use kontena_init::plan::{LISTENER, ProcessSpec, Report, Step};
 use linux_raw_sys::ptrace::SECCOMP_FILTER_FLAG_NEW_LISTENER;

@@ -37,7 +37,7 @@ pub fn mount_all(root: &OwnedFd, empty: &Empty, mounts: List<'_, Mount<'_>>) -> 
     Ok(())
 }
 
-/// Changes what is mounted on a target.
+/// Changes the attributes of the mount on a target.
 fn remount(root: &OwnedFd, mount: &Mount<'_>) -> io::Result<()> {
     change(&open_in(root, mount.target, PATH_FD, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?, mount)
 }
@@ -81,7 +81,7 @@ pub fn mount_dev(root: &mut Root, plan: &Plan<'_>) -> Result<(OwnedFd, Empty), R
     Ok((tree, empty))
 }
 
-/// Covers the paths that a bundle names, wherever its mounts and the links in its root lead to.
+/// Covers the masked and read-only paths of a bundle, following the links in its root.
 #[cfg(feature = "oci")]
 pub fn cover_all(root: &OwnedFd, empty: &Empty, bundle: &Bundled<'_>) -> Result<(), Report> {
     let cover = |paths: List<'_, &CStr>, step, cover: &dyn Fn(&OwnedFd) -> io::Result<()>| {

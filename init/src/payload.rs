@@ -87,7 +87,7 @@ fn try_to_become(
     // The root is the container's. Everything of the host that is still open goes before anything in here is entered.
     let ProcessSpec { notify: inherited, notify_as: wanted, preserved, .. } = *process;
     if has_joined && !process.filter.is_empty() {
-        // Its filter may refuse even close_range(2), and all that it has is close-on-exec.
+        // Its filter may refuse even close_range(2), and all of its fds are close-on-exec.
         sys::exit(execute(status, Ok(()), (*process, prepared)));
     }
     sys::go_on_without_fds(status, PassedOn { inherited, wanted, preserved }, execute, (*process, prepared))
@@ -212,13 +212,13 @@ fn install_own_filter(process: &ProcessSpec<'static>) -> Result<(), Report> {
 pub struct Prepared {
     /// Its user.
     pub user: User,
-    /// Its path, if it is not to be found by its first argument.
+    /// Its path, if it is not looked up by the first argument.
     pub program: Option<&'static CStr>,
     /// Its arguments.
     pub arguments: Strings,
     /// Its environment.
     pub environment: Strings,
-    /// Whether it is the init itself that becomes the payload.
+    /// Whether the init itself becomes the payload.
     pub is_init: bool,
 }
 

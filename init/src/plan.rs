@@ -49,7 +49,7 @@ wire::wire_structs! {
         /// What the host's mounts become here before anything else: MS_PRIVATE, or MS_SLAVE where a volume is to follow
         /// them.
         pub propagation: u64,
-        /// What only the container of a bundle has.
+        /// The part for containers of bundles.
         pub bundle: OfBundle<Bundled<'a>>,
         /// 1 in a user namespace of its own.
         pub userns: u8,
@@ -122,7 +122,7 @@ wire::wire_structs! {
         pub filter_flags: u32,
         /// Its own filter, if it has one: each struct sock_filter behind the other.
         pub filter: &'a [u8],
-        /// What only a bundle says of it.
+        /// Attributes that only a bundle can set.
         pub attributes: OfBundle<Attributes<'a>>,
         /// `NAME|UID[:GROUP|GID]`, resolved in the container's own files; empty for root.
         pub user: &'a CStr,
@@ -156,7 +156,7 @@ wire::wire_structs! {
         pub attributes: u64,
         /// MS_PRIVATE or MS_SLAVE for all mounts in a bind, or 0 to leave it; mount(2).
         pub propagation: u64,
-        /// What only the mount of a bundle has.
+        /// The part for mounts of bundles.
         pub changes: OfBundle<Changes>,
         /// For fsconfig(2): `key=value` or `flag`.
         pub options: List<'a, &'a CStr>,
@@ -166,7 +166,7 @@ wire::wire_structs! {
         pub readonly: List<'a, &'a CStr>,
     }
 
-    /// What else becomes of the mounts in a bind, or of a new file system.
+    /// Further changes of the mounts in a bind, or of a new file system.
     #[derive(Default)]
     pub struct Changes {
         /// Attributes that all mounts in a bind lose, before they get those of the [`Mount`].
@@ -180,16 +180,16 @@ wire::wire_structs! {
         pub propagation: u32,
     }
 
-    /// The part of a Plan that no command line asks for.
+    /// The part of a Plan that no option sets.
     #[derive(Default)]
     pub struct Bundled<'a> {
         /// An inherited fd: the socket on which `start` connects to a container that waits for it, and whose launcher
         /// does not stay; 0 if the container begins at once. See [`WHOLE`].
         pub start: u32,
-        /// Mounts that come behind the devices: what cannot be read-only before.
+        /// Mounts that come after the devices, since they must not be read-only before.
         pub last: List<'a, Mount<'a>>,
-        /// Absolute paths in the container, covered by something empty when all mounts are there; one that does not
-        /// exist is passed over.
+        /// Absolute paths in the container that are covered by something empty after all mounts have been made. Missing
+        /// paths are skipped.
         pub masked: List<'a, &'a CStr>,
         /// The same, made read-only.
         pub readonly: List<'a, &'a CStr>,
@@ -198,10 +198,10 @@ wire::wire_structs! {
         /// The launcher's own: the path of the socket on which the listener of the payload's filter is sent, and if
         /// there is one, a NUL and the metadata that go with it; empty if no call is notified.
         pub listener: &'a [u8],
-        /// The hooks of createContainer; with a state, there are hooks of a create operation, which the launcher runs
+        /// The createContainer hooks; with a state, there are hooks of a create operation, which the launcher runs
         /// before those, while the init waits. See [`WHOLE`].
         pub create_hooks: Hooks<'a>,
-        /// The hooks of startContainer.
+        /// The startContainer hooks.
         pub start_hooks: Hooks<'a>,
     }
 

@@ -53,7 +53,7 @@ pub fn leave_host(plan: &Plan<'_>) -> core::result::Result<(), Report> {
 
 /// The container's root.
 pub struct Root {
-    /// Attached over the host's `/`, or over the directory that it is on the host.
+    /// Attached over the host's `/`, or over its own directory on the host.
     pub tree: OwnedFd,
     /// Whether it was read-only, and only got a layer for its mountpoints.
     pub stays_readonly: bool,
@@ -72,7 +72,7 @@ pub fn attach(plan: &Plan<'_>) -> core::result::Result<Root, Report> {
     } else {
         lower
     };
-    // A hook that runs before pivot_root(2) finds it where the host has it.
+    // Hooks that run before pivot_root(2) look for it at its path on the host.
     let place = if plan.has_create_hooks() { plan.root.source } else { c"/" };
     let beside = || make_filesystem(&PLACE).and_then(|tree| attach_at(tree, place));
     let beside = plan.bundle.get().map(|_| beside()).transpose().map_err(fail(Step::AttachRoot, 0))?;
@@ -92,7 +92,7 @@ fn lacks_a_target(root: &OwnedFd, plan: &Plan<'_>) -> bool {
     { ours.chain(plan.mounts.iter()).chain(plan.volumes.iter()) }.any(is_lacking)
 }
 
-/// A tmpfs that stands over the host's root for a while.
+/// A tmpfs that covers the host's root for a while.
 const PLACE: Mount<'_> = Mount::new(mount_kind::FILESYSTEM, c"tmpfs", c"/");
 
 /// Lays the Plan's layer over `lower`: overlayfs, which takes its layers by their paths.

@@ -7,14 +7,14 @@ wire_structs! {
     /// Hooks of one kind; the OCI's runtime-spec, config.md, "POSIX-platform Hooks".
     #[derive(Default)]
     pub struct Hooks<'a> {
-        /// The container's state, which each of them reads from its standard input: the members of a JSON object, and
-        /// its end. The init begins it, with its own pid.
+        /// The container's state, for the hooks' standard input: a JSON object without its beginning. The init adds the
+        /// beginning, with its own pid.
         pub state: &'a CStr,
-        /// In their order.
+        /// The hooks, in their order.
         pub hooks: List<'a, Hook<'a>>,
     }
 
-    /// A program that is run when something becomes of a container.
+    /// A program that runs at some point in a container's life.
     pub struct Hook<'a> {
         /// An absolute path.
         pub path: &'a CStr,
@@ -26,24 +26,24 @@ wire_structs! {
         pub timeout: u32,
     }
 
-    /// The hooks that run on the host when the container has been created, as the launcher keeps them.
+    /// Hooks that run on the host after `create`, as the launcher saves them.
     pub struct HostHooks<'a> {
         /// Their working directory: the bundle.
         pub directory: &'a CStr,
-        /// Those of poststart.
+        /// The poststart hooks.
         pub started: List<'a, Hook<'a>>,
-        /// Those of poststop.
+        /// The poststop hooks.
         pub stopped: List<'a, Hook<'a>>,
     }
 }
 
-/// How a hook has ended, in the place of the errno of a [`Report`], where it was executed: its exit status is added.
+/// How an executed hook ended, in place of the errno of a [`Report`]: this plus its exit status.
 pub const HOOK_ENDED: i32 = 0x1000;
-/// The same where a signal has ended it, whose number is added.
+/// The same for a hook that was killed by a signal: this plus the signal's number.
 pub const HOOK_KILLED: i32 = 0x1100;
-/// The same where it was killed since it took too long.
+/// The same for a hook that was killed after its timeout.
 pub const HOOK_TIMED_OUT: i32 = 0x1200;
-/// How much of the end of a hook's output goes to the launcher, before the Report.
+/// How many bytes from the end of a hook's output are sent to the launcher before the Report.
 pub const HOOK_OUTPUT: usize = 512;
 
 /// For tests.

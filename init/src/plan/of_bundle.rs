@@ -1,5 +1,5 @@
-//! A part of a Plan that only the container of a bundle has. Built without bundles, it takes no bytes, and what is done
-//! with it is not there.
+//! A part of a Plan for containers of bundles. Built without bundles, it takes no bytes, and the compiler drops the
+//! code for it.
 
 use super::wire::{Wire, Writer};
 

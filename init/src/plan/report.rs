@@ -87,7 +87,7 @@ steps! {
     ReadUsers = "read /etc/passwd and /etc/group",
     /// A ulimit, by its index in the Plan.
     Rlimit = "set the ulimit",
-    /// One of the attributes, by its place in [`super::attributes::NAMES`].
+    /// An attribute, by its index in [`super::attributes::NAMES`].
     Attribute = "set",
     /// setgroups(2), setresgid(2), setresuid(2).
     SetUser = "change to the user",
@@ -99,10 +99,10 @@ steps! {
     Seccomp = "install the system call filter",
     /// chdir(2).
     WorkingDirectory = "enter the working directory",
-    /// A hook of createContainer, by its index; the errno may be [`super::HOOK_ENDED`] or more.
+    /// A createContainer hook, by its index; the errno can be [`super::HOOK_ENDED`] or more.
     #[cfg(feature = "oci")]
     CreateHook = "run the hook",
-    /// A hook of startContainer, by its index; as above.
+    /// A startContainer hook, by its index; as above.
     #[cfg(feature = "oci")]
     StartHook = "run the hook",
     /// execve(2) of the payload.

@@ -1,4 +1,4 @@
-//! A Plan is read as it was written, and nonsense never beyond its end.
+//! A Plan reads back as it was written, and invalid bytes are never read beyond their end.
 
 extern crate std;
 
@@ -191,7 +191,7 @@ fn a_cut_or_bent_plan_is_refused_and_never_panics() {
         for value in [0, 1, 0x7f, 0xff] {
             let mut bent = block.clone();
             bent[at] = value;
-            // Whatever it says, walking it must end.
+            // Walking it must end, whatever its contents.
             if let Some(plan) = decode::<Plan<'_>>(&bent) {
                 let options: usize = plan.volumes.iter().map(|mount| mount.options.iter().count()).sum();
                 assert!(options <= bent.len());

@@ -1,4 +1,4 @@
-//! How a process is scheduled, where its memory is, and who it is.
+//! System calls for attributes of a process: scheduling, memory policy, personality.
 
 use super::check;
 use rustix::io::Result;
@@ -28,7 +28,7 @@ pub fn set_memory_policy(mode: u32, nodes: &[u8]) -> Result<()> {
     let mut mask = [0u8; 128];
     let length = nodes.len().min(mask.len());
     mask[..length].copy_from_slice(&nodes[..length]);
-    // The kernel takes one bit less than it is told.
+    // The kernel uses one bit less than maxnode.
     let (nodes, bits) = if length == 0 { (core::ptr::null(), 0) } else { (mask.as_ptr(), mask.len() * 8 + 1) };
     // SAFETY: the kernel reads a mask of the bits given, less one, which is alive across the call; or no mask.
     check(unsafe { syscall!(SET_MEMPOLICY, mode, nodes, bits) }).map(drop)

@@ -1,4 +1,4 @@
-//! In place of what only the container of a bundle has, where kontena is built without bundles.
+//! In place of the part for containers of bundles, where kontena is built without bundles.
 
 use super::wire::{Wire, Writer};
 use core::marker::PhantomData;
