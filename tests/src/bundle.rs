@@ -1,4 +1,4 @@
-//! Bundles, and the commands by which engines make containers of them.
+//! OCI bundles, and the commands that engines use on their containers.
 
 use crate::{Host, Program, Running, intruder, launcher};
 use serde_json::{Value, json};
@@ -6,15 +6,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// One of a config.json's mounts.
+/// A mount for a config.json.
 pub fn mount(target: &str, kind: &str, options: &[&str]) -> Value {
     json!({"destination": target, "type": kind, "source": kind, "options": options})
 }
 
-/// Adds a capability to what a config.json permits.
+/// Adds a capability to a config.json.
 ///
 /// # Panics
-/// If that has no capabilities.
+/// If the config.json has no capabilities.
 pub fn permit(config: &mut Value, capability: &str) {
     for set in ["bounding", "permitted", "effective"] {
         config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!(capability));
@@ -32,12 +32,12 @@ pub struct Bundle<'a> {
 }
 
 impl<'a> Bundle<'a> {
-    /// A bundle whose container, `one`, runs a script, as an engine writes it; `change` changes its config.json.
+    /// A bundle as an engine writes it, whose container `one` runs a script; `change` changes its config.json.
     pub fn new(host: &'a Host, script: &str, change: impl FnOnce(&mut Value)) -> Self {
         Self::named(host, "one", "bundle", script, change)
     }
 
-    /// The same with another name, in another directory of the host's.
+    /// The same with another name, in another directory of the host.
     pub fn named(
         host: &'a Host,
         name: &'static str,
@@ -108,7 +108,7 @@ impl<'a> Bundle<'a> {
         text.split("begin\n").nth(1).unwrap().split("end\n").next().unwrap().into()
     }
 
-    /// A command of kontena, of the host's state directory.
+    /// A kontena command on the host's state directory.
     pub fn kontena(&self, words: &[&str]) -> Program<'a> {
         self.host.program(launcher()).arg("--root").arg(self.host.state()).args(words)
     }
@@ -129,23 +129,23 @@ impl<'a> Bundle<'a> {
         self.directory.join("pid")
     }
 
-    /// The number in it.
+    /// The pid in the file of `--pid-file`.
     pub fn pid(&self) -> u32 {
         self.host.inside(|| fs::read_to_string(self.pidfile())).unwrap().parse().expect("a number and nothing else")
     }
 
-    /// Creates it, and does not wait for the end of its output.
+    /// Creates the container without reading its output.
     pub fn create_in_silence(&self) {
         let quiet = |command: &mut Command| _ = command.stdout(Stdio::null()).stderr(Stdio::null());
         assert_eq!(self.create().with(quiet).run().code, 0);
     }
 
-    /// The command that creates it.
+    /// The command that creates the container.
     pub fn create(&self) -> Program<'a> {
         self.engine(&["create", "--bundle"]).arg(&self.directory).arg("--pid-file").arg(self.pidfile()).arg(self.name)
     }
 
-    /// Creates it, and adopts its process.
+    /// Creates the container, and adopts its process.
     pub fn adopt(&self) -> Running {
         let program = self.host.program(intruder()).arg("adopt").arg(self.pidfile()).arg(launcher()).arg("--root");
         let program = program.arg(self.host.state()).args(["create", self.name, "--pid-file"]).arg(self.pidfile());
@@ -154,8 +154,8 @@ impl<'a> Bundle<'a> {
         running
     }
 
-    /// Lets the process be reaped, and waits until nothing is left of what [`Self::adopt`] has started; returns its
-    /// output, at the end of which is how the process ended.
+    /// Lets the process be reaped, and waits until everything that [`Self::adopt`] has started has ended. Returns the
+    /// output; its end says how the process ended.
     ///
     /// # Panics
     /// If it does not end.
@@ -165,12 +165,12 @@ impl<'a> Bundle<'a> {
         engine.finish().stdout
     }
 
-    /// What `state` says.
+    /// The output of `state`.
     pub fn state(&self) -> Value {
         serde_json::from_str(&self.engine(&["state", self.name]).run().ok()).unwrap()
     }
 
-    /// The same, of its status.
+    /// The status in the output of `state`.
     pub fn status(&self) -> String {
         self.state()["status"].as_str().unwrap().into()
     }

@@ -1,7 +1,7 @@
-//! A pretend host with container engines: its root is a tree of Debian's packages, so they find their programs and
-//! settings where they look for them, whatever this machine has, and write to nothing of it.
+//! A pretend host with container engines. Its root is a tree of Debian's packages, so the engines find their programs
+//! and settings in the usual places, and write to nothing of this machine.
 //!
-//! Must not know how kontena does anything: it knows how engines are told to use it.
+//! Must not know how kontena works, only how engines are configured to use it.
 
 use crate::host::PREFIX;
 use crate::{Host, Program, init, launcher, provided, sys, wait_for};
@@ -12,10 +12,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Once, OnceLock};
 
-/// How engines are told to use kontena.
+/// How engines are configured to use kontena.
 const DOCUMENTATION: &str = include_str!("../../docs/oci.md");
 
-/// What more they are told where cgroup v2 may have no controller, and root not all capabilities.
+/// Additional configuration for machines where cgroup v2 may lack controllers and root capabilities.
 const CONTAINERS: &str = r#"
 [containers]
 pids_limit = 0
@@ -24,7 +24,7 @@ default_ulimits = ["nproc=1024:1024", "nofile=1024:1024"]
 network_backend = "netavark"
 "#;
 
-/// Images that no engine changes, beside those that it makes.
+/// The read-only image store, beside each engine's own.
 const STORAGE_CONF: &str = r#"[storage]
 driver = "overlay"
 runroot = "/run/containers/storage"
@@ -33,7 +33,7 @@ graphroot = "/var/lib/containers/storage"
 additionalimagestores = ["/images"]
 "#;
 
-/// Where the documentation says kontena is.
+/// The path of kontena in the documentation.
 const KONTENA: &str = "/usr/local/bin/kontena";
 
 /// Goes into the host's cgroups, out of the way of controllers, then into its cgroup namespace, and leaves the
@@ -56,10 +56,10 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// Makes one, with the image `debian` of the Debian rootfs.
+    /// Makes a host, with an image `debian` of the Debian rootfs.
     ///
     /// # Panics
-    /// If something is missing that it takes; the message says what.
+    /// If something is missing; the message says what.
     #[allow(clippy::new_without_default, reason = "nobody makes one by default")]
     pub fn new() -> Self {
         static IMAGES: OnceLock<()> = OnceLock::new();
@@ -75,7 +75,7 @@ impl Engines {
         engines
     }
 
-    /// One without images, for which nothing needs to be copied.
+    /// Makes a host without images, which needs no copies.
     ///
     /// # Panics
     /// As [`Self::new`].
@@ -105,7 +105,7 @@ impl Engines {
             for path in [host.directory(), &trees[0], &trees[1]] {
                 bind(path, &root, path);
             }
-            // As its network namespace has it.
+            // The one of its network namespace.
             mount(Some("sysfs"), &root.join("sys"), Some("sysfs"), MsFlags::empty(), None::<&str>).unwrap();
         });
         let cgroups = host.program("sh").args(["-ec", CGROUPS, "sh"]).arg(host.cgroup());
@@ -115,7 +115,7 @@ impl Engines {
             fs::create_dir_all(&old).unwrap();
             pivot_root(&root, &old).unwrap();
             umount2("/mnt", MntFlags::MNT_DETACH).unwrap();
-            // As systemd leaves it; containerd wants it so.
+            // systemd mounts it so, and containerd requires it.
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SHARED, None::<&str>).unwrap();
         });
         let engines = Self { host };
@@ -157,7 +157,7 @@ impl Engines {
         self.sh(&format!("podman {line}"))
     }
 
-    /// What `podman LINE` writes, without the last newline.
+    /// The output of `podman LINE`, without the last newline.
     ///
     /// # Panics
     /// If it fails.
@@ -188,12 +188,12 @@ pub fn documented(line: &str) -> String {
     block.unwrap_or_else(|| panic!("docs/oci.md has no lines that begin with {line}")).to_owned()
 }
 
-/// Mounts `from` on `to` below `root`, which is made if it is missing.
+/// Binds `from` on `to` below `root`; creates the target if it is missing.
 fn bind(from: &Path, root: &Path, to: &Path) {
     let target = root.join(to.strip_prefix("/").unwrap());
     fs::create_dir_all(&target).unwrap();
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-    // Below the directory of the host there is this root: not again.
+    // The host's directory contains this root: a recursive bind would contain itself.
     let flags = if root.starts_with(from) { MsFlags::MS_BIND } else { flags };
     mount(Some(from), &target, None::<&str>, flags, None::<&str>)
         .unwrap_or_else(|errno| panic!("mount {}: {errno}", target.display()));

@@ -1,5 +1,5 @@
-//! Attacks on the commands of engines: through what other users have put where an engine's files are, and by a
-//! container that ends meanwhile.
+//! Attacks on the commands for OCI engines: by files that other users have placed among the engine's files, and by
+//! containers that end meanwhile.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::json;
@@ -10,9 +10,9 @@ use std::process::Command;
 use tests::{Bundle, Host, intruder, wait_until};
 
 #[test]
-fn console_socket_that_nobody_serves_is_an_error() {
+fn console_socket_without_a_listener_is_an_error() {
     let host = Host::new();
-    // Mounted when it is first asked for.
+    // It is mounted on first use.
     let _ = host.debian();
     let bundle = Bundle::new(&host, "sleep 600", |config| config["process"]["terminal"] = json!(true));
     let path = |name: &str| bundle.directory.join(name);
@@ -21,7 +21,7 @@ fn console_socket_that_nobody_serves_is_an_error() {
         fs::write(&file, "").unwrap();
         let listener = UnixListener::bind(&full).unwrap();
         symlink("/nowhere", &link).unwrap();
-        // Its queue is as short as it gets, and then full.
+        // The shortest queue, which this connection fills.
         nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
         (listener, UnixStream::connect(&full).unwrap())
     });
@@ -51,11 +51,11 @@ fn files_of_engines_are_not_written_through_links() {
     });
     bundle.create_in_silence();
     assert!(bundle.pid() > 0 && !host.inside(|| bundle.pidfile().is_symlink()));
-    // What it says goes to the log.
+    // The error goes to the log.
     let _ = bundle.create().run().refused(1);
     assert_eq!(host.inside(|| fs::read_to_string(&canary)).unwrap(), "untouched");
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    // A log that nobody reads, and one that is no file.
+    // A log that is a fifo without a reader, and one that is not a file.
     let fifo = bundle.directory.join("fifo");
     host.inside(|| nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU)).unwrap();
     for log in [&fifo, &bundle.directory] {
@@ -76,7 +76,7 @@ fn files_of_engines_are_not_written_through_links() {
 }
 
 #[test]
-fn config_that_is_no_file_is_an_error() {
+fn unreadable_config_is_an_error() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "", |_| {});
     let config = bundle.directory.join("config.json");
@@ -99,7 +99,7 @@ fn config_that_is_no_file_is_an_error() {
 }
 
 #[test]
-fn exec_into_a_dying_container_is_inside_or_nowhere() {
+fn exec_in_a_dying_container_runs_inside_or_fails() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "sleep 600", |_| {});
     let own = host.program("readlink").arg("/proc/self/ns/pid").run().ok();
@@ -145,7 +145,7 @@ fn state_of_another_user_is_not_trusted() {
     let bundle = Bundle::new(&host, "sleep 600", |_| {});
     bundle.create_in_silence();
     let _ = bundle.engine(&["start", "one"]).run().ok();
-    // All of it, as an ordinary user can write it down, with the pids and cgroups of others.
+    // A copy of the state, as an ordinary user can write it, with pids and cgroups of other users.
     let theirs = host.directory().join("theirs");
     host.inside(|| {
         let copied = Command::new("cp").args(["-a"]).arg(host.state()).arg(&theirs).status().unwrap();
@@ -185,7 +185,7 @@ fn process_without_its_first_thread_does_not_escape() {
         !stats.is_empty() && stats.lines().all(|stat| stat.contains(") Z "))
     };
 
-    // PID 1 itself.
+    // PID 1 of a pid namespace.
     let one = bundle("exec /tmp/i headless", true);
     one.create_in_silence();
     let _ = one.engine(&["start", "one"]).run().ok();
@@ -197,7 +197,7 @@ fn process_without_its_first_thread_does_not_escape() {
     wait_until("it to stop", || one.status() == "stopped");
     let _ = one.engine(&["delete", "one"]).run().ok();
 
-    // One of a pid namespace that does not end with its container.
+    // A process in a pid namespace that does not end with the container.
     let one = bundle("/tmp/i headless & exit 3", false);
     one.create_in_silence();
     let _ = one.engine(&["start", "one"]).run().ok();

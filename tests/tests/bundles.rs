@@ -1,4 +1,4 @@
-//! What a bundle says of its container is so: capabilities, filters, mounts, devices, and what the commands say of it.
+//! Containers have what their bundles say: capabilities, filters, mounts, devices; and errors in the engines' words.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn filter(names: &[&str], action: &str) -> Value {
     json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": action}]})
 }
 
-/// What an old engine's list of allowed calls lacks, and what else kontena calls until the exec.
+/// Calls of kontena before the exec, some of which the profiles of old engines do not know.
 const CALLS: [&str; 10] =
     ["close_range", "capset", "prctl", "setgroups", "setresuid", "setresgid", "prlimit64", "umask", "getcwd", "chdir"];
 
@@ -31,7 +31,7 @@ fn filter_refuses_nothing_before_the_command_runs() {
             process["cwd"] = json!("/tmp");
             config["linux"]["seccomp"] = filter(&CALLS, "SCMP_ACT_ERRNO");
         });
-        // CAP_SYS_ADMIN is not among them.
+        // Not CAP_SYS_ADMIN.
         let has = if uid == 0 { "00000000000020e1" } else { "0000000000000000" };
         let expected = format!(
             "CapPrm:\t{has}\nCapEff:\t{has}\nCapBnd:\t00000000000020e1\nCapAmb:\t0000000000000000\nSeccomp:\t2\n{uid}\n"
@@ -41,14 +41,14 @@ fn filter_refuses_nothing_before_the_command_runs() {
 }
 
 #[test]
-fn process_joins_a_bundle_whose_filter_does_not_know_close_range() {
+fn exec_works_with_a_filter_that_refuses_close_range() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "sleep 600", |config| {
         config["linux"]["seccomp"] = filter(&["close_range"], "SCMP_ACT_KILL_PROCESS");
     });
     bundle.create_in_silence();
     let _ = bundle.engine(&["start", "one"]).run().ok();
-    // What this process has open beside stdio, and beside what ls opens itself, is not the joined one's.
+    // The process has stdio and the fd of ls, not the fd 7 of the caller.
     let leaking = ["-c", "exec 7< /; exec \"$@\"", "sh"];
     let exec =
         bundle.kontena(&["exec", "one", "sh", "-c", "ls /proc/self/fd | wc -l; grep Seccomp: /proc/self/status"]);
@@ -58,7 +58,7 @@ fn process_joins_a_bundle_whose_filter_does_not_know_close_range() {
 }
 
 #[test]
-fn inheritable_capabilities_are_the_bundles() {
+fn process_has_the_inheritable_capabilities_of_the_bundle() {
     let script = "grep -E '^Cap(Inh|Prm|Bnd|Amb):' /proc/1/status";
     for (uid, ambient, expected) in [
         (
@@ -93,7 +93,7 @@ fn inheritable_capabilities_are_the_bundles() {
         });
         assert_eq!(found, expected, "uid {uid}, {ambient}");
     }
-    // One that the bounding set lacks; capset(2).
+    // The bounding set must have it; capset(2).
     let host = Host::new();
     let bundle = Bundle::new(&host, "true", |config| {
         config["process"]["capabilities"]["inheritable"] = json!(["CAP_SYS_TIME"]);
@@ -111,7 +111,7 @@ fn mounts_come_in_the_order_of_the_bundle() {
     });
     let expected = ["/proc", "/dev", "/dev/pts", "/sys", "/tmp"];
     let mut found: Vec<_> = found.lines().filter(|target| expected.contains(target)).collect();
-    // Before 6.8, a kernel lists mounts in the order in which they were attached, and /dev is the first.
+    // Before 6.8, the kernel lists mounts in the order in which they were attached, and /dev comes first.
     if found.first() == Some(&"/dev") {
         found.swap(0, 1);
     }
@@ -119,7 +119,7 @@ fn mounts_come_in_the_order_of_the_bundle() {
 }
 
 #[test]
-fn fifo_is_a_device() {
+fn devices_can_be_fifos() {
     let script = "stat -c '%F %a %u:%g' /dev/pipe /run/pipe; echo through > /dev/pipe & cat /dev/pipe; wait";
     let found = output_of(script, |config| {
         config["mounts"].as_array_mut().unwrap().push(json!({"destination": "/run", "type": "tmpfs", "source": "a"}));
@@ -132,7 +132,7 @@ fn fifo_is_a_device() {
 }
 
 #[test]
-fn engines_find_the_words_that_they_look_for() {
+fn output_has_the_words_that_engines_look_for() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "sleep 600", |_| {});
     bundle.create_in_silence();
@@ -145,7 +145,7 @@ fn engines_find_the_words_that_they_look_for() {
 }
 
 #[test]
-fn limit_that_nobody_may_have_is_told_to_create() {
+fn create_reports_limits_that_cannot_be_set() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "true", |config| {
         let all = u64::MAX;

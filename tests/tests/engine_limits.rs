@@ -1,4 +1,4 @@
-//! Limits by an engine's options, where cgroup v2 has their controllers; the reason where it has not.
+//! Limits set by options of an engine; without the controllers of cgroup v2, the errors.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;

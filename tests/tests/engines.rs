@@ -1,19 +1,19 @@
-//! Container engines that run kontena: each of them fetches nginx's page through it, and leaves the host as it was.
+//! Container engines that use kontena: each serves nginx's page, and leaves the host as it was.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
 use std::fs;
 use tests::{Engines, Running, Snapshot, documented, wait_until};
 
-/// Options of `podman run` that make nginx a service.
+/// Options of `podman run` for nginx as a service.
 const NGINX: &str = "debian nginx -g 'daemon off;'";
 
-/// The status that a container has.
+/// The status of a container.
 fn status(engines: &Engines, name: &str) -> String {
     engines.says(&format!("inspect -f '{{{{.State.Status}}}}' {name}"))
 }
 
-/// What engines may leave behind: nothing of a container. Their bridges and empty chains stay, and settle late.
+/// A snapshot without what engines may leave behind: their bridges and empty chains, which settle late.
 fn snapshot(engines: &Engines) -> Snapshot {
     let empty = Snapshot::default();
     let names = ["nft ruleset", "forwarding", "routes", "IPv6 addresses", "IPv6 routes", "IPv6 settings"];
@@ -21,7 +21,7 @@ fn snapshot(engines: &Engines) -> Snapshot {
 }
 
 #[test]
-fn podman_leads_a_service_through_its_life() {
+fn podman_runs_restarts_and_stops_a_service() {
     let engines = Engines::new();
     let _ = engines.says("run --rm -p 8080:80 debian true");
     let before = snapshot(&engines);
@@ -65,13 +65,13 @@ fn podman_leads_a_service_through_its_life() {
     before.assert_restored(|| snapshot(&engines));
 }
 
-/// The page, as a neighbour sees it.
+/// Waits for the page, as a neighbour sees it.
 fn wait_for_page(engines: &Engines) -> String {
     engines.host.neighbour.get("192.0.2.1:8080").unwrap()
 }
 
 #[test]
-fn podman_is_told_why_a_command_cannot_start() {
+fn podman_reports_why_a_command_cannot_start() {
     let engines = Engines::new();
     let code = |line: &str| engines.podman(line).run().code;
     assert_eq!(code("run --rm debian sh -c 'exit 3'"), 3);
@@ -158,7 +158,7 @@ fn podman_confines_a_container() {
 }
 
 #[test]
-fn podman_gives_volumes() {
+fn podman_mounts_volumes() {
     let engines = Engines::new();
     let says = |options: &str, script: &str| engines.says(&format!("run --rm {options} debian sh -c '{script}'"));
     let _ = engines.says("volume create data");
@@ -187,7 +187,7 @@ fn podman_connects_networks() {
     let _ = engines.page("127.0.0.1:8080");
     let _ = engines.page("192.0.2.1:8081");
     assert!(engines.host.neighbour.get("192.0.2.1:8080").is_err());
-    // By its name, which aardvark-dns knows.
+    // By its name, which aardvark-dns resolves.
     let fetch = "exec 3<>/dev/tcp/web/80; printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3; \
                  grep -o \"Welcome to nginx!\" <&3 | head -1";
     assert_eq!(engines.says(&format!("run --rm --network inner debian bash -c '{fetch}'")), "Welcome to nginx!");
@@ -230,7 +230,7 @@ fn podman_runs_containers_of_an_ordinary_user() {
                 chown joe:joe /tmp/joe /run/joe && \
                 podman save -q -o /tmp/debian.tar debian && chmod 644 /tmp/debian.tar";
     let _ = engines.sh(make).run().ok();
-    // Its images are its own.
+    // The user has images of its own.
     engines.write("/etc/containers/storage.conf", "[storage]\ndriver = \"overlay\"\n");
     let podman = |line: &str| {
         engines.sh(&format!(
@@ -245,7 +245,7 @@ fn podman_runs_containers_of_an_ordinary_user() {
     let _ = podman("run -d --name one --net none debian sleep 600").run().ok();
     assert_eq!(podman("exec -u 33 one id -u").run().ok(), "33\n");
     let _ = podman("run --rm --net container:one --ipc container:one debian true").run().ok();
-    // There is no cgroup to freeze or to limit.
+    // Without a cgroup, nothing can be frozen or limited.
     assert!(podman("pause one").run().stderr.contains("no cgroup is delegated"));
     let outcome = podman("run --rm --net none --memory 64m debian true").run();
     assert!(outcome.code == 126 && outcome.stderr.contains("none is delegated"), "{outcome}");
@@ -254,7 +254,7 @@ fn podman_runs_containers_of_an_ordinary_user() {
 }
 
 #[test]
-fn podman_has_pods() {
+fn podman_runs_pods() {
     let engines = Engines::new();
     let _ = engines.says("pod create --name warm --share-parent=false -p 8080:80");
     let _ = engines.says("pod start warm");
@@ -283,7 +283,7 @@ fn podman_has_pods() {
 }
 
 #[test]
-fn podman_keeps_and_moves_containers() {
+fn podman_commits_and_exports_containers() {
     let engines = Engines::new();
     let _ = engines.says("run -d --name one debian sh -c 'echo made > /made; exec sleep 600'");
     engines.write("/tmp/file", "copied");
@@ -302,7 +302,7 @@ fn podman_keeps_and_moves_containers() {
     let _ = engines.says(&format!("create --name web -p 8080:80 {NGINX}"));
     let _ = engines.says("generate kube web -f /tmp/web.yaml");
     let _ = engines.says("rm web");
-    // podman 4.3.1 denies all devices to the cgroup of such a pod: runc cannot start it either.
+    // podman 4.3.1 denies the cgroup of such a pod all devices: runc cannot start it either.
     if engines.says("version -f '{{.Client.Version}}'") == "4.3.1" {
         let _ = engines.says("play kube --start=false /tmp/web.yaml");
         assert_eq!(
@@ -378,7 +378,7 @@ fn buildah_builds_and_runs() {
     before.assert_restored(|| snapshot(&engines));
 }
 
-/// Removes the limits from a bundle where cgroup v2 has no controllers for them, which a pod of the CRI always has.
+/// Removes the limits that pods of the CRI always have, if cgroup v2 has no controllers for them.
 const WITHOUT_LIMITS: &str = r#"#!/bin/sh -e
 case " $* " in *" create "*)
     jq 'del(.linux.resources.cpu, .linux.resources.memory)' config.json > config.new
@@ -387,12 +387,12 @@ esac
 exec /usr/local/bin/kontena "$@"
 "#;
 
-/// A network for pods.
+/// The configuration of a network for pods.
 const POD_NETWORK: &str = r#"{"cniVersion": "0.4.0", "name": "pods", "plugins": [
     {"type": "bridge", "bridge": "pods", "isGateway": true, "ipMasq": true,
      "ipam": {"type": "host-local", "subnet": "10.77.0.0/24"}}]}"#;
 
-/// containerd, which runs as long as this is there, and has the image.
+/// Starts containerd and imports the image.
 fn containerd(engines: &Engines) -> Running {
     let cri = r#"version = 2
 [plugins."io.containerd.grpc.v1.cri"]
@@ -419,7 +419,7 @@ conf_dir = "/etc/cni/pods"
 }
 
 #[test]
-fn containerd_runs_containers_by_ctr() {
+fn containerd_runs_containers_of_ctr() {
     let engines = Engines::new();
     let _containerd = containerd(&engines);
     let ctr = |line: &str| {
@@ -461,7 +461,7 @@ fn containerd_runs_containers_by_ctr() {
     before.assert_restored(|| snapshot(&engines));
 }
 
-/// Messages of protobuf: the number of a field with what it has; protobuf.dev/programming-guides/encoding.
+/// Messages of protobuf: numbered fields; protobuf.dev/programming-guides/encoding.
 mod protobuf {
     fn number(mut number: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -473,13 +473,13 @@ mod protobuf {
         bytes
     }
 
-    /// A field that is text, bytes or a message.
+    /// A field of text, bytes or a message.
     pub fn field(place: u64, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let bytes = bytes.as_ref();
         [&number(place << 3 | 2), &number(bytes.len() as u64), bytes].concat()
     }
 
-    /// A field that is a number.
+    /// A field with a number.
     pub fn integer(place: u64, value: u64) -> Vec<u8> {
         [number(place << 3), number(value)].concat()
     }
@@ -491,7 +491,7 @@ mod protobuf {
         Some(taken.iter().rev().fold(0, |sum, byte| sum << 7 | u64::from(byte & 0x7f)))
     }
 
-    /// What the field of a message has: its bytes, or its number as text.
+    /// The value of a field: its bytes, or its number as text.
     pub fn get(mut message: &[u8], place: u64) -> Vec<u8> {
         while let Some(tag) = take(&mut message) {
             let value = take(&mut message).unwrap();
@@ -508,7 +508,7 @@ mod protobuf {
     }
 }
 
-/// Calls the CRI, which is gRPC over HTTP/2; returns the answer.
+/// Calls the CRI, with gRPC over HTTP/2; returns the answer.
 fn cri(engines: &Engines, method: &str, request: &[Vec<u8>]) -> Vec<u8> {
     let request = request.concat();
     let (path, length) = (engines.host.directory().join("tmp"), u32::try_from(request.len()).unwrap().to_be_bytes());
@@ -554,7 +554,7 @@ fn containerd_runs_pods_by_the_cri() {
         let _ = call("StopPodSandbox", &[field(1, id)]);
         let _ = call("RemovePodSandbox", &[field(1, id)]);
     };
-    // A pid namespace for each container, as a kubelet asks for by default.
+    // A pid namespace for each container, a kubelet's default.
     let (shared, own) = (pod("shared", 0), pod("web", 1));
     end_pod(&run_pod(&own));
     let before = snapshot(&engines);

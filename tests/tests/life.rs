@@ -260,7 +260,7 @@ fn several_names_are_handled_one_by_one() {
         let containers = ["a", "c"].map(|name| Background::new(&host, name));
         let outcome = verb(&host, &[words, &["a", "b", "c"]].concat());
         assert_eq!(outcome.stdout, "a\nc\n", "{outcome}");
-        // One that is not there any more is none that had to be deleted.
+        // A container that is already gone need not be deleted.
         if words != ["rm", "-f"] {
             let line = outcome.refused(1);
             assert!(line.contains("no such container: b"), "{line}");
@@ -318,7 +318,7 @@ fn verbs_report_a_missing_container() {
         &["update", "--pids-limit", "5", "web"],
         &["delete", "web"],
     ] {
-        // That of some is a container's otherwise.
+        // For some commands it could be a container's status.
         let status = if ["exec", "attach", "wait"].contains(&words[0]) { 125 } else { 1 };
         let line = verb(&host, words).refused(status);
         assert!(line.contains("no such container: web") && line.contains("kontena list"), "{line}");

@@ -1,5 +1,5 @@
-//! Containers of OCI bundles, as engines have them: made, handed over, started, killed and deleted by one command after
-//! the other, and adopted by another process than the one that made them.
+//! Containers of OCI bundles, used as engines use them: created, handed over, started, killed and deleted by one
+//! command after the other, and adopted by the engine.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tests::{Bundle, Host, Traced, intruder, launcher, wait_until};
 #[test]
 fn bundle_is_created_started_killed_and_deleted() {
     let host = Host::new();
-    // Mounted when it is first asked for.
+    // It is mounted on first use.
     let _ = host.debian();
     let before = host.snapshot();
     let script =
@@ -37,12 +37,12 @@ fn bundle_is_created_started_killed_and_deleted() {
     let listed = bundle.kontena(&["list", "--format", "json"]).run().ok();
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["status"], "running");
     assert!(host.cgroup_parent().join("one").exists());
-    // For an engine, the pids; for a person, a table.
+    // Engines get the pids, users a table.
     let pids: Vec<u32> = serde_json::from_str(&bundle.engine(&["ps", "--format", "json", "one"]).run().ok()).unwrap();
     assert!(pids.contains(&bundle.pid()), "{pids:?}");
     assert!(bundle.kontena(&["ps", "one"]).run().ok().contains("PID"));
 
-    // Nothing that cleans up has to do with it.
+    // `prune` leaves it alone.
     let _ = bundle.kontena(&["prune"]).run().ok();
     assert_eq!(bundle.status(), "running");
 
@@ -99,7 +99,7 @@ fn processes_of_a_running_bundle_are_handed_over_too() {
     let line = bundle.kontena(&[]).args(exec(json!(["true"]))).run().refused(255);
     assert!(line.contains("has not been started"), "{line}");
     let _ = bundle.engine(&["start", "one"]).run().ok();
-    // However soon it ends, its exit status is the engine's.
+    // The engine gets its exit status even if it ends at once.
     for (script, code) in [("exit 3", 3), ("echo $(id -u) $PWD; sleep 0.5; exit 5", 5)] {
         let program = host.program(intruder()).arg("adopt").arg(file("other")).arg(launcher()).arg("--root");
         let mut engine = program.arg(host.state()).args(exec(json!(["sh", "-c", script]))).start();
@@ -119,12 +119,12 @@ fn processes_of_a_running_bundle_are_handed_over_too() {
 }
 
 #[test]
-fn waiting_container_with_a_terminal_holds_nothing_of_its_callers_stdio() {
+fn waiting_container_with_a_terminal_closes_the_callers_stdio() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "tty", |config| config["process"]["terminal"] = json!(true));
     let socket = bundle.directory.join("console");
     let listener = host.inside(|| UnixListener::bind(&socket)).unwrap();
-    // Its output ends, as far as the caller sees.
+    // `run` returns: the caller's pipe has reached its end.
     let _ = bundle.create().arg("--console-socket").arg(&socket).run().ok();
     assert_eq!(bundle.status(), "created");
     drop(listener);
@@ -132,9 +132,9 @@ fn waiting_container_with_a_terminal_holds_nothing_of_its_callers_stdio() {
 }
 
 #[test]
-fn what_cannot_start_is_told_to_create() {
+fn create_reports_what_cannot_start() {
     let host = Host::new();
-    // Mounted when it is first asked for.
+    // It is mounted on first use.
     let _ = host.debian();
     let before = host.snapshot();
     let (missing, denied) = (json!(["nosuch"]), json!(["/etc/passwd"]));
@@ -169,14 +169,14 @@ fn what_cannot_start_is_told_to_create() {
 #[test]
 fn create_killed_at_any_system_call_leaves_a_container_or_nothing() {
     let host = Host::new();
-    // Mounted when it is first asked for.
+    // It is mounted on first use.
     let _ = host.debian();
     let before = host.snapshot();
     let bundle = Bundle::new(&host, "sleep 600", |_| {});
     let with_bundle = host.snapshot();
     let (mut calls, mut whole) = (0, 0);
     loop {
-        // The container would hold its output open.
+        // Otherwise the container would keep the pipe open.
         let victim = bundle.create().through("sh", &["-c", "exec \"$@\" > /dev/null 2>&1", "sh"]);
         let mut victim = Traced::start(victim);
         let ended = (0..=calls).any(|_| victim.next_call().is_none());
@@ -205,12 +205,12 @@ fn create_killed_at_any_system_call_leaves_a_container_or_nothing() {
 }
 
 #[test]
-fn process_whose_pid_cannot_be_told_is_ended() {
+fn process_is_killed_if_its_pid_cannot_be_written() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "exec sleep 600", |_| {});
     bundle.create_in_silence();
     let _ = bundle.engine(&["start", "one"]).run().ok();
-    // It would be over when the process is, which holds its output.
+    // The process holds the output pipe, so `run` returns only after its end.
     let exec = bundle.engine(&["exec", "--detach", "--pid-file"]).arg(host.directory()).args(["one", "sleep", "601"]);
     let line = exec.run().refused(255);
     assert!(line.contains("--pidfile"), "{line}");
@@ -220,14 +220,14 @@ fn process_whose_pid_cannot_be_told_is_ended() {
 }
 
 #[test]
-fn record_that_is_empty_is_in_nobodys_way() {
+fn empty_record_does_not_block_its_name() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "sleep 600", |_| {});
     let directory = host.state().join("one");
     for has_journal in [true, false] {
         bundle.create_in_silence();
         let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-        // As a create leaves it that was killed, or had no fd left.
+        // What `create` leaves when it is killed or has no fds left.
         let leave = || {
             fs::create_dir(&directory).unwrap();
             if has_journal {
@@ -282,13 +282,13 @@ fn settings_of_the_callers_namespaces_are_refused() {
 }
 
 #[test]
-fn payload_has_nothing_of_its_engine() {
+fn payload_inherits_nothing_from_the_engine() {
     let host = Host::new();
     let script = "ls -l /proc/self/fd | grep -v ' -> /proc/' | wc -l; cat /proc/1/comm; \
                   grep -E '^(Cap(Inh|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/1/status; \
                   cat /proc/keys; echo x > /proc/sys/kernel/hostname; touch /etc/x; ls /sys/firmware; ls /tmp";
     let bundle = Bundle::new(&host, script, |_| {});
-    // What an engine leaks.
+    // An engine that leaks fds.
     let engine = format!("exec 7</ 8>{0}/leak; exec \"$@\"", bundle.directory.display());
     let arguments: Vec<String> = ["--root", &host.state().display().to_string(), "create", "-b"]
         .iter()
@@ -316,7 +316,7 @@ fn working_directory_cannot_be_an_open_fd() {
         let cwd = format!("/proc/self/fd/{number}");
         let bundle = Bundle::new(&host, "sleep 600", |config| config["process"]["cwd"] = json!(cwd));
         let quiet = |command: &mut Command| _ = command.stdout(Stdio::null()).stderr(Stdio::null());
-        // Its own fds are gone when it starts.
+        // kontena's own fds are closed at `start`.
         if bundle.create().with(quiet).run().code == 0 {
             let line = bundle.engine(&["start", "one"]).run().refused(1);
             assert!(line.contains("working directory"), "{line}");
@@ -326,7 +326,7 @@ fn working_directory_cannot_be_an_open_fd() {
 }
 
 #[test]
-fn mounts_are_those_of_the_bundle_in_their_order() {
+fn bundle_mounts_are_made_in_order() {
     let host = Host::new();
     let data = host.directory().join("bundle/data");
     let script = "ls -A /etc/skel; touch /etc/skel/x; echo $?; cat /mnt/a/file; \

@@ -1,4 +1,4 @@
-//! Hooks of OCI bundles: when and where they run, what they have, and what becomes of a container whose hooks fail.
+//! Hooks of OCI bundles: when, where and with what they run, and what happens to the container if a hook fails.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::sys::signal::Signal;
@@ -9,15 +9,15 @@ use std::process::{Command, Stdio};
 use tests::{Bundle, Host, Traced, instruments, intruder, wait_until};
 
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-/// Where the container of [`Hooked`] has the directory of the bundle.
+/// Where containers of [`hooked`] bundles have the directory of the bundle.
 const INSIDE: &str = "/mnt";
 
-/// A shell of the host's.
+/// A shell on the host.
 fn shell() -> PathBuf {
     instruments().join("usr/bin/sh")
 }
 
-/// A hook that runs a script: in the container, or on the host.
+/// A hook running a script, in the container or on the host.
 fn hook(kind: &str, script: &str) -> Value {
     let path = if kind == "startContainer" { "/bin/sh".into() } else { shell() };
     let machine = std::env::var("PATH").unwrap();
@@ -25,12 +25,12 @@ fn hook(kind: &str, script: &str) -> Value {
     json!({"path": path, "args": ["hook", "-c", script], "env": [format!("PATH={search}"), "A=b c"]})
 }
 
-/// The bundle's directory as a hook of this kind finds it.
+/// The path of the bundle's directory for a hook of this kind.
 fn place(host: &Host, kind: &str) -> String {
     if kind == "startContainer" { INSIDE.into() } else { host.directory().join("bundle").display().to_string() }
 }
 
-/// A bundle with hooks, whose directory the container sees, too.
+/// A bundle with hooks. The container has the bundle's directory, too.
 fn hooked<'a>(host: &'a Host, script: &str, hooks: Value, change: impl FnOnce(&mut Value)) -> Bundle<'a> {
     Bundle::new(host, script, |config| {
         config["hooks"] = hooks;
@@ -46,7 +46,7 @@ fn read(bundle: &Bundle<'_>, name: &str) -> String {
 }
 
 #[test]
-fn hooks_run_in_their_order_with_the_state_and_nothing_else() {
+fn hooks_run_in_order_with_the_state_and_nothing_else() {
     let host = Host::new();
     let script = |kind: &str, index: usize| {
         let file = format!("{}/{kind}{index}", place(&host, kind));
@@ -59,7 +59,7 @@ fn hooks_run_in_their_order_with_the_state_and_nothing_else() {
     let hooks = hooks.into_iter().map(|(kind, hooks)| (kind.to_owned(), hooks)).collect();
     let bundle = hooked(&host, "echo payload >> /mnt/order; sleep 600", Value::Object(hooks), |_| {});
     let snapshot = host.snapshot();
-    // Whatever the engine has ignored and blocked.
+    // Even if the engine ignores and blocks signals.
     let create = bundle.create().through(&intruder().display().to_string(), &["odd", "signals"]);
     let quiet = |command: &mut Command| _ = command.stdout(Stdio::null()).stderr(Stdio::null());
     assert_eq!(create.with(quiet).run().code, 0);
@@ -68,7 +68,7 @@ fn hooks_run_in_their_order_with_the_state_and_nothing_else() {
     let _ = bundle.engine(&["start", "one"]).run().ok();
     wait_until("the payload", || read(&bundle, "order").contains("payload"));
     assert_eq!(bundle.status(), "running");
-    // What the bundle says now is not what the container was made of.
+    // The container keeps its hooks when config.json changes.
     host.inside(|| fs::write(bundle.directory.join("config.json"), "{}")).unwrap();
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
     let order = read(&bundle, "order");
@@ -101,7 +101,7 @@ fn hooks_run_in_their_order_with_the_state_and_nothing_else() {
             _ => &*directory,
         };
         let path = hook(kind, "")["env"][0].as_str().unwrap().to_owned();
-        // Standard input, output and error, and the directory itself.
+        // Standard input, output and error, and the directory that ls reads.
         assert_eq!(own[..4], [&format!("{path}|A=b c|"), "4", "0", cwd], "{kind}: {own:?}");
         let is_inside = own.last().is_some_and(|line| *line == "/mnt/pid");
         assert_eq!(is_inside, kind == "startContainer", "{kind}: {own:?}");
@@ -118,9 +118,9 @@ fn hooks_configure_network_and_mounts_of_the_container() {
                    ip link set moved netns $pid";
     let (directory, debian) = (place(&host, ""), host.debian().display().to_string());
     host.inside(|| ["srv", "opt"].map(|name| fs::create_dir_all(host.debian().join(name)).unwrap()));
-    // One by the host's path, and one from its working directory.
+    // One mount by the host's path, one relative to the working directory.
     let mounts = format!("mount --bind {directory}/data {debian}/srv && mount --bind {directory}/data opt");
-    // Nothing of it is beside the payload.
+    // This process must not stay beside the payload.
     let mounts = format!("{mounts} && {{ setsid sleep 604 & }}");
     let hooks = json!({"prestart": [hook("prestart", network)], "createContainer": [hook("createContainer", &mounts)]});
     let script = "cat /srv/file /opt/file; grep -c moved: /proc/net/dev; touch /etc/x || echo read-only; \
@@ -138,14 +138,14 @@ fn hooks_configure_network_and_mounts_of_the_container() {
             fs::create_dir(bundle.directory.join("data")).unwrap();
             fs::write(bundle.directory.join("data/file"), "of a hook\n").unwrap();
             if has_users {
-                // As engines prepare it, where it cannot be idmapped.
+                // Engines do this if the root cannot be idmapped.
                 nix::unistd::chown(&host.debian(), Some(100_000.into()), Some(100_000.into())).unwrap();
             }
         });
         let before = host.snapshot();
         let mut engine = bundle.adopt();
         let _ = bundle.engine(&["start", "one"]).run().ok();
-        // The last is the number of its processes: the shell.
+        // The last number counts the processes in the container: the shell.
         engine.wait_for_output("of a hook\nof a hook\n1\nread-only\n1\n");
         assert_eq!(host.snapshot().lines("mounts"), before.lines("mounts"), "none of them is the host's");
         let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
@@ -155,7 +155,7 @@ fn hooks_configure_network_and_mounts_of_the_container() {
 }
 
 #[test]
-fn hooks_of_a_container_without_pids_of_its_own_end_nothing_but_themselves() {
+fn hooks_in_a_shared_pid_namespace_kill_no_other_processes() {
     let host = Host::new();
     let mut other = host.program("sh").args(["-c", "echo here; exec sleep 606"]).start();
     other.wait_for_output("here");
@@ -174,7 +174,7 @@ fn hooks_of_a_container_without_pids_of_its_own_end_nothing_but_themselves() {
 }
 
 #[test]
-fn hook_that_fails_is_told_and_nothing_is_left() {
+fn failing_hook_is_reported_and_leaves_nothing() {
     let host = Host::new();
     let _ = host.debian();
     let before = host.snapshot();
@@ -213,7 +213,7 @@ fn hook_that_fails_is_told_and_nothing_is_left() {
 }
 
 #[test]
-fn poststop_hook_that_fails_is_a_warning_and_runs_once() {
+fn failing_poststop_hook_is_a_warning_and_runs_once() {
     let host = Host::new();
     let hooks = json!({"poststop": [
         hook("poststop", "echo once >> once; exit 3"),
@@ -233,10 +233,10 @@ fn poststop_hook_that_fails_is_a_warning_and_runs_once() {
 }
 
 #[test]
-fn hooks_neither_block_nor_outlive_what_they_should_not() {
+fn hooks_do_not_block_or_outlive_kontena() {
     let host = Host::new();
     let directory = place(&host, "");
-    // A hook that reads nothing, and one that leaves a daemon behind and writes much.
+    // A hook that does not read its input, and one that writes a lot and leaves a daemon behind.
     let daemon = "yes | head -c 300000; setsid sleep 601 < /dev/null > /dev/null 2>&1 & exec 0<&- 1>&- 2>&-";
     let hooks = KINDS.map(|kind| (kind.to_owned(), json!([hook(kind, "exec 0<&-"), hook(kind, daemon)])));
     let bundle = hooked(&host, "sleep 600", Value::Object(hooks.into_iter().collect()), |config| {
@@ -245,11 +245,11 @@ fn hooks_neither_block_nor_outlive_what_they_should_not() {
     bundle.create_in_silence();
     let _ = bundle.engine(&["start", "one"]).run().ok();
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    // Those of the container's went with it.
+    // The daemons in the container have ended with it.
     let sleeping = || host.program("sh").args(["-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]).run().ok();
     assert_eq!(sleeping().matches("sleep 601").count(), 4);
 
-    // They end with kontena, however that is killed.
+    // A hook ends with kontena, even by SIGKILL.
     let hooks = json!({"createRuntime": [hook("", &format!("sleep 602 & echo $$ > {directory}/at; sleep 603"))]});
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
         let bundle = hooked(&host, "sleep 600", hooks.clone(), |_| {});
@@ -266,7 +266,7 @@ fn hooks_neither_block_nor_outlive_what_they_should_not() {
 }
 
 #[test]
-fn hook_is_given_up_with_the_container_that_it_is_for() {
+fn delete_ends_running_create_hooks() {
     let host = Host::new();
     let directory = host.directory().join("bundle");
     for kind in ["prestart", "createRuntime", "createContainer"] {
@@ -281,7 +281,7 @@ fn hook_is_given_up_with_the_container_that_it_is_for() {
 }
 
 #[test]
-fn hook_in_the_container_may_do_no_more_than_the_payload() {
+fn start_container_hook_has_no_more_privileges_than_the_payload() {
     let host = Host::new();
     let script = "exec > /mnt/found 2>&1; id -u; \
                   grep -E '^(Cap(Inh|Prm|Eff|Bnd)|NoNewPrivs|Seccomp):' /proc/self/status; \

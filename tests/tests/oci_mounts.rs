@@ -1,4 +1,5 @@
-//! Mounts of OCI bundles: options, propagation, idmaps, covered paths, and what a hostile root makes of them.
+//! Mounts of OCI bundles: options, propagation, idmaps, masked and read-only paths, and symbolic links of a hostile
+//! root.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
@@ -8,12 +9,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tests::{Bundle, Host, instruments};
 
-/// A bind of a bundle.
+/// A bind in config.json.
 fn bind(source: &Path, target: &str, options: &[&str]) -> Value {
     json!({"destination": target, "type": "bind", "source": source, "options": options})
 }
 
-/// Runs a script in the container of a bundle with more mounts; returns what it prints.
+/// Runs a script in the container of a bundle with additional mounts; returns its output.
 fn run(host: &Host, mounts: &[Value], script: &str, change: impl FnOnce(&mut Value)) -> String {
     bundle(host, mounts, script, change).printed()
 }
@@ -25,7 +26,7 @@ fn bundle<'a>(host: &'a Host, mounts: &[Value], script: &str, change: impl FnOnc
     })
 }
 
-/// The options of the mount on `target`, and what it says of propagation; proc_pid_mountinfo(5).
+/// The options of the mount on `target`, and its propagation; proc_pid_mountinfo(5).
 fn mounted(mountinfo: &str, target: &str) -> (String, String) {
     let line = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some(target));
     let line = line.unwrap_or_else(|| panic!("{target} is not mounted: {mountinfo}"));
@@ -35,7 +36,7 @@ fn mounted(mountinfo: &str, target: &str) -> (String, String) {
     (fields[5].into(), kinds.join(" "))
 }
 
-/// A directory of the host's: a tmpfs with another one in it.
+/// A directory on the host: a tmpfs with another tmpfs in it.
 fn data(host: &Host) -> std::path::PathBuf {
     let data = host.directory().join("data");
     for (path, options) in [(data.clone(), "mode=777"), (data.join("sub"), "nosuid")] {
@@ -46,7 +47,7 @@ fn data(host: &Host) -> std::path::PathBuf {
 }
 
 #[test]
-fn attributes_are_those_of_the_bundle() {
+fn mounts_have_the_attributes_of_the_bundle() {
     let host = Host::new();
     let data = data(&host);
     let tmpfs = |target: &str, options: &[&str]| tests::mount(target, "tmpfs", options);
@@ -113,10 +114,10 @@ fn mounts_propagate_as_the_bundle_says() {
     ] {
         assert_eq!(mounted(&info, target).1, propagation, "{target}: {info}");
     }
-    // Nothing of the host's but what is bound.
+    // Of the host's mounts only the binds are there.
     assert!(info.lines().all(|line| line.split(' ').nth(4) != Some("/run")), "{info}");
     assert_eq!(info.lines().filter(|line| line.split(' ').nth(4) == Some("/")).count(), 1, "{info}");
-    // What is unbindable cannot be bound.
+    // An unbindable mount cannot be bound.
     assert!(info.contains("/unbindable") && info.contains("wrong fs type"), "{info}");
     let mounts = || host.program("cat").arg("/proc/self/mounts").run().ok();
     assert!(mounts().contains("of-container"), "{}", mounts());
@@ -133,7 +134,7 @@ fn mounts_propagate_as_the_bundle_says() {
 #[test]
 fn root_propagates_as_the_bundle_says() {
     let host = Host::new();
-    // Mounted when it is first asked for.
+    // It is mounted on first use.
     let _ = host.debian();
     let before = host.snapshot();
     for (kind, root, below) in [
@@ -198,7 +199,7 @@ fn idmapped_mounts_show_other_owners() {
     let first = bundle(&host, &mounts, script, |_| {});
     let quiet = |command: &mut Command| _ = command.stdout(Stdio::null()).stderr(Stdio::null());
     if first.create().with(quiet).run().code != 0 && instruments() != Path::new("/") {
-        // A kernel whose tmpfs has no idmapped mounts says so.
+        // The kernel's tmpfs may not support idmapped mounts.
         let log = host.inside(|| fs::read_to_string(first.log())).unwrap();
         assert!(log.contains("must have idmapped mounts"), "{log}");
         return;
@@ -206,7 +207,7 @@ fn idmapped_mounts_show_other_owners() {
     let _ = first.engine(&["delete", "--force", "one"]).run().ok();
     host.inside(|| fs::remove_dir_all(&first.directory)).unwrap();
     assert_eq!(run(&host, &mounts, script, |_| {}), "33:34\n1003:2004\n1003:2004\n");
-    // Without maps, those of the container.
+    // Without maps of its own, the mount has those of the container.
     let mounts = [bind(&data, "/plain", &["rbind"]), bind(&data, "/a", &["rbind", "idmap"])];
     let shown = run(&host, &mounts, "stat -c %u:%g /plain /a", |config| {
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
@@ -222,7 +223,7 @@ fn idmapped_mounts_show_other_owners() {
 }
 
 #[test]
-fn paths_are_covered_wherever_they_are() {
+fn masked_and_readonly_paths_can_be_anywhere() {
     let host = Host::new();
     let data = data(&host);
     host.inside(|| fs::write(data.join("secret"), "of the host\n")).unwrap();
@@ -244,7 +245,7 @@ fn paths_are_covered_wherever_they_are() {
 }
 
 #[test]
-fn dev_and_proc_are_those_of_the_bundle() {
+fn dev_and_proc_are_mounted_as_the_bundle_says() {
     let host = Host::new();
     let without = |names: &'static [&'static str]| {
         move |config: &mut Value| {
@@ -254,11 +255,11 @@ fn dev_and_proc_are_those_of_the_bundle() {
             config["linux"]["readonlyPaths"] = json!([]);
         }
     };
-    // None but a fresh /dev.
+    // Nothing is mounted on /proc, and /dev has only the default devices.
     let script =
         "ls -A /proc /etc/skel; [ -e /dev/shm ] || echo none; echo x > /dev/null; [ -c /dev/null ] && echo null";
     assert_eq!(run(&host, &[], script, without(&["/proc"])), "/etc/skel:\n\n/proc:\nnone\nnull\n");
-    // The host's.
+    // The host's /dev and /proc.
     let mounts = [bind(Path::new("/dev"), "/dev", &["rbind"]), bind(Path::new("/proc"), "/proc", &["rbind", "ro"])];
     let here = host.program("stat").args(["-c", "%d", "/dev", "/proc"]).run().ok();
     let list = [&*here, "1\n"].concat();
@@ -269,13 +270,13 @@ fn dev_and_proc_are_those_of_the_bundle() {
     });
     assert_eq!(shown, list);
     assert!(!host.inside(|| Path::new("/dev/never-made").exists()));
-    // The last one counts.
+    // The last mount counts.
     let shown = run(&host, &mounts, "stat -c %d /dev", |_| {});
     assert_eq!(shown, here.lines().next().map(|line| format!("{line}\n")).unwrap());
 }
 
 #[test]
-fn links_of_a_hostile_root_lead_into_the_root() {
+fn symbolic_links_of_a_hostile_root_stay_in_the_root() {
     let host = Host::new();
     let canary = host.directory().join("canary");
     let data = data(&host);
@@ -315,7 +316,7 @@ fn links_of_a_hostile_root_lead_into_the_root() {
     assert_eq!(code, 0, "{}", host.inside(|| fs::read_to_string(bundle.log())).unwrap());
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
     host.inside(|| {
-        // All of it was made in the root.
+        // Everything was created in the root.
         let inside = root.join(canary.strip_prefix("/").unwrap());
         for made in ["in", "file", "tmpfs", "made/cwd"] {
             assert!(inside.join(made).exists(), "{made}");
@@ -331,7 +332,7 @@ fn links_of_a_hostile_root_lead_into_the_root() {
         assert!(line.contains(&format!("mount on {target}")), "{line}");
         host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
     }
-    // The kernel's own file systems go through no link at all.
+    // proc, sysfs, cgroup and mqueue are never mounted through a link.
     for (kind, target) in [("proc", "/absolute"), ("sysfs", "/up"), ("cgroup", "/up/a"), ("mqueue", "/absolute")] {
         let bundle = self::bundle(&host, &[tests::mount(target, kind, &[])], "", config);
         let line = bundle.create().run().refused(1);
@@ -363,7 +364,7 @@ fn cgroups_and_overlays_are_mounted() {
         "cat /o/file; echo x > /o/new; ls /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/x 2>&1 | grep -c Read-only";
     assert_eq!(run(&host, &mounts, script, |_| {}), "lower\n/sys/fs/cgroup/cgroup.procs\n1\n");
     assert!(host.inside(|| directory.join("upper/new").exists()));
-    // Without a namespace of its own, the hierarchy that the host has.
+    // Without a cgroup namespace of its own, the container has the host's hierarchy.
     let own = format!("/sys/fs/cgroup{}/one", host.cgroup_parent_option());
     let script = format!("ls -d {own}; mkdir /sys/fs/cgroup/x 2>&1 | grep -c Read-only");
     let shown = run(&host, &mounts[1..], &script, |config| {
@@ -374,7 +375,7 @@ fn cgroups_and_overlays_are_mounted() {
 }
 
 #[test]
-fn working_directory_is_made_in_a_root_that_is_read_only() {
+fn working_directory_is_created_in_a_read_only_root() {
     let host = Host::new();
     let shown = run(&host, &[], "pwd; touch x 2>&1 | grep -c Read-only", |config| {
         config["process"]["cwd"] = json!("/made/for/it");

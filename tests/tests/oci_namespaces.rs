@@ -1,4 +1,4 @@
-//! Namespaces of bundles: those of another container, joined by their files, the caller's, and clocks.
+//! Namespaces of bundles: namespaces of another container, joined by their files; the caller's; and clocks.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use tests::{Bundle, Host, intruder, wait_until};
 
-/// The names in /proc/PID/ns of what config.json calls `mount` and `network`.
+/// The name in /proc/PID/ns of a type of config.json.
 fn file_of(kind: &str) -> &str {
     match kind {
         "mount" => "mnt",
@@ -16,14 +16,14 @@ fn file_of(kind: &str) -> &str {
     }
 }
 
-/// What a namespace file of a process leads to; 0 stands for the host's PID 1.
+/// The target of a process's namespace file; `pid` 0 stands for the host's PID 1.
 fn namespace(host: &Host, pid: u32, kind: &str) -> String {
     let pid = if pid == 0 { "1".into() } else { pid.to_string() };
     let path = format!("/proc/{pid}/ns/{}", file_of(kind));
     host.program("readlink").arg(&path).run().ok()
 }
 
-/// New namespaces of some kinds, and others of a process.
+/// `linux.namespaces` with `new` types, and with types `joined` from a process.
 fn namespaces(new: &[&str], pid: u32, joined: &[&str]) -> Value {
     let path = |kind: &&str| json!({"type": kind, "path": format!("/proc/{pid}/ns/{}", file_of(kind))});
     let new = new.iter().map(|kind| json!({"type": kind}));
@@ -36,7 +36,7 @@ fn processes(host: &Host, name: &str) -> usize {
     host.inside(|| fs::read_to_string(&path)).map_or(0, |text| text.lines().count())
 }
 
-/// Says which namespaces a process has, and what it sees of others; leaves another process behind.
+/// Prints the namespaces of the process, and what it sees of others; leaves another process behind.
 const SCRIPT: &str = "for kind in pid ipc uts net time mnt cgroup; do readlink /proc/self/ns/$kind; done; \
                       tr '\\0' ' ' < /proc/1/cmdline; echo; echo mine $$; sleep 777 & echo ready; sleep 600";
 
@@ -65,7 +65,7 @@ fn namespaces_of_a_pod_are_joined() {
     engine.wait_for_output("ready");
     assert!(engine.stdout().contains("sleep 555"), "its PID 1 is the pod's: {}", engine.stdout());
     assert!(!engine.stdout().contains("mine 1\n"), "{}", engine.stdout());
-    // A process that joins it later is where it is.
+    // A process that joins the container has the same namespaces.
     let process = json!({"user": {"uid": 0, "gid": 0}, "args": ["sleep", "600"], "env": ["PATH=/bin"], "cwd": "/"});
     let file = |name: &str| bundle.directory.join(name);
     host.inside(|| fs::write(file("process.json"), process.to_string())).unwrap();
@@ -79,7 +79,7 @@ fn namespaces_of_a_pod_are_joined() {
     }
     assert_eq!(processes(&host, "one"), 4, "the payload, its two children, and that one");
 
-    // All of it ends, and nothing of the pod's.
+    // All processes of the container end, and none of the pod's.
     let _ = bundle.engine(&["kill", "one", "KILL"]).run().ok();
     wait_until("its processes to end", || processes(&host, "one") == 0);
     wait_until("it to stop", || bundle.status() == "stopped");
@@ -94,7 +94,7 @@ fn namespaces_of_a_pod_are_joined() {
 }
 
 #[test]
-fn pid_namespace_of_the_caller_is_left_as_it_was() {
+fn processes_in_the_callers_pid_namespace_end_with_the_container() {
     let host = Host::new();
     let script = "echo mine $$; sleep 777 & (sleep 778 &) ; echo ready; [ -e /stay ] && sleep 600; exit 3";
     let bundle = |script| {
@@ -107,12 +107,12 @@ fn pid_namespace_of_the_caller_is_left_as_it_was() {
     let _ = one.engine(&["start", "one"]).run().ok();
     engine.wait_for_output("ready");
     assert!(engine.stdout().contains(&format!("mine {}\n", one.pid())), "{}", engine.stdout());
-    // Its command has ended, and others of it have not.
+    // The command has ended, its children have not.
     wait_until("it to stop", || one.status() == "stopped");
     assert_eq!(processes(&host, "one"), 2);
     let line = one.engine(&["kill", "one", "KILL"]).run().refused(1);
     assert!(line.contains("container not running"), "{line}");
-    // As containerd does.
+    // As containerd does it.
     let _ = one.engine(&["kill", "--all", "one", "9"]).run().ok();
     wait_until("its processes to end", || processes(&host, "one") == 0);
     let text = one.reap(engine);
@@ -120,7 +120,7 @@ fn pid_namespace_of_the_caller_is_left_as_it_was() {
     let _ = one.engine(&["delete", "one"]).run().ok();
     host.inside(|| fs::remove_file(one.pidfile())).unwrap();
 
-    // The same by delete alone.
+    // `delete` alone kills them, too.
     let one = bundle(script);
     one.create_in_silence();
     let _ = one.engine(&["start", "one"]).run().ok();
@@ -152,17 +152,17 @@ fn user_namespace_of_a_pod_is_joined_with_its_ids() {
         config["linux"]["uidMappings"] = map.clone();
         config["linux"]["gidMappings"] = map;
     });
-    // It waits, which is enough.
+    // A created container has namespaces to join already.
     pod.create_in_silence();
     for (new, joined) in [
         (&["mount", "cgroup"][..], &["user", "pid", "ipc", "uts", "network"][..]),
-        // The new ones are the pod's root's, too: it may mount what shows them.
+        // Root of the pod's user namespace owns the new ones: it may mount their proc and sysfs.
         (&["mount", "pid", "ipc", "uts", "network", "cgroup"], &["user"]),
     ] {
         let bundle = Bundle::new(&host, "", |config| {
             change(config);
             config["linux"]["namespaces"] = namespaces(new, pod.pid(), joined);
-            // podman's, which says nothing.
+            // podman invents this map.
             let map = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
             config["linux"]["uidMappings"] = map.clone();
             config["linux"]["gidMappings"] = map;
@@ -185,7 +185,7 @@ fn user_namespace_of_a_pod_is_joined_with_its_ids() {
 }
 
 #[test]
-fn clocks_are_those_of_the_time_namespace() {
+fn time_namespace_has_its_clocks() {
     let host = Host::new();
     let script = "cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets; sleep 600";
     let clocked = |offsets: Value| {
@@ -204,7 +204,7 @@ fn clocks_are_those_of_the_time_namespace() {
     let fields: Vec<_> = text.split_whitespace().collect();
     assert!(fields.windows(3).any(|line| line == ["monotonic", "7", "0"]), "{text}");
     assert!(fields.windows(3).any(|line| line == ["boottime", "900000000", "5"]), "{text}");
-    // So has another that joins it.
+    // Another container joins the time namespace.
     let other = Bundle::named(&host, "two", "two", script, |config| {
         config["linux"]["namespaces"] = namespaces(&["mount", "pid", "network"], bundle.pid(), &["time"]);
     });
@@ -215,13 +215,13 @@ fn clocks_are_those_of_the_time_namespace() {
     }
     let _ = bundle.reap(engine);
     host.inside(|| fs::remove_file(bundle.pidfile())).unwrap();
-    // A clock that would be before zero.
+    // A clock must not be negative.
     let line = clocked(json!({"monotonic": {"secs": -900_000_000_000i64}})).create().run().refused(1);
     assert!(line.contains("linux.timeOffsets"), "{line}");
 }
 
 #[test]
-fn mount_namespace_of_nobody_becomes_the_containers() {
+fn joined_mount_namespace_becomes_the_containers() {
     let host = Host::new();
     let _ = host.debian();
     let mut other =
@@ -248,13 +248,13 @@ fn mount_namespace_of_nobody_becomes_the_containers() {
 }
 
 #[test]
-fn what_cannot_be_joined_is_told_by_its_name() {
+fn errors_name_the_namespace_that_cannot_be_joined() {
     let host = Host::new();
     let _ = host.debian();
     let before = host.snapshot();
     let fifo = host.directory().join("fifo");
     let _ = host.program("mkfifo").arg(&fifo).run().ok();
-    // Nobody ever opens its other end.
+    // No process opens the other end of the fifo.
     let link = host.directory().join("link");
     symlink(&fifo, &link).unwrap();
     let (fifo, link) = (fifo.display().to_string(), link.display().to_string());

@@ -1,11 +1,11 @@
-//! Links of the host's that a bundle moves into its container's network: `linux.netDevices`.
+//! `linux.netDevices`: network links that a bundle moves from the host into its container.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
 use std::fs;
 use tests::{Bundle, Host};
 
-/// A host with a link `moved` whose other end is `stays`, with addresses of all kinds.
+/// A host with a veth pair `moved` and `stays`; `moved` has addresses of all kinds.
 fn host() -> Host {
     let host = Host::new();
     let _ = host.debian();
@@ -24,7 +24,7 @@ fn bundle<'a>(host: &'a Host, devices: &Value, change: impl FnOnce(&mut Value)) 
     })
 }
 
-/// What ip(8) says of a link in the network of the container.
+/// The output of ip(8) for a link in the container.
 fn inside(bundle: &Bundle<'_>, name: &str) -> Value {
     let (host, pid) = (bundle.host, bundle.pid().to_string());
     let said = host.program("nsenter").args(["-t", &pid, "-n", "ip", "-j", "addr", "show", "dev", name]).run().ok();
@@ -60,7 +60,7 @@ fn net_devices_are_moved_with_their_addresses_and_come_up() {
 }
 
 #[test]
-fn net_devices_stay_where_a_container_cannot_be_made() {
+fn net_devices_move_back_if_create_fails() {
     let host = host();
     let before = host.snapshot();
     let missing = |config: &mut Value| config["process"]["args"] = json!(["nosuch"]);
@@ -89,7 +89,7 @@ fn net_devices_stay_where_a_container_cannot_be_made() {
         assert!(addresses(&link[0]).contains(&"2001:db8:1::7/64".into()), "{link}");
         assert!(link[0]["flags"].as_array().unwrap().contains(&json!("UP")), "{link}");
     }
-    // Numbers of links aside.
+    // The numbers of the links may differ.
     let names = |snapshot: &tests::Snapshot| -> Vec<String> {
         let lines = snapshot.lines("links").iter();
         let mut names: Vec<_> = lines.map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect();
@@ -100,7 +100,7 @@ fn net_devices_stay_where_a_container_cannot_be_made() {
 }
 
 #[test]
-fn net_devices_go_to_a_joined_network_and_survive_the_container() {
+fn net_devices_stay_in_a_joined_network_after_the_container() {
     let host = host();
     let mut holder = host.program("unshare").args(["-n", "sh", "-c", "echo $$; exec sleep 600"]).start();
     holder.wait_for_output("\n");

@@ -1,5 +1,5 @@
-//! What `process` and `linux` of a bundle say of its process, and of those that join it: how it is scheduled, its
-//! capabilities and limits, its labels, and a profile that pretends to have changed something.
+//! Attributes of a bundle's process, and of processes that join it: scheduling, capabilities, limits, labels, and
+//! seccomp profiles that pretend success.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::cmsg_space;
@@ -16,7 +16,7 @@ fn quiet(command: &mut Command) {
     _ = command.stdout(Stdio::null()).stderr(Stdio::null());
 }
 
-/// What a program of the host's says of a process.
+/// The output of one of the host's programs about a process.
 fn ask(host: &Host, program: &str, pid: u32) -> String {
     host.program(program).arg("-p").arg(pid.to_string()).run().ok()
 }
@@ -51,7 +51,7 @@ fn sleeper() -> Value {
 }
 
 #[test]
-fn process_is_scheduled_as_its_bundle_says() {
+fn process_is_scheduled_as_the_bundle_says() {
     let host = Host::new();
     let deadline = json!({
         "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 50_000_000, "period": 100_000_000,
@@ -104,7 +104,7 @@ fn process_is_scheduled_as_its_bundle_says() {
 }
 
 #[test]
-fn cpus_are_those_of_a_process_that_joins() {
+fn cpu_affinity_is_for_processes_that_join() {
     let host = Host::new();
     let affinity = json!({"initial": "0", "final": "0"});
     let bundle = Bundle::new(&host, "", |config| {
@@ -116,7 +116,7 @@ fn cpus_are_those_of_a_process_that_joins() {
     let all = status(&host, 1, "Cpus_allowed_list");
     assert_eq!(status(&host, bundle.pid(), "Cpus_allowed_list"), all, "it is for others alone");
     let mut process = sleeper();
-    // Where cgroups have cpusets, the kernel takes that of the container's when a process comes there.
+    // With the cpuset controller, moving a process into the container's cgroup resets its affinity.
     let controllers = fs::read_to_string(host.cgroup().parent().unwrap().join("cgroup.controllers")).unwrap();
     let has_cpuset = controllers.contains("cpuset");
     for affinity in [json!({"final": "0"}), json!({"initial": "0"}), affinity] {
@@ -136,7 +136,7 @@ fn cpus_are_those_of_a_process_that_joins() {
 #[test]
 fn capabilities_are_the_five_sets_of_the_bundle() {
     let host = Host::new();
-    // CHOWN is 1, KILL 0x20, SETUID 0x80.
+    // CAP_CHOWN is 0x1, CAP_KILL 0x20, CAP_SETUID 0x80.
     let sets = json!({
         "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID"], "permitted": ["CAP_CHOWN", "CAP_KILL"],
         "effective": ["CAP_CHOWN"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]
@@ -150,7 +150,7 @@ fn capabilities_are_the_five_sets_of_the_bundle() {
         };
         let bundle = Bundle::new(&host, "", |config| change(&mut config["process"]));
         bundle.create_in_silence();
-        // While it waits, it cannot do more than it must.
+        // While it waits for `start`, it has only the capabilities that it needs.
         let waits = u64::from_str_radix(&status(&host, bundle.pid(), "CapPrm"), 16).unwrap();
         assert_eq!(waits & (1 << 16 | 1 << 17 | 1 << 19), 0, "SYS_MODULE, SYS_RAWIO, SYS_PTRACE: {waits:x}");
         let _ = bundle.engine(&["start", "one"]).run().ok();
@@ -170,7 +170,7 @@ fn capabilities_are_the_five_sets_of_the_bundle() {
 }
 
 #[test]
-fn personality_and_memory_are_those_of_the_bundle() {
+fn process_has_the_personality_and_memory_policy_of_the_bundle() {
     let host = Host::new();
     let script = "uname -m; head -n 1 /proc/self/numa_maps; exec sleep 600";
     let has_numa = host.program("cat").arg("/proc/self/numa_maps").run().code == 0;
@@ -187,7 +187,7 @@ fn personality_and_memory_are_those_of_the_bundle() {
     let machine = host.program("uname").arg("-m").run().ok();
     let other = if machine == "x86_64\n" { "i686\n" } else { &*machine };
     assert!(engine.stdout().contains(other), "{}", engine.stdout());
-    // So has a process that joins it.
+    // So does a process that joins the container.
     assert_eq!(exec(&bundle, &host, &sleeper()).with(quiet).run().code, 0);
     let pid = pid_of_exec(&bundle, &host);
     assert_eq!(host.program("cat").arg(format!("/proc/{pid}/personality")).run().ok(), "00000008\n");
@@ -228,9 +228,9 @@ fn labels_are_set_or_refused() {
 }
 
 #[test]
-fn limits_of_a_process_are_all_of_getrlimit() {
+fn process_can_have_all_limits_of_getrlimit() {
     let host = Host::new();
-    // No more than the tests have themselves, as /proc/PID/limits has them.
+    // Not above the limits of the tests; the order is that of /proc/PID/limits.
     let names = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME";
     let soft = |name: &str, place: usize| match name {
         "NICE" | "RTPRIO" => 0,
@@ -281,7 +281,7 @@ fn terminal_has_the_size_of_the_bundle() {
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
 }
 
-/// The terminal that an engine is sent.
+/// Receives the terminal as an engine does.
 fn receive(listener: &UnixListener) -> File {
     let (socket, _) = listener.accept().unwrap();
     let (mut bytes, mut space) = ([0; 64], cmsg_space!(RawFd));
@@ -292,7 +292,7 @@ fn receive(listener: &UnixListener) -> File {
     tests::sys::received_file(fds[0])
 }
 
-/// The first line of a terminal.
+/// Reads the first line from a terminal.
 fn line(master: &mut File) -> String {
     let mut text = Vec::new();
     while !text.ends_with(b"\n") {
@@ -304,7 +304,7 @@ fn line(master: &mut File) -> String {
 }
 
 #[test]
-fn profile_cannot_pretend_what_confines_the_process() {
+fn profile_cannot_fake_the_calls_that_confine_the_process() {
     let host = Host::new();
     let script = "echo ran $(grep -E '^([UG]id|Groups|NoNewPrivs|CapPrm)' /proc/self/status)";
     let process = |no_new_privs: bool| {
@@ -340,7 +340,7 @@ fn profile_cannot_pretend_what_confines_the_process() {
             let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
             host.inside(|| fs::remove_dir_all(&bundle.directory)).unwrap();
         }
-        // What joins a container has its filter from the first.
+        // A process that joins the container has the filter from its start.
         let bundle = Bundle::new(&host, "exec sleep 600", seccomp);
         bundle.create_in_silence();
         let _ = bundle.engine(&["start", "one"]).run().ok();

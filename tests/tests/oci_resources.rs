@@ -1,4 +1,4 @@
-//! Resources of OCI bundles: rules about devices, limits, and who owns the cgroup.
+//! Resources of OCI bundles: rules for devices, limits, and the owner of the cgroup.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn run(host: &Host, script: &str, change: impl FnOnce(&mut Value)) -> String {
     Bundle::printing(host, script, change).printed()
 }
 
-/// Lets the container make nodes.
+/// Allows the container to create device nodes.
 fn with_mknod(config: &mut Value) {
     tests::permit(config, "CAP_MKNOD");
 }
@@ -21,7 +21,7 @@ fn with_mknod(config: &mut Value) {
 #[test]
 fn last_rule_about_a_device_counts() {
     let host = Host::new();
-    // There need not be such devices: then it is ENXIO, and with a rule EPERM.
+    // A rule causes EPERM. Without it, a device that does not exist causes ENXIO.
     let script = "cd /tmp; for n in 'mem c 1 99' 'fuse c 10 229' 'loop b 7 0' 'zero c 1 5'; do mknod $n; done; \
                   for n in mem fuse loop zero; do (exec < $n) 2>&1 | grep -c 'not permitted'; done; \
                   (exec > mem) 2>&1 | grep -c 'not permitted'";
@@ -50,7 +50,7 @@ fn last_rule_about_a_device_counts() {
 }
 
 #[test]
-fn devices_are_made_as_the_bundle_says() {
+fn devices_are_created_as_the_bundle_says() {
     let host = Host::new();
     let script = "stat -c '%n %F %a %u:%g %t:%T' /dev/fuse /dev/a/pipe /opt/node /dev/full";
     let shown = run(&host, script, |config| {
@@ -66,7 +66,7 @@ fn devices_are_made_as_the_bundle_says() {
     let expected = "/dev/fuse character special file 640 1:2 a:e5\n/dev/a/pipe fifo 600 0:0 0:0\n\
                     /opt/node block special file 666 0:0 7:0\n/dev/full character special file 666 0:0 1:7\n";
     assert_eq!(shown, expected);
-    // Something else is there already.
+    // Another file already has the path.
     let bundle = Bundle::new(&host, "", |config| {
         config["linux"]["devices"] = json!([{"path": "/etc/passwd", "type": "c", "major": 10, "minor": 229}]);
     });
@@ -75,7 +75,7 @@ fn devices_are_made_as_the_bundle_says() {
 }
 
 #[test]
-fn cgroup_belongs_to_root_of_a_user_namespace_that_may_write() {
+fn root_of_a_user_namespace_owns_a_writable_cgroup() {
     let host = Host::new();
     let map = json!([
         {"containerID": 1, "hostID": 0, "size": 1000}, {"containerID": 0, "hostID": 100_000, "size": 1}
@@ -83,7 +83,7 @@ fn cgroup_belongs_to_root_of_a_user_namespace_that_may_write() {
     for (options, owner) in [(&["nosuid", "rw"][..], 100_000), (&["nosuid", "ro"], 0)] {
         let bundle = Bundle::new(&host, "sleep 600", |config| {
             config["mounts"].as_array_mut().unwrap().push(mount("/sys/fs/cgroup", "cgroup", options));
-            // The root's files are the container's, of another uid than 0.
+            // The files of the rootfs must have ids in the maps; the container's root is another uid than 0.
             config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
             (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map.clone());
         });
@@ -98,10 +98,10 @@ fn cgroup_belongs_to_root_of_a_user_namespace_that_may_write() {
     }
 }
 
-/// What is in files of the leaf.
+/// Files of the leaf cgroup, and their contents.
 type Files = &'static [(&'static str, &'static str)];
 
-/// Limits, the controller that they need, and what is then in the files of the leaf.
+/// Limits, the controller that they need, and the resulting files of the leaf cgroup.
 fn limits() -> [(Value, &'static str, Files); 10] {
     [
         (
@@ -130,11 +130,11 @@ fn limits() -> [(Value, &'static str, Files); 10] {
 }
 
 #[test]
-fn limits_are_those_of_the_bundle() {
+fn cgroup_has_the_limits_of_the_bundle() {
     let host = Host::new();
     let parent = host.cgroup_parent();
     let of = |cgroup: &Path| fs::read_to_string(cgroup.join("cgroup.controllers")).ok();
-    // Those of the hierarchy's root.
+    // The controllers of the root cgroup.
     let controllers = parent.ancestors().filter_map(of).last().unwrap();
     let mut checked = 0;
     for (resources, controller, files) in limits() {
@@ -164,7 +164,7 @@ fn limits_are_those_of_the_bundle() {
 }
 
 #[test]
-fn limits_that_the_kernel_refuses_are_told() {
+fn limits_that_the_kernel_refuses_are_reported() {
     let host = Host::new();
     for (resources, words) in [
         (json!({"unified": {"nosuch.max": "1"}}), "the nosuch controller"),

@@ -1,4 +1,4 @@
-//! System calls of OCI bundles' containers: `linux.seccomp`, and calls that a process outside answers.
+//! `linux.seccomp` of OCI bundles, and calls that a seccomp agent answers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::libc;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tests::{Host, Program, Running, intruder, launcher, wait_until};
 
-/// A bundle on a host, with a profile, and the socket of the agent that answers its notified calls.
+/// A bundle with a seccomp profile, and the socket of its seccomp agent.
 struct Bundle<'a> {
     host: &'a Host,
     directory: PathBuf,
@@ -64,14 +64,14 @@ impl<'a> Bundle<'a> {
         self.host.inside(|| fs::read_to_string(self.file(file))).unwrap().parse().unwrap()
     }
 
-    /// Starts the agent that answers its calls: `CALL=ANSWER`.
+    /// Starts the seccomp agent; `answers` are `CALL=ANSWER`.
     fn agent(&self, answers: &[String]) -> Running {
         let mut agent = self.host.program(intruder()).arg("answer").arg(self.file("agent")).args(answers).start();
         agent.wait_for_output("listens");
         agent
     }
 
-    /// Runs a command as an engine does, which adopts the process whose pid it writes.
+    /// Runs a command as an engine does, and adopts the process in the pid file.
     fn adopt(&self, pidfile: &str, words: &[&str]) -> Running {
         let program = self.host.program(intruder()).arg("adopt").arg(self.file(pidfile)).arg(launcher());
         let mut running = program.arg("--root").arg(self.host.state()).args(words).start();
@@ -85,7 +85,7 @@ impl<'a> Bundle<'a> {
         self.adopt("pid", &["create", "--bundle", &self.file(""), "--pid-file", &self.file("pid"), "one"])
     }
 
-    /// Executes a process, with a file for its pid.
+    /// The arguments of an `exec` with a pid file.
     fn exec(&self, args: &Value) -> Vec<String> {
         let process = json!({"user": {"uid": 33, "gid": 33}, "args": args, "env": ["PATH=/bin"], "cwd": "/tmp"});
         self.host.inside(|| fs::write(self.file("process.json"), process.to_string())).unwrap();
@@ -102,7 +102,7 @@ impl<'a> Bundle<'a> {
         state["status"].as_str().unwrap().into()
     }
 
-    /// Lets its processes be reaped, and deletes it. Its PID 1 ends when all others are reaped.
+    /// Lets the engine reap the processes, and deletes the container. PID 1 ends after all others have been reaped.
     fn delete(&self) {
         self.host.inside(|| fs::write(self.file("other.reap"), "")).unwrap();
         let _ = self.kontena(&["delete", "--force", "one"]).run().ok();
@@ -114,13 +114,13 @@ fn shell(script: &str) -> Value {
     json!(["sh", "-c", script])
 }
 
-/// A profile that permits everything but for some calls.
+/// A profile that allows all calls except `names`, which have an `action`.
 fn refusing(names: &[&str], action: &str) -> Value {
     let rule = json!({"names": names, "action": action});
     json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [rule]})
 }
 
-/// One in which mkdir and getppid are notified.
+/// A profile that notifies mkdir and getppid.
 fn notifying() -> Value {
     let mut profile = refusing(&["mkdir", "mkdirat", "getppid"], "SCMP_ACT_NOTIFY");
     profile["listenerMetadata"] = json!("a \"b\" \u{1}");
@@ -128,7 +128,7 @@ fn notifying() -> Value {
     profile
 }
 
-/// An answer to each way of making a directory.
+/// The same answer for mkdir and mkdirat.
 fn to_mkdir(answer: &str) -> Vec<String> {
     let mut calls = vec![libc::SYS_mkdirat];
     #[cfg(target_arch = "x86_64")]
@@ -136,19 +136,19 @@ fn to_mkdir(answer: &str) -> Vec<String> {
     calls.into_iter().map(|call| format!("{call}={answer}")).collect()
 }
 
-/// The container process states that an agent has got.
+/// The container process states that an agent has received.
 fn states(agent: &Running) -> Vec<Value> {
     let text = agent.stdout();
     text.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
-fn notified_calls_get_the_answers_of_the_listener() {
+fn notified_calls_get_the_agents_answers() {
     let host = Host::new();
     let script = "mkdir /tmp/a; echo $? $PPID; touch /tmp/b && echo made; exec sleep 600";
     let bundle = Bundle::new(&host, &shell(script), &notifying(), |_| {});
     let before = host.snapshot();
-    // An errno of its own, and a result that no kernel gives.
+    // An errno, and a result that no kernel would return.
     let mut agent = bundle.agent(&[to_mkdir("-95"), vec![format!("{}=4242", libc::SYS_getppid)]].concat());
     let mut engine = bundle.create();
     let pid = bundle.pid("pid");
@@ -167,7 +167,7 @@ fn notified_calls_get_the_answers_of_the_listener() {
     assert!(engine.stderr().contains("Operation not supported"), "{}", engine.stderr());
     assert!(agent.stdout().contains(&format!("notified {} of ", libc::SYS_getppid)), "{}", agent.stdout());
 
-    // A process that an engine starts has a listener of its own, and so has kontena's exec.
+    // Each process of `exec` has a listener of its own, with an engine or without.
     let words = bundle.exec(&shell("mkdir /tmp/c; echo $? $PPID; exec sleep 600"));
     let mut other = bundle.adopt("other", &words.iter().map(String::as_str).collect::<Vec<_>>());
     other.wait_for_output("1 4242\n");
@@ -190,7 +190,7 @@ fn notified_calls_get_the_answers_of_the_listener() {
     before.assert_restored(|| host.snapshot());
 }
 
-/// What kontena-init does after its filter is there, but for the call that hands the listener over.
+/// The calls of kontena-init after the filter has been installed, except sendmsg(2), which sends the listener.
 const OF_THE_INIT: [&str; 30] = [
     "accept4",
     "capget",
@@ -225,7 +225,7 @@ const OF_THE_INIT: [&str; 30] = [
 ];
 
 #[test]
-fn listener_may_be_asked_about_all_that_a_start_does() {
+fn agent_can_answer_all_calls_of_a_start() {
     let host = Host::new();
     for no_new_privileges in [true, false] {
         let profile = refusing(&OF_THE_INIT, "SCMP_ACT_NOTIFY");
@@ -239,7 +239,7 @@ fn listener_may_be_asked_about_all_that_a_start_does() {
         let words = bundle.exec(&shell("echo joined; sleep 600"));
         let mut other = bundle.adopt("other", &words.iter().map(String::as_str).collect::<Vec<_>>());
         other.wait_for_output("joined\n");
-        // It was asked before there was a pid: it is told the process that joins, or its child.
+        // A call needed an answer before the pid was known: the state has the joining process, or its child.
         let [_, executed] = &states(&agent)[..] else { panic!("{}", agent.stdout()) };
         assert!(executed["pid"].as_u64().unwrap() > 1);
         bundle.delete();
@@ -253,7 +253,7 @@ fn listener_may_be_asked_about_all_that_a_start_does() {
 }
 
 #[test]
-fn absent_listener_is_an_error_that_leaves_nothing() {
+fn missing_agent_is_an_error_that_leaves_nothing() {
     let host = Host::new();
     let bundle = Bundle::new(&host, &shell("exec sleep 600"), &notifying(), |_| {});
     let before = host.snapshot();
@@ -284,9 +284,9 @@ fn absent_listener_is_an_error_that_leaves_nothing() {
 }
 
 #[test]
-fn calls_fail_when_their_listener_is_killed() {
+fn calls_fail_when_the_agent_is_killed() {
     let host = Host::new();
-    // One call waits for it when it is killed, and the other comes later.
+    // One call waits for the agent when it is killed, the other comes later.
     let script = "mkdir /tmp/a; mkdir /tmp/b; echo later; exec sleep 600";
     let bundle = Bundle::new(&host, &shell(script), &notifying(), |_| {});
     let mut agent = bundle.agent(&to_mkdir("never"));
@@ -321,7 +321,7 @@ fn waiting_container_is_deleted_without_an_answer() {
 }
 
 #[test]
-fn every_action_of_a_bundle_does_what_it_says() {
+fn all_actions_of_a_profile_have_their_effect() {
     let host = Host::new();
     let number = libc::SYS_chroot.to_string();
     let path = "0";
@@ -330,7 +330,7 @@ fn every_action_of_a_bundle_does_what_it_says() {
         ("SCMP_ACT_LOG", None, json!(["SECCOMP_FILTER_FLAG_LOG"]), "EFAULT"),
         ("SCMP_ACT_ERRNO", None, json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]), "EPERM"),
         ("SCMP_ACT_ERRNO", Some(95), json!(["SECCOMP_FILTER_FLAG_TSYNC"]), "EOPNOTSUPP"),
-        // Nobody traces it.
+        // There is no tracer.
         ("SCMP_ACT_TRACE", Some(7), json!([]), "ENOSYS"),
         ("SCMP_ACT_TRAP", None, json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]), "SIGSYS"),
         ("SCMP_ACT_KILL", None, json!([]), "SIGSYS"),
@@ -360,7 +360,7 @@ fn every_action_of_a_bundle_does_what_it_says() {
 }
 
 #[test]
-fn mistakes_in_a_listener_are_told_with_their_path() {
+fn errors_in_a_listener_have_their_path() {
     let host = Host::new();
     for (change, wrong) in [
         (json!({"listenerPath": null}), "linux.seccomp.listenerPath: missing"),

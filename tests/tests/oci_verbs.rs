@@ -1,5 +1,5 @@
-//! The commands of OCI engines beside the life of a container: `run --bundle`, `exec` in the foreground, `update
-//! --resources`, `events`, `features` and `spec`; and the exit statuses that engines expect.
+//! Other commands for OCI bundles and engines: `run --bundle`, `exec` in the foreground, `update --resources`,
+//! `events`, `features` and `spec`; and the exit statuses that engines expect.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nix::sys::signal::Signal;
@@ -9,7 +9,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use tests::{Bundle, Host, Program, Terminal, launcher, wait_until};
 
-/// Whether limits of this kind can be set here.
+/// Whether the host's cgroups have this controller.
 fn has(host: &Host, controller: &str) -> bool {
     let controllers = fs::read_to_string(host.cgroup().parent().unwrap().join("cgroup.controllers")).unwrap();
     controllers.split_whitespace().any(|known| known == controller)
@@ -23,12 +23,12 @@ fn run<'a>(bundle: &Bundle<'a>, options: &[&str]) -> Program<'a> {
     bundle.engine(&["run", "--bundle"]).arg(&bundle.directory).args(options).arg("one")
 }
 
-/// Starts it in the background, where its output goes nowhere.
+/// Starts the container in the background, without output.
 fn start(bundle: &Bundle<'_>) {
     assert_eq!(run(bundle, &["-d"]).with(quiet).run().code, 0);
 }
 
-/// A process.json that runs a script.
+/// A process.json for a script.
 fn process(bundle: &Bundle<'_>, script: &str, terminal: bool) -> String {
     let path = bundle.directory.join("process.json").display().to_string();
     let (user, env) = (json!({"uid": 33, "gid": 33}), ["PATH=/usr/bin:/bin", "B=c"]);
@@ -38,7 +38,7 @@ fn process(bundle: &Bundle<'_>, script: &str, terminal: bool) -> String {
 }
 
 #[test]
-fn bundle_runs_in_the_foreground_and_is_gone_afterwards() {
+fn run_in_the_foreground_deletes_the_container() {
     let host = Host::new();
     let _ = host.debian();
     let bundle = Bundle::new(&host, "echo $$ $(cat); echo wrong >&2; ls -l /proc/self/fd | wc -l; exit 7", |_| {});
@@ -49,7 +49,7 @@ fn bundle_runs_in_the_foreground_and_is_gone_afterwards() {
         host.prune();
         before.assert_restored(|| host.snapshot());
     }
-    // As with runc, the bundle is the working directory, and the name is no root file system.
+    // As in runc, the bundle defaults to the working directory, and `one` is a name, not a rootfs.
     let here = bundle.kontena(&["run", "one"]).with(|command| _ = command.current_dir(&bundle.directory));
     assert_eq!(here.input(b"here\n").run().code(7).stdout, "1 here\n5\n");
     let line = bundle.kontena(&["run", "one"]).run().refused(125);
@@ -67,7 +67,7 @@ fn bundle_runs_in_the_foreground_and_is_gone_afterwards() {
 }
 
 #[test]
-fn run_that_fails_says_why_and_leaves_nothing() {
+fn failing_run_reports_why_and_leaves_nothing() {
     let host = Host::new();
     let _ = host.debian();
     let bundle = Bundle::new(&host, "", |config| config["process"]["args"] = json!(["nosuch"]));
@@ -87,10 +87,10 @@ fn run_that_fails_says_why_and_leaves_nothing() {
 }
 
 #[test]
-fn log_has_the_errors_of_options_before_it() {
+fn log_has_errors_of_options_before_it() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "true", |_| {});
-    // As conmon writes them.
+    // The order of conmon's options.
     let log = bundle.log().display().to_string();
     let _ = bundle.kontena(&["--systemd-cgroup", "--log", &log, "features"]).run().refused(1);
     let text = host.inside(|| fs::read_to_string(bundle.log())).unwrap();
@@ -98,7 +98,7 @@ fn log_has_the_errors_of_options_before_it() {
 }
 
 #[test]
-fn run_forwards_signals_and_may_be_killed() {
+fn run_forwards_signals_and_can_be_killed() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "trap 'exit 9' USR1; echo up; while :; do sleep 0.05; done", |_| {});
     let pidfile = bundle.pidfile().display().to_string();
@@ -110,14 +110,14 @@ fn run_forwards_signals_and_may_be_killed() {
     let line = bundle.engine(&["state", "one"]).run().refused(1);
     assert!(line.contains("does not exist"), "{line}");
 
-    // What is left is what create and start leave.
+    // If `run` is killed, the container stays as after `create` and `start`.
     let running = run(&bundle, &[]).with(quiet).start();
     wait_until("it to run", || bundle.engine(&["state", "one"]).run().stdout.contains("\"running\""));
     running.signal(Signal::SIGKILL);
     let _ = running.finish();
     assert_eq!(bundle.status(), "running");
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
-    // That somebody deletes it meanwhile is no error.
+    // Another process may delete it meanwhile.
     let running = run(&bundle, &[]).with(quiet).start();
     wait_until("it to run", || bundle.engine(&["state", "one"]).run().stdout.contains("\"running\""));
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
@@ -138,7 +138,7 @@ fn run_lends_its_terminal_and_restores_it() {
     assert_eq!((terminal.finish(), terminal.modes()), (3, terminal.original_modes()));
     assert_eq!(bundle.engine(&["state", "one"]).run().code, 1);
 
-    // When it is gone, so is the container.
+    // The container ends with the terminal.
     let mut terminal = Terminal::start(run(&bundle, &[]), (33, 44));
     let _ = terminal.wait_for("ready");
     terminal.hang_up();
@@ -162,7 +162,7 @@ fn process_runs_in_the_foreground() {
     running.signal(Signal::SIGUSR1);
     let _ = running.finish().code(9);
 
-    // The engine has the other end of the terminal that is its stdio.
+    // kontena's stdio is a terminal.
     let path = process(&bundle, "tty; stty size; read x; echo got $x; exit 3", true);
     let terminal = Terminal::start(exec(&[], &path), (33, 44));
     let _ = terminal.wait_for("33 44");
@@ -193,7 +193,7 @@ fn fds_are_passed_on() {
     let script = "echo $(ls /proc/self/fd) $(cat <&3)";
     let path = process(&bundle, script, false);
     let words = ["exec", "--preserve-fds", "1"];
-    // One more is that of ls itself.
+    // ls itself has one more.
     let seen = "0 1 2 3 4 passed on\n";
     assert_eq!(open(bundle.engine(&words).args(["--process", &path, "one"])).ok(), seen);
     assert_eq!(open(bundle.kontena(&words).args(["one", "sh", "-c", script])).ok(), seen);
@@ -219,7 +219,7 @@ fn runcs_exec_works_in_a_bundle() {
     terminal.type_in("word\r");
     let _ = terminal.wait_for("got word");
     assert_eq!(terminal.finish(), 0);
-    // Its pid, once it runs, and nothing if it does not.
+    // The pid file is written only if the process runs.
     let pidfile = bundle.pidfile();
     let detached = |command: &[&str]| {
         bundle.kontena(&["exec", "-d", "--pid-file"]).arg(&pidfile).arg("one").args(command).with(quiet).run()
@@ -233,7 +233,7 @@ fn runcs_exec_works_in_a_bundle() {
     );
     let _ = bundle.engine(&["delete", "--force", "one"]).run().ok();
 
-    // The same of one of kontena's own.
+    // The same for a container of kontena's own.
     let own = |words: &[&str]| bundle.kontena(words);
     let debian = host.debian().display().to_string();
     let options = ["run", "-d", "--net", "none", "--cgroup-parent", &host.cgroup_parent_option(), "--name", "own"];
@@ -245,7 +245,7 @@ fn runcs_exec_works_in_a_bundle() {
 }
 
 #[test]
-fn processes_wait_for_no_start_and_no_resume() {
+fn exec_is_refused_before_start_and_while_paused() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "exec sleep 600", |_| {});
     let path = process(&bundle, "true", false);
@@ -273,7 +273,7 @@ fn processes_wait_for_no_start_and_no_resume() {
 }
 
 #[test]
-fn what_is_missing_or_stopped_has_runcs_exit_status() {
+fn missing_and_stopped_containers_have_runcs_exit_statuses() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "exec sleep 600", |_| {});
     for verb in ["start", "state", "kill", "delete", "pause", "resume", "ps", "events", "stop"] {
@@ -283,7 +283,7 @@ fn what_is_missing_or_stopped_has_runcs_exit_status() {
         }
     }
     assert_eq!(bundle.kontena(&["delete", "--force", "nosuch"]).run().ok(), "");
-    // Its exit status would be the command's.
+    // 1 could be the command's own status.
     let _ = bundle.kontena(&["exec", "nosuch", "true"]).run().refused(125);
     let _ = bundle.engine(&["exec", "nosuch", "true"]).run().refused(255);
 
@@ -307,7 +307,7 @@ fn what_is_missing_or_stopped_has_runcs_exit_status() {
 }
 
 #[test]
-fn list_has_what_runcs_has() {
+fn list_has_runcs_members() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "exec sleep 600", |_| {});
     bundle.create_in_silence();
@@ -331,7 +331,7 @@ fn resources_are_updated_from_a_file_and_from_stdin() {
     for (name, printed) in [("one", ""), ("own", "own\n")] {
         let leaf = host.cgroup_parent().join(name);
         let value = |name: &str| host.inside(|| fs::read_to_string(leaf.join(name))).unwrap();
-        // containerd sends the devices each time.
+        // containerd always sends the devices, too.
         let resources =
             |depth: &str| json!({"devices": [{"allow": false}], "unified": {"cgroup.max.depth": depth}}).to_string();
         host.inside(|| fs::write(&file, resources("3"))).unwrap();
@@ -357,14 +357,14 @@ fn resources_are_updated_from_a_file_and_from_stdin() {
             let line = bundle.kontena(&["update", "--resources", "-", name]).input(input.as_bytes()).run().refused(1);
             assert!(line.contains(words), "{line}");
         }
-        // An engine may have nothing to change.
+        // An engine may have nothing to update.
         assert_eq!(bundle.kontena(&["update", "--resources", "-", name]).input(b"{}").run().ok(), printed);
     }
     let _ = bundle.engine(&["delete", "--force", "one", "own"]).run().ok();
 }
 
 #[test]
-fn events_are_runcs_until_the_end() {
+fn events_are_like_runcs_until_the_end() {
     let host = Host::new();
     let has_memory = has(&host, "memory");
     let script = "until [ -e /tmp/go ]; do sleep 0.05; done; tail /dev/zero; exec sleep 600";
@@ -405,12 +405,12 @@ fn features_are_json() {
     assert!(features["mountOptions"].as_array().unwrap().contains(&json!("rro")));
     assert!(linux["capabilities"].as_array().unwrap().contains(&json!("CAP_CHECKPOINT_RESTORE")));
     assert_eq!((&linux["cgroup"]["v1"], &linux["cgroup"]["v2"]), (&json!(false), &json!(true)));
-    // What it says that a config.json may have, it may have.
+    // Everything in the output can be used in a config.json.
     let list = |value: &Value| value.as_array().unwrap().clone();
     let operators = list(&linux["seccomp"]["operators"]);
     let arguments: Vec<_> =
         operators.iter().zip(0..6).map(|(op, index)| json!({"index": index, "value": 1, "op": op})).collect();
-    // What is not for this bind.
+    // Options that are not for binds, or have no maps here.
     let others = ["idmap", "ridmap", "tmpcopyup", "remount", "dirsync", "lazytime", "sync"];
     let mounts: Vec<_> = list(&features["mountOptions"])
         .into_iter()
@@ -420,7 +420,7 @@ fn features_are_json() {
             json!({"destination": target, "source": "/etc", "options": ["bind", option]})
         })
         .collect();
-    // One that is notified needs somebody to notify.
+    // SCMP_ACT_NOTIFY needs an agent.
     for action in list(&linux["seccomp"]["actions"]).into_iter().filter(|action| action != "SCMP_ACT_NOTIFY") {
         let bundle = Bundle::new(&host, "true", |config| {
             config["mounts"].as_array_mut().unwrap().extend(mounts.clone());
@@ -437,7 +437,7 @@ fn features_are_json() {
 }
 
 #[test]
-fn spec_writes_a_bundle_that_runs_and_nothing_over_it() {
+fn spec_writes_a_working_config_and_overwrites_nothing() {
     let host = Host::new();
     let bundle = Bundle::new(&host, "true", |_| {});
     let file = bundle.directory.join("config.json");

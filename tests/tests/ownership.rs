@@ -401,7 +401,7 @@ fn links_below_the_state_directory_lead_nowhere() {
     let before = look(&home);
     for name in ["web", "run", "app", "empty", "job"] {
         host.prune();
-        // It does not exist, and so is gone already.
+        // It does not exist, so it is gone already.
         assert_eq!(host.kontena().args(["rm", "-f", name]).run().ok(), "");
         for words in [&["delete", name][..], &["stop", name], &["logs", name]] {
             assert_ne!(host.kontena().args(words).run().code, 0, "{words:?}");

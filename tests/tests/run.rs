@@ -365,10 +365,10 @@ fn every_verb_has_help_with_its_options_and_an_example() {
         named.retain(|name| *name != "help");
         let known: Vec<&str> = options.split_whitespace().collect();
         assert_eq!(named, known, "{verb}");
-        // Without what they need; but for those that are complete.
+        // Without what they need, except options that need nothing.
         for option in known.into_iter().filter(|option| !["all", "quiet", "stream", "rootless"].contains(option)) {
             let outcome = host.kontena().args([*verb, &*format!("--{option}")]).run();
-            // Engines know another status of a failure than persons.
+            // With options of engines, failures have another exit status.
             let code = if [1, 255].contains(&outcome.code) { outcome.code } else { 125 };
             assert!(!outcome.refused(code).contains("unknown option"), "{verb} --{option}");
         }

@@ -100,7 +100,7 @@ fn main() {
         "adopt" => adopt(&arguments[1], &arguments[2..]),
         "answer" => answer(&arguments[1], &arguments[2..]),
         "headless" => {
-            // The process lives on, and is a zombie with threads.
+            // The process lives on as a zombie with threads.
             let _ = std::thread::spawn(|| sleep(Duration::MAX));
             let _ = tests::sys::call(libc::SYS_exit, [0; 6]);
         }
