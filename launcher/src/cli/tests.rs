@@ -55,6 +55,7 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("publish-all", &[""], &["x"]),
     ("expose", &["80", "80/tcp", "8000-8009/udp"], &["", "0", "80:80", "80/sctp", "9-8", "127.0.0.1:80", "a"]),
     ("no-healthcheck", &[""], &["x"]),
+    ("verify", &["0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"], &["", "0", "x"]),
     ("entrypoint", &["", "/bin/a", r#"["a", "b"]"#], &[]),
     ("label", &["a", "a=b", "a=b=c"], &["", "=b"]),
     ("label-file", &["/nosuch"], &[]),
