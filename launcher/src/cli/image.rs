@@ -3,7 +3,7 @@
 //! The words are somebody else's. All of them are `--NAME=VALUE` of the few that say something about the container
 //! alone, up to a `--`; nothing that the host has to give. Must not act on anything.
 
-use crate::cli::given::Given;
+use crate::cli::given::{Given, add_volume};
 use crate::cli::options::{Entry, Kind, Line};
 use crate::config::image::Image;
 use crate::config::lifecycle::{self, Health};
@@ -31,7 +31,8 @@ const ALLOWED: &str = "entrypoint env expose health-cmd health-interval health-r
     health-timeout label no-healthcheck stop-signal user volume workdir";
 
 /// The most options of an image: each label is compared with all others.
-const MOST: usize = 1000;
+const MOST: u32 = 1000;
+const TOO_MANY: &str = "it is one of more than 1000 options";
 
 /// Sets the options of the image, or the directory, at `path`, for a line of `verb`.
 pub fn set(path: &CStr, image: Option<&Image>, verb: &Entry, line: &Line<'static>, given: &mut Given) -> Result<()> {
@@ -39,20 +40,20 @@ pub fn set(path: &CStr, image: Option<&Image>, verb: &Entry, line: &Line<'static
     let shown = path.to_string_lossy();
     let words = words.map_err(|hint| Error::usage(format_args!("image-config of {shown}"), hint))?;
     let Some(words) = words else { return Ok(()) };
-    let mut words = words.leak().split_terminator('\0');
-    for (number, word) in words.by_ref().take_while(|word| *word != "--").enumerate() {
-        set_one(word, verb, given)
-            .and(if number < MOST { Ok(()) } else { Err("it is one of more than 1000 options") })
-            .map_err(|hint| {
-                // What is behind the = may be a secret.
-                let name = word.split('=').next().unwrap_or_default();
-                Error::usage(format_args!("{name} in the image-config of {shown}"), hint)
-            })?;
+    let (mut words, mut number, mut is_command): (&str, _, _) = (words.leak(), 0, false);
+    while let Some((word, behind)) = words.split_once('\0') {
+        (words, number) = (behind, number + 1);
+        if is_command {
+            given.said.command.push(c_static(word)?);
+        } else if word == "--" {
+            is_command = true;
+        } else if let Err(hint) = if number > MOST { Err(TOO_MANY) } else { set_one(word, verb, given) } {
+            // What is behind the = may be a secret.
+            let (name, _) = word.split_once('=').unwrap_or((word, ""));
+            return Err(Error::usage(format_args!("{name} in the image-config of {shown}"), hint));
+        }
     }
     let said = &mut given.said;
-    for word in words {
-        said.command.push(c_static(word)?);
-    }
     (said.env, said.labels) = (std::mem::take(&mut given.config.env), std::mem::take(&mut given.config.labels));
     said.volumes = std::mem::take(&mut given.config.volumes);
     // What the command line says of these does not go with what the image says.
@@ -66,8 +67,8 @@ pub fn set(path: &CStr, image: Option<&Image>, verb: &Entry, line: &Line<'static
 }
 
 fn set_one(word: &'static str, verb: &Entry, given: &mut Given) -> std::result::Result<(), Hint> {
-    let (name, value) = word.split_once('=').unwrap_or((word, ""));
-    let name = name.strip_prefix("--").filter(|name| place_of(name, ALLOWED).is_some());
+    let (dashed, value) = word.split_once('=').unwrap_or((word, ""));
+    let name = dashed.strip_prefix("--").filter(|name| place_of(name, ALLOWED).is_some());
     let name = name.ok_or("an image cannot ask for it: only the command line can")?;
     match name {
         "env" if !has(value, b'=') => return Err("an image gets no variable of the host: it needs KEY=VALUE"),
@@ -76,7 +77,7 @@ fn set_one(word: &'static str, verb: &Entry, given: &mut Given) -> std::result::
         _ => {}
     }
     // What this kontena lacks, an image can say for another one.
-    let Some(option) = verb.options().find(|option| option.is(name)) else { return Ok(()) };
+    let Ok((_, option)) = verb.find(dashed) else { return Ok(()) };
     if option.kind == Kind::Switch && has(word, b'=') {
         return Err("it takes no value");
     }
@@ -98,7 +99,7 @@ pub fn add_volumes(given: &mut Given) -> Result<()> {
                 Error::usage(format_args!("volume {} of the image", volume.target.to_string_lossy()), hint)
             })?;
         }
-        config.volumes.insert(config.volumes.partition_point(|other| other.depth() <= volume.depth()), volume);
+        let _ = add_volume(&mut config.volumes, Ok(volume));
     }
     Ok(())
 }

@@ -192,13 +192,14 @@ fn set(verb: &Entry, line: &'static Line<'static>, directory: &[u8]) -> Result<&
     let is_of_bundle = bundle::is_meant(line);
     #[cfg(not(feature = "oci"))]
     let is_of_bundle = false;
-    if matches!(verb.verb, Verb::Run | Verb::Create)
+    if cfg!(feature = "images")
+        && matches!(verb.verb, Verb::Run | Verb::Create)
         && !is_of_bundle
         && let Some(rootfs) = line.command.first()
     {
         let (rootfs, what) = (rootfs.as_bytes(), format_args!("rootfs {}", rootfs.to_string_lossy()));
         let is_below = !directory.is_empty() && !rootfs.starts_with(b"/");
-        let path = if is_below { [directory, rootfs].join(&b'/') } else { rootfs.into() };
+        let path = if is_below { [directory, b"/", rootfs].concat() } else { rootfs.into() };
         let path = c_string(path)?;
         let mut opened = resources::image::open(&path).context(what, resources::image::ROOT)?;
         if let Some((_, option, hash)) = line.options.iter().find(|(_, option, _)| option.is("verify")) {
@@ -268,8 +269,8 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     let config = &mut given.config;
     config.rootfs = c_static(rootfs.as_bytes())?;
     config.command = std::mem::take(&mut given.entrypoint);
-    let command = if command.is_empty() { std::mem::take(&mut given.said.command) } else { arguments(command)? };
-    config.command.extend(command);
+    let mut command = if command.is_empty() { std::mem::take(&mut given.said.command) } else { arguments(command)? };
+    config.command.append(&mut command);
     if config.command.is_empty() {
         config.command.push(DEFAULT_COMMAND);
     }
@@ -302,8 +303,9 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     if !given.health.command.is_empty() {
         config.life.health = Some(std::mem::replace(&mut given.health, Health::new()));
     }
-    let own = labels::read(&given.label_files, std::mem::take(&mut config.labels))?;
-    config.labels.extend(given.said.labels.iter().copied().chain(own));
+    let mut own = labels::read(&given.label_files, std::mem::take(&mut config.labels))?;
+    config.labels.clone_from(&given.said.labels);
+    config.labels.append(&mut own);
     #[cfg_attr(not(feature = "background"), expect(unused_variables, reason = "nothing keeps them"))]
     let variables = set_environment(given, is_systemd)?;
     #[cfg(feature = "background")]

@@ -260,7 +260,7 @@ impl Entry {
     }
 
     /// The option of this name, `--name` or `-n`, and its place among the options of this verb.
-    fn find(&self, name: &str) -> Result<(usize, &'static Opt)> {
+    pub fn find(&self, name: &str) -> Result<(usize, &'static Opt)> {
         let (long, letter) = match (name.strip_prefix("--"), name.as_bytes()) {
             // docker's name, and runc's.
             (Some("network"), _) => ("net", 0),

@@ -164,13 +164,15 @@ pub fn expose(text: &'static str) -> Parsed<&'static str> {
 
 /// `--publish-all`: adds what is exposed and has no port of the host yet; the kernel picks one for each.
 pub fn publish_all(ports: &mut Vec<Publish>, exposed: &[&str]) -> Parsed<()> {
-    for port in exposed.iter().filter_map(|text| publish(text).ok()).flatten() {
-        let is = |other: &Publish| (other.container_port, other.protocol) == (port.container_port, port.protocol);
-        if !ports.iter().any(is) {
-            ports.push(port);
-        }
-        if ports.len() > 1024 {
-            return Err("these are more than 1024 ports: use -p for those that you need");
+    for text in exposed {
+        for port in publish(text)? {
+            let is = |other: &Publish| (other.container_port, other.protocol) == (port.container_port, port.protocol);
+            if !ports.iter().any(is) {
+                ports.push(port);
+            }
+            if ports.len() > 1024 {
+                return Err("these are more than 1024 ports: use -p for those that you need");
+            }
         }
     }
     Ok(())

@@ -9,8 +9,6 @@ use linux_raw_sys::general::{
 };
 use std::ffi::CStr;
 use std::fmt::Display;
-#[cfg(feature = "images")]
-use std::fmt::Write;
 
 /// Something mounted on request.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +82,10 @@ impl Volume {
             for byte in part {
                 match *byte {
                     plain if plain.is_ascii_alphanumeric() || plain == b'-' => name.push(plain.into()),
-                    other => drop(write!(name, ".{other:02X}")),
+                    other => {
+                        let digit = |digit: u8| char::from(b"0123456789ABCDEF"[usize::from(digit % 16)]);
+                        ['.', digit(other >> 4), digit(other)].into_iter().for_each(|c| name.push(c));
+                    }
                 }
             }
         }

@@ -214,9 +214,12 @@ impl Container {
         if life.restart.policy != Restart::No {
             self.journal.append(Entry::Restart(life.restart.text.into()))?;
         }
-        let labels = self.config.labels.iter().map(|label| Entry::Label((*label).into()));
-        let exposed = self.config.exposed.iter().map(|ports| Entry::Exposed((*ports).into()));
-        labels.chain(exposed).try_for_each(|entry| self.journal.append(entry))
+        let (labels, exposed) = (&self.config.labels, &self.config.exposed);
+        let texts = [(labels, Entry::Label as fn(String) -> Entry), (exposed, Entry::Exposed)];
+        for (texts, entry) in texts {
+            texts.iter().try_for_each(|text| self.journal.append(entry((*text).into())))?;
+        }
+        Ok(())
     }
 
     /// Gives volumes to the container's user where that is asked for.
