@@ -39,7 +39,12 @@ pub fn set(path: &CStr, image: Option<&Image>, verb: &Entry, line: &Line<'static
     let words = image.map_or_else(|| image::words_beside(path), image::words);
     let shown = path.to_string_lossy();
     let words = words.map_err(|hint| Error::usage(format_args!("image-config of {shown}"), hint))?;
-    let Some(words) = words else { return Ok(()) };
+    let Some(words) = words else {
+        // There was one when the device was made.
+        let hint = "it cannot be read any more: the image was changed";
+        let is_gone = line.has("verify");
+        return if is_gone { Err(Error::usage(format_args!("--verify {shown}"), hint)) } else { Ok(()) };
+    };
     let (mut words, mut number, mut is_command): (&str, _, _) = (words.leak(), 0, false);
     while let Some((word, behind)) = words.split_once('\0') {
         (words, number) = (behind, number + 1);

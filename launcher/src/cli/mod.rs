@@ -202,8 +202,7 @@ fn set(verb: &Entry, line: &'static Line<'static>, directory: &[u8]) -> Result<&
         let path = if is_below { [directory, b"/", rootfs].concat() } else { rootfs.into() };
         let path = c_string(path)?;
         let mut opened = resources::image::open(&path).context(what, resources::image::ROOT)?;
-        if let Some((_, option, hash)) = line.options.iter().find(|(_, option, _)| option.is("verify")) {
-            (option.set)(given, hash).map_err(|hint| wrong("--verify", hash, hint))?;
+        if let Some((_, _, hash)) = line.options.iter().find(|(_, option, _)| option.is("verify")) {
             opened = verity::check(opened, &path, hash)?;
         }
         image::set(&path, opened.as_ref(), verb, line, given)?;

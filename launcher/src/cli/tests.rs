@@ -111,6 +111,11 @@ const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("dns-search", &["example.org"], &["", "a b"]),
     ("add-host", &["db:192.0.2.7", "db:fd00::7", "host:host-gateway"], &["", "db", "db:", ":192.0.2.7", "db:x"]),
     ("overlay", &["", "/a"], &[]),
+    (
+        "verify",
+        &["0123456789abcdefABCDEF789abcdef00123456789abcdef0123456789abcdef"],
+        &["", "0123", "0123456789abcdefABCDEF789abcdef00123456789abcdef0123456789abcdex"],
+    ),
     ("init", &["", "true", "false"], &["no", "0"]),
     ("systemd", &["", "true", "false", "always"], &["no", "0"]),
     (

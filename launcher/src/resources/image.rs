@@ -25,8 +25,8 @@ const MAGIC: &[u8] = b"kontena\x01";
 /// The most bytes of words: more is no config, but an attack.
 const MOST: usize = 1 << 20;
 
-/// A config is at a multiple of so many bytes.
-const BLOCK: u64 = 4096;
+/// A config is at a multiple of so many bytes, which a block of dm-verity has.
+pub const BLOCK: u64 = 4096;
 
 /// How often another process may be faster to take the loop device that was free.
 const ATTEMPTS: u32 = 64;
@@ -77,7 +77,7 @@ fn file_system(image: &OwnedFd) -> Option<FileSystem> {
 const EROFS: u64 = 1024;
 
 /// The bytes at an offset, if there are so many.
-fn at<const LENGTH: usize>(file: &OwnedFd, offset: u64) -> Option<[u8; LENGTH]> {
+pub fn at<const LENGTH: usize>(file: &OwnedFd, offset: u64) -> Option<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
     fill(file, &mut bytes, offset).then_some(bytes)
 }
@@ -94,16 +94,28 @@ fn fill(file: &OwnedFd, mut bytes: &mut [u8], mut offset: u64) -> bool {
     true
 }
 
-/// What an image says of itself: words, each with a NUL at its end. They are behind the file system, whose size its
-/// superblock has: `blocks` and `blkszbits` of erofs, `bytes_used` of squashfs.
+/// What an image says of itself: words, each with a NUL at its end. They are behind the file system.
 pub fn words(Image { fd, kind }: &Image) -> Parsed<Option<String>> {
+    config_of(fd, *kind).map_or(Ok(None), |end| read_words(fd, end))
+}
+
+/// Where the config of an image is, if there is one: its file system ends there, as the superblock says with `blocks`
+/// and `blkszbits` of erofs, `bytes_used` of squashfs.
+pub fn config_of(fd: &OwnedFd, kind: FileSystem) -> Option<u64> {
     let size = match kind {
         FileSystem::Erofs => at(fd, EROFS + 36).zip(at(fd, EROFS + 12)).and_then(|(blocks, [bits])| {
             u64::from(u32::from_le_bytes(blocks)).checked_mul(1_u64.checked_shl(u8::into(bits))?)
         }),
         FileSystem::Squashfs => at(fd, 40).map(u64::from_le_bytes),
     };
-    size.and_then(|size| size.checked_next_multiple_of(BLOCK)).map_or(Ok(None), |end| read_words(fd, end))
+    size.and_then(|size| size.checked_next_multiple_of(BLOCK))
+}
+
+/// How many bytes a config at `offset` has, and of them the words, if there is one.
+pub fn config_length(file: &OwnedFd, offset: u64) -> Option<(usize, usize)> {
+    let head = at::<12>(file, offset)?;
+    let length = u32::from_le_bytes(head.strip_prefix(MAGIC)?.try_into().ok()?) as usize;
+    Some((head.len() + length, length))
 }
 
 /// The same of a directory, from the file beside it.
@@ -130,14 +142,12 @@ pub fn words_beside(directory: &CStr) -> Parsed<Option<String>> {
 }
 
 fn read_words(file: &OwnedFd, offset: u64) -> Parsed<Option<String>> {
-    let Some(head) = at::<12>(file, offset) else { return Ok(None) };
-    let Some([a, b, c, d]) = head.strip_prefix(MAGIC) else { return Ok(None) };
-    let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+    let Some((end, length)) = config_length(file, offset) else { return Ok(None) };
     if length > MOST {
         return Err("it has more than 1 MiB: make the image again");
     }
     let mut words = vec![0; length];
-    if !fill(file, &mut words, offset + head.len() as u64) {
+    if !fill(file, &mut words, offset + (end - length) as u64) {
         return Err("the file ends before it does: copy the image again");
     }
     if words.last().is_some_and(|last| *last != 0) {

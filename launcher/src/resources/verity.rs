@@ -1,30 +1,30 @@
 //! `--verify`: a dm-verity device over an image. The kernel checks each block when it reads it, by the hash tree behind
 //! the image, and the root hash; a block that is not the right one is EIO. `xtask/image/src/verity.rs` writes the tree.
 //!
-//! Whoever can write to the file, at any time, has no influence but on what fails: the root hash commits to the blocks
-//! and to the salt (32 bytes, before 4096 of a block, so one cannot stand for a part of the other), everything else has
-//! one value, and the number of blocks, which it does not commit to, is what the image itself says when it is read by
-//! the device. Must not read anything of the image past the device but what the kernel needs to make it.
+//! An attacker with write access to the file can only make reads fail, at any time. The root hash commits to the blocks
+//! and to the salt: 32 bytes before the 4096 of a block, so neither can stand for a part of the other. It does not
+//! commit to the number of blocks: that is what file system and config say when the device reads them. All other fields
+//! have one value. Must not use what was read without the device, but to make the device.
 //!
 //! A device goes with its last mount. One whose launcher was killed before anybody had it open goes by [`sweep`].
 
-use crate::config::image::{FileSystem, Image};
+use crate::config::image::{FileSystem, Image, root_hash};
+use crate::config::wrong;
 use crate::error::{Context, Error, Result};
 use crate::file::{self, CWD};
-use crate::resources::image;
+use crate::resources::image::{self, BLOCK, at};
 use crate::sys::{self, DM_IOCTL_SIZE};
 use crate::text::random_name;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, fstat, major, makedev, minor, mknodat, openat};
-use rustix::io::{self, Errno, pread};
+use rustix::io::{self, Errno};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use std::ffi::CStr;
 use std::fmt::Write;
 
 /// What the names of our devices begin with. A device's UUID is its name, so that nobody else's is taken for one.
 const MARK: &str = "kontena-verity-";
-/// Bytes of a block, and sectors in it.
-const BLOCK: u64 = 4096;
+/// Sectors in a block.
 const SECTORS: u64 = 8;
 /// Digests in a block of the tree.
 const DIGESTS: u64 = 128;
@@ -45,7 +45,8 @@ const DM_DEFERRED_REMOVE: u32 = 1 << 17;
 const CONTROL: (u32, u32) = (10, 236);
 
 /// The image, if this is one, read by a device that checks it. `path` is what losetup(8) shows.
-pub fn check(image: Option<Image>, path: &CStr, root_hash: &str) -> Result<Option<Image>> {
+pub fn check(image: Option<Image>, path: &CStr, text: &str) -> Result<Option<Image>> {
+    let root_hash = root_hash(text).map_err(|hint| wrong("--verify", text, hint))?;
     let what = format_args!("--verify {}", path.to_string_lossy());
     let Some(Image { fd: file, kind }) = image else {
         return Err(Error::usage(what, "only an image has a hash tree: make one with kontena-image"));
@@ -60,7 +61,9 @@ pub fn check(image: Option<Image>, path: &CStr, root_hash: &str) -> Result<Optio
         let (major, minor, start) = (major(number), minor(number), blocks + 1);
         let mut table =
             format!("1 {major}:{minor} {major}:{minor} {BLOCK} {BLOCK} {blocks} {start} sha256 {root_hash} ");
-        salt.iter().for_each(|byte| _ = write!(table, "{byte:02x}"));
+        for byte in salt {
+            let _ = write!(table, "{byte:02x}");
+        }
         make(blocks * SECTORS, &table)
     };
     let hint = "it needs root, and a kernel with CONFIG_DM_VERITY, CONFIG_CRYPTO_SHA256 and CONFIG_BLK_DEV_LOOP: \
@@ -84,19 +87,19 @@ impl Tree {
     /// Finds that of an image: of the one kind that there is, and all there.
     fn find(image: &OwnedFd, kind: FileSystem) -> Option<Self> {
         let blocks = data_blocks(image, kind)?;
-        let at = blocks * BLOCK;
+        let start = blocks * BLOCK;
         // struct verity_sb: magic and version, UUID, algorithm, sizes of blocks, the number of them, length of the salt
-        let versions = read(image, at)? == *b"verity\0\0\x01\0\0\0\x01\0\0\0";
-        let algorithm = read(image, at + 32)? == *b"sha256\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-        let sizes = read(image, at + 64)? == *b"\0\x10\0\0\0\x10\0\0";
-        let numbers = read(image, at + 72)? == blocks.to_le_bytes() && read(image, at + 80)? == 32_u64.to_le_bytes();
+        let versions = at(image, start)? == *b"verity\0\0\x01\0\0\0\x01\0\0\0";
+        let algorithm = at(image, start + 32)? == *b"sha256\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let sizes = at(image, start + 64)? == *b"\0\x10\0\0\0\x10\0\0";
+        let numbers = at(image, start + 72)? == blocks.to_le_bytes() && at(image, start + 80)? == 32_u64.to_le_bytes();
         let (mut level, mut end) = (blocks, blocks + 1);
         while level > 1 {
             level = level.div_ceil(DIGESTS);
             end += level;
         }
         let is_whole = fstat(image).ok()?.st_size as u64 / BLOCK >= end;
-        let salt = read(image, at + 88)?;
+        let salt = at(image, start + 88)?;
         (versions && algorithm && sizes && numbers && is_whole).then_some(Self { blocks, salt })
     }
 }
@@ -104,22 +107,9 @@ impl Tree {
 /// How many blocks file system and config have, as both of them say. Where there is no config, the number would be that
 /// of anybody who can write the superblock: one who leaves the config out, for example.
 fn data_blocks(image: &OwnedFd, kind: FileSystem) -> Option<u64> {
-    let bytes = match kind {
-        FileSystem::Erofs => {
-            let [bits] = read(image, 1024 + 12)?;
-            u64::from(u32::from_le_bytes(read(image, 1024 + 36)?)).checked_shl(bits.into())?
-        }
-        FileSystem::Squashfs => u64::from_le_bytes(read(image, 40)?),
-    };
-    let blocks = bytes.div_ceil(BLOCK);
-    let config = blocks.checked_mul(BLOCK)?;
-    let length = u32::from_le_bytes(read(image, config + 8)?);
-    (read(image, config)? == *b"kontena\x01").then(|| blocks + (12 + u64::from(length)).div_ceil(BLOCK))
-}
-
-fn read<const N: usize>(file: &OwnedFd, offset: u64) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    (pread(file, &mut bytes, offset) == Ok(N)).then_some(bytes)
+    let config = image::config_of(image, kind)?;
+    let (length, _) = image::config_length(image, config)?;
+    Some(config / BLOCK + (length as u64).div_ceil(BLOCK))
 }
 
 /// Removes the devices of launchers that were killed before they had them open, if there is a device mapper.
@@ -152,7 +142,7 @@ fn make(sectors: u64, table: &str) -> io::Result<OwnedFd> {
             Ok(device) => return Ok(device),
             Err(errno) => {
                 let _ = mapper.ask(DM_DEV_REMOVE, &name, 0, &[]);
-                // Swept: it was there, and is not.
+                // Another launcher has swept it.
                 if errno != Errno::NXIO {
                     return Err(errno);
                 }
@@ -186,10 +176,10 @@ impl Mapper {
         Ok(device)
     }
 
-    /// Removes our devices that nobody has open: EBUSY for all others. One that its launcher is about to open is among
-    /// them, and is made again.
+    /// Removes all of our devices that nobody has open; the others are EBUSY. A launcher that was about to open one
+    /// makes it again.
     fn sweep(&self) {
-        let list = self.ask(DM_LIST_DEVICES, "", 0, &[0; NAMES]).unwrap_or_default();
+        let list = self.ask(DM_LIST_DEVICES, "", 0, &vec![0; NAMES]).unwrap_or_default();
         let mut rest = list.get(DM_IOCTL_SIZE..);
         // struct dm_name_list: device, offset of the next, name
         while let Some(entry) = rest
