@@ -1,12 +1,20 @@
 //! Makes images of the demo rootfs, which kontena mounts as they are: one of each file system that it knows, and one of
-//! a tree that lacks everything that a container is mounted on.
+//! a tree that lacks everything that a container is mounted on. Those of the demo also with a config and a hash tree.
+
+/// The same code as kontena-image's.
+#[path = "../image/src/verity.rs"]
+mod verity;
 
 use crate::arch::Arch;
 use crate::{rootfs, setup, step::step};
 use anyhow::{Result, bail};
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Bytes of a block of dm-verity.
+const BLOCK: u64 = 4096;
 
 /// An image's name, its tree in the rootfs, and the program that makes it.
 const IMAGES: [(&str, &str, &str); 3] =
@@ -32,9 +40,24 @@ pub fn build(arch: &Arch, tree: &Path) -> Result<PathBuf> {
             _ => command.args(["--quiet", "--all-root"]).arg(&new).arg(&tree),
         };
         step(&format!("making {name}"), &mut command)?;
+        if part.is_empty() {
+            add_tree(&new, &image.with_added_extension("verified"))?;
+        }
         fs::rename(new, image)?;
     }
     Ok(dir)
+}
+
+/// Copies an image to `to`, and adds an empty config and a hash tree. The root hash is in the file `to.verity`.
+fn add_tree(image: &Path, to: &Path) -> Result<()> {
+    fs::copy(image, to)?;
+    let mut file = OpenOptions::new().read(true).write(true).open(to)?;
+    file.set_len(file.metadata()?.len().next_multiple_of(BLOCK))?;
+    file.seek(SeekFrom::End(0))?;
+    file.write_all(b"kontena\x01\0\0\0\0")?;
+    file.set_len(file.metadata()?.len().next_multiple_of(BLOCK))?;
+    let root: String = verity::append(&mut file)?.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(fs::write(to.with_added_extension("verity"), root + "\n")?)
 }
 
 /// The image of the demo for `--image KIND`.

@@ -53,17 +53,22 @@ impl Kernel {
         Ok(Self { image, modules, builtin: builtin.lines().map(|line| name(Path::new(line))).collect() })
     }
 
-    /// The modules `wanted` and their dependencies, each after its dependencies.
+    /// The modules `wanted` and their dependencies, each after its dependencies. `old|new` is one that has been renamed.
     pub fn modules(&self, wanted: &[&str]) -> Result<Vec<PathBuf>> {
         let mut order = Vec::new();
-        for name in wanted {
-            self.add_module(name, &mut order)?;
+        for names in wanted {
+            let is_there = |name: &&str| self.modules.contains_key(*name) || self.is_builtin(name);
+            self.add_module(names.split('|').find(is_there).unwrap_or(names), &mut order)?;
         }
         Ok(order)
     }
 
+    fn is_builtin(&self, name: &str) -> bool {
+        self.builtin.iter().any(|builtin| builtin == name)
+    }
+
     fn add_module(&self, name: &str, order: &mut Vec<PathBuf>) -> Result<()> {
-        if self.builtin.iter().any(|builtin| builtin == name) {
+        if self.is_builtin(name) {
             return Ok(());
         }
         let path = self.modules.get(name).with_context(|| format!("this kernel has no module {name}"))?;

@@ -100,7 +100,7 @@ const NETWORK: &[&str] = &[
 /// The machine's link to QEMU.
 const CARD: &[&str] = &["virtio_pci", "virtio_net"];
 /// What images are made of.
-const IMAGES: &[&str] = &["overlay", "loop", "squashfs", "erofs"];
+const IMAGES: &[&str] = &["overlay", "loop", "squashfs", "erofs", "dm_verity", "sha256_generic|sha256"];
 /// The tests' own modules: for the disk with their instruments, the port for their report, a link of the LAN, ss(8),
 /// and other firewalls.
 const INSTRUMENTS: &[&str] = &[
