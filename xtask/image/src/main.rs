@@ -83,8 +83,9 @@ struct Show {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    // argh knows no --option=VALUE.
+    // argh knows no --option=VALUE, and takes - for an option.
     let split = |word: String| match word.split_once('=') {
+        _ if word == "-" => vec![source::STDIN.to_owned()],
         Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
         _ => vec![word],
     };

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Another name of `-`.
+pub const STDIN: &str = "/dev/stdin";
+
 /// A SOURCE.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Source {
@@ -44,7 +47,7 @@ impl Source {
             Some(("oci-archive", rest)) => parts(rest).map(|(path, tag)| Self::OciArchive(path, tag))?,
             Some(("docker-archive", rest)) => parts(rest).map(|(path, tag)| Self::DockerArchive(path, tag))?,
             Some(("docker", rest)) if rest.starts_with("//") => Self::Registry(rest.trim_start_matches('/').into()),
-            _ if text == "-" => Self::Stdin,
+            _ if matches!(text, "-" | STDIN) => Self::Stdin,
             _ if text.is_empty() => bail!("SOURCE is empty"),
             _ => Self::of_path(text)?,
         })

@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -16,10 +18,13 @@ impl Scratch {
         let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let parent = parent.canonicalize().with_context(|| format!("cannot write to {}", parent.display()))?;
         let name = output.file_name().context("the output has no name")?.to_string_lossy().into_owned();
-        // mkdtemp(3): only its owner can look into it.
-        let made = tempfile::Builder::new().prefix(&format!(".{name}.")).tempdir_in(&parent);
+        // Before there is something to remove.
+        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        // Only its owner can look into it.
+        let private = Permissions::from_mode(0o700);
+        let made = tempfile::Builder::new().prefix(&format!(".{name}.")).permissions(private).tempdir_in(&parent);
         let made = made.with_context(|| format!("cannot write to {}", parent.display()))?;
-        remove_on_signal(made.path().to_owned())?;
+        remove_on_signal(signals, made.path().to_owned());
         Ok(Self(made))
     }
 
@@ -30,8 +35,7 @@ impl Scratch {
 }
 
 /// A directory that a signal would leave behind is removed before we end by it.
-fn remove_on_signal(path: PathBuf) -> Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+fn remove_on_signal(mut signals: Signals, path: PathBuf) {
     let _ = std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             // The build may be making a file while we look.
@@ -39,7 +43,6 @@ fn remove_on_signal(path: PathBuf) -> Result<()> {
             std::process::exit(128 + signal);
         }
     });
-    Ok(())
 }
 
 /// Lets this program open as many files as it may: one for each directory of a deep tree.

@@ -76,7 +76,10 @@ impl<W: Write> Stream<'_, W> {
         header.set_size(content.1);
         header.set_path("entry")?;
         let mut records = vec![(b"path".to_vec(), path.to_vec())];
-        records.extend(link.map(|link| (b"linkpath".to_vec(), link)));
+        match link {
+            Some(target) if header.entry_type() == EntryType::Symlink => self.target(&mut header, &target)?,
+            link => records.extend(link.map(|link| (b"linkpath".to_vec(), link))),
+        }
         if nanoseconds > 0 && seconds >= 0 {
             records.push((b"mtime".to_vec(), format!("{seconds}.{nanoseconds:09}").into_bytes()));
         }
@@ -87,6 +90,17 @@ impl<W: Write> Stream<'_, W> {
         header.set_cksum();
         let content = Range { file: self.tree.spool(), offset: content.0, rest: content.1 };
         Ok(self.output.append(&header, content)?)
+    }
+
+    /// The target of a symbolic link: in the header, or in an entry of GNU's before it. sqfstar 4.5 takes slashes and dots
+    /// away from the beginning of one in a record.
+    fn target(&mut self, header: &mut Header, target: &[u8]) -> Result<()> {
+        if let Some(field) = header.as_old_mut().linkname.get_mut(..target.len()) {
+            field.copy_from_slice(target);
+            return Ok(());
+        }
+        let text = [target, b"\0"].concat();
+        self.description(EntryType::GNULongLink, &text)
     }
 
     /// A header of records for the next entry.
@@ -100,14 +114,19 @@ impl<W: Write> Stream<'_, W> {
             }
             text.extend([length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat());
         }
+        self.description(EntryType::XHeader, &text)
+    }
+
+    /// An entry that describes the next one.
+    fn description(&mut self, kind: EntryType, text: &[u8]) -> Result<()> {
         let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::XHeader);
+        header.set_entry_type(kind);
         header.set_path("records")?;
         header.set_mode(0o644);
         (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
         header.set_size(text.len() as u64);
         header.set_cksum();
-        Ok(self.output.append(&header, text.as_slice())?)
+        Ok(self.output.append(&header, text)?)
     }
 }
 
