@@ -1,69 +1,74 @@
-//! Makes images of the demo rootfs, which kontena mounts as they are: one of each file system that it knows, and one of
-//! a tree that lacks everything that a container is mounted on. Those of the demo also with a config and a hash tree.
-
-/// The same code as kontena-image's.
-#[path = "../image/src/verity.rs"]
-mod verity;
+//! `cargo xtask image`: builds `kontena-image` and runs it. Also builds the one of a release, static like the pair. What
+//! it does with an image is in `xtask/image`.
 
 use crate::arch::Arch;
-use crate::{rootfs, setup, step::step};
-use anyhow::{Result, bail};
-use std::fs::{self, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use crate::{dist, host, musl, setup, step::step};
+use anyhow::{Context, Result, ensure};
+use argh::FromArgs;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-/// Bytes of a block of dm-verity.
-const BLOCK: u64 = 4096;
+/// The program.
+const NAME: &str = "kontena-image";
 
-/// An image's name, its tree in the rootfs, and the program that makes it.
-const IMAGES: [(&str, &str, &str); 3] =
-    [("demo.erofs", "", "mkfs.erofs"), ("demo.squashfs", "", "mksquashfs"), ("bare.erofs", "bin", "mkfs.erofs")];
-
-/// Updates the images of `tree`, the rootfs for `arch`, and returns their directory.
-pub fn build(arch: &Arch, tree: &Path) -> Result<PathBuf> {
-    setup::setup(&[setup::IMAGES])?;
-    let dir = arch.dir().join("images");
-    fs::create_dir_all(&dir)?;
-    let changed = fs::metadata(tree)?.modified()?.max(fs::metadata(tree.join("sbin/kontena-init"))?.modified()?);
-    for (name, part, program) in IMAGES {
-        let image = dir.join(name);
-        if fs::metadata(&image).and_then(|image| image.modified()).is_ok_and(|made| made > changed) {
-            continue;
-        }
-        let new = image.with_extension("new");
-        rootfs::remove(&new)?;
-        let mut command = Command::new(program);
-        let tree = tree.join(part);
-        match program {
-            "mksquashfs" => command.arg(&tree).arg(&new).args(["-quiet", "-no-progress", "-all-root"]),
-            _ => command.args(["--quiet", "--all-root"]).arg(&new).arg(&tree),
-        };
-        step(&format!("making {name}"), &mut command)?;
-        if part.is_empty() {
-            add_tree(&new, &image.with_added_extension("verified"))?;
-        }
-        fs::rename(new, image)?;
-    }
-    Ok(dir)
+/// make one file of an OCI image: SOURCE -o FILE, as kontena-image has it
+#[derive(FromArgs)]
+#[argh(subcommand, name = "image")]
+pub struct Image {
+    /// what kontena-image is run with; SOURCE comes first, or --help alone shows them
+    #[argh(positional, greedy)]
+    arguments: Vec<String>,
 }
 
-/// Copies an image to `to`, and adds an empty config and a hash tree. The root hash is in the file `to.verity`.
-fn add_tree(image: &Path, to: &Path) -> Result<()> {
-    fs::copy(image, to)?;
-    let mut file = OpenOptions::new().read(true).write(true).open(to)?;
-    file.set_len(file.metadata()?.len().next_multiple_of(BLOCK))?;
-    file.seek(SeekFrom::End(0))?;
-    file.write_all(b"kontena\x01\0\0\0\0")?;
-    file.set_len(file.metadata()?.len().next_multiple_of(BLOCK))?;
-    let root: String = verity::append(&mut file)?.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(fs::write(to.with_added_extension("verity"), root + "\n")?)
+/// `cargo xtask image`
+pub fn image(options: &Image) -> Result<ExitCode> {
+    let mut command = Command::new(program()?);
+    let status = command.args(&options.arguments).status().context("cannot run kontena-image")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// The image of the demo for `--image KIND`.
-pub fn of_kind(arch: &Arch, tree: &Path, kind: &str) -> Result<PathBuf> {
-    match kind {
-        "erofs" | "squashfs" => Ok(build(arch, tree)?.join(format!("demo.{kind}"))),
-        _ => bail!("--image wants erofs or squashfs, not {kind:?}"),
+/// The program for this machine, fast, and without the minutes that the one of a release takes.
+pub fn program() -> Result<PathBuf> {
+    setup::setup(&[setup::IMAGES, setup::C])?;
+    let target = host::gnu_target();
+    let mut cargo = host::cargo(["build", "--quiet", "--profile", "tool", "-p", NAME, "--target", &target]);
+    let program = host::target_dir().join(&target).join("tool").join(NAME);
+    let built = fs::metadata(&program).is_ok();
+    if built {
+        // Only a line of progress if there is something to do.
+        ensure!(cargo.status().context("cannot run cargo")?.success(), "building kontena-image failed");
+    } else {
+        step("building kontena-image", &mut cargo)?;
     }
+    Ok(program)
+}
+
+/// `cargo xtask dist --image`: the program of a release, in the directory of the pair.
+pub fn dist(arch: &'static Arch) -> Result<ExitCode> {
+    let std =
+        arch.std.with_context(|| format!("rustup has no musl for {}: kontena-image is not built for it", arch.name));
+    setup::setup(&[std?])?;
+    // ring and zstd have code of C, which is compiled for musl; rustc brings the linker.
+    let [cc, specs, _] = musl::cc(arch)?;
+    let target = arch.target.replace('-', "_");
+    let mut cargo = host::cargo(["build", "--release", "-p", NAME, "--target", arch.target]);
+    cargo.env(format!("CC_{target}"), cc).env(format!("AR_{target}"), format!("{}-ar", arch.gnu));
+    // fortify would call functions that only glibc has.
+    cargo.env(format!("CFLAGS_{target}"), format!("{specs} -U_FORTIFY_SOURCE"));
+    step(&format!("building {NAME} for {}", arch.name), &mut cargo)?;
+    let directory = dist::small_dir(arch);
+    fs::create_dir_all(&directory)?;
+    let (from, to) = (host::target_dir().join(arch.target).join("release").join(NAME), directory.join(NAME));
+    replace(&from, &to)?;
+    println!("{} {} bytes", to.display(), fs::metadata(&to)?.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Copies a program in one move: one that is running stays whole.
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    let new = to.with_extension("new");
+    let _ = fs::copy(from, &new).with_context(|| format!("cannot write {}", new.display()))?;
+    fs::rename(&new, to).with_context(|| format!("cannot write {}", to.display()))
 }

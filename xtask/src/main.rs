@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod completions;
 mod debian;
+mod demo_images;
 mod dist;
 #[cfg(test)]
 mod docs;
@@ -56,6 +57,7 @@ enum Task {
     Look(Look),
     OciSuites(oci_suites::OciSuites),
     Rootfs(Rootfs),
+    Image(image::Image),
     Dist(Dist),
     Completions(Completions),
     Man(Man),
@@ -90,6 +92,9 @@ struct Dist {
     /// full, board (no bundles), lean (run, bridge, publish, limits) or bare (no network of its own); full by default
     #[argh(option, default = "dist::FULL.name.into()")]
     profile: String,
+    /// build kontena-image instead, static like the pair
+    #[argh(switch)]
+    image: bool,
 }
 
 /// write the completions for bash, zsh and fish into dist/completions/
@@ -159,7 +164,9 @@ fn main() -> ExitCode {
         Task::Look(Look {}) => look::look(),
         Task::OciSuites(options) => oci_suites::oci_suites(&options),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
-        Task::Dist(Dist { arch, profile }) => dist::Profile::named(&profile)
+        Task::Image(options) => image::image(&options),
+        Task::Dist(Dist { arch, image: true, .. }) => arch::Arch::named(&arch).and_then(image::dist),
+        Task::Dist(Dist { arch, profile, .. }) => dist::Profile::named(&profile)
             .and_then(|profile| arch::Arch::named(&arch).and_then(|arch| dist::dist(arch, profile))),
         Task::Completions(_) => completions::completions(),
         Task::Man(_) => options::man(),

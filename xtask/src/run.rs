@@ -2,7 +2,7 @@
 //! in the foreground, waits for its page, stays until kontena ends, and cleans up. It uses kontena only as a user does.
 
 use crate::arch::Arch;
-use crate::{dist, host, image, rootfs, step::spinner};
+use crate::{demo_images, dist, host, rootfs, step::spinner};
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -37,7 +37,7 @@ pub fn run(options: &Run) -> Result<ExitCode> {
     let arch = Arch::native()?;
     let mut rootfs = rootfs::build(arch, &pair)?;
     if let Some(kind) = &options.image {
-        rootfs = image::of_kind(arch, &rootfs, kind)?;
+        rootfs = demo_images::of_kind(arch, &rootfs, kind)?;
     }
     if !host::is_root() {
         let mut arguments = ["run", "--publish", &options.publish].map(String::from).to_vec();

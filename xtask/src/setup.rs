@@ -60,6 +60,10 @@ pub const VM: &[Need] =
 pub const IMAGES: &[Need] =
     &[Package { name: "erofs-utils", proof: "mkfs.erofs" }, Package { name: "squashfs-tools", proof: "mksquashfs" }];
 
+/// To compile what is of C in a dependency.
+pub const C: &[Need] =
+    &[Package { name: "gcc", proof: "gcc" }, Package { name: "libc6-dev", proof: "/usr/include/stdio.h" }];
+
 /// Packages for the benchmark's private network.
 pub const BENCH: &[Need] =
     &[Package { name: "util-linux", proof: "unshare" }, Package { name: "iproute2", proof: "ip" }];

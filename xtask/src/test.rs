@@ -3,7 +3,7 @@
 //! and makes one report. The tests create their own pretend hosts.
 
 use crate::arch::Arch;
-use crate::{debian, dist, host, image, rootfs, setup, step, vm};
+use crate::{debian, demo_images, dist, host, image, rootfs, setup, step, vm};
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
 use serde_json::Value;
@@ -44,8 +44,9 @@ impl Test {
 /// this machine's browser opens it.
 const BROWSER: &str = "browser";
 
-/// The tests that are of this machine alone: container engines are too slow in an emulated one, which has their limits.
-const ENGINES: &str = "engines";
+/// The tests that are of this machine alone: container engines are too slow in an emulated one, which has their limits,
+/// and images are made where there are programs that make file systems.
+const OF_THE_MACHINE: &[&str] = &["engines", "images_tool"];
 
 /// `cargo xtask test`
 pub fn test(options: &Test) -> Result<ExitCode> {
@@ -132,11 +133,12 @@ impl Suite {
         }
         command.arg(programs).args(filter);
         let rootfs = rootfs::build(arch, &pair)?;
-        command.env("KONTENA_IMAGES", image::build(arch, &rootfs)?).env("KONTENA_INTRUDER", &self.intruder);
+        command.env("KONTENA_IMAGES", demo_images::build(arch, &rootfs)?).env("KONTENA_INTRUDER", &self.intruder);
         command.env("KONTENA_ROOTFS", rootfs).env("KONTENA_BIN_DIR", pair);
         command
             .env("KONTENA_DEBIAN_ROOTFS", debian::rootfs(arch)?)
-            .env("KONTENA_ENGINES_ROOTFS", debian::engines(arch)?);
+            .env("KONTENA_ENGINES_ROOTFS", debian::engines(arch)?)
+            .env("KONTENA_IMAGE", image::program()?);
         command.envs(page.map(|page| ("KONTENA_PAGE", page)));
         // One pipe for both, so that the text of a failure is in its place.
         let (reader, writer) = std::io::pipe()?;
@@ -153,7 +155,9 @@ impl Suite {
         let browser = self.programs.with_file_name("browser");
         fs::create_dir_all(&browser)?;
         fs::rename(self.programs.join(BROWSER), browser.join(BROWSER))?;
-        fs::remove_file(self.programs.join(ENGINES))?;
+        for name in OF_THE_MACHINE {
+            fs::remove_file(self.programs.join(name))?;
+        }
         let mut run = vm::suite(self, filter)?;
         // The browser's test is of this machine's architecture, and so only with it.
         if self.arch.is_native() {
@@ -239,7 +243,7 @@ impl Run {
         let of = |(file, program): (&String, &Program)| {
             program.tests.keys().map(move |test| format!("{file}::{test}")).collect::<Vec<_>>()
         };
-        self.files.iter().filter(|(file, _)| *file != ENGINES).flat_map(of).collect()
+        self.files.iter().filter(|(file, _)| !OF_THE_MACHINE.contains(&file.as_str())).flat_map(of).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::dist::Profile;
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::test::{Run, Suite};
-use crate::{debian, dist, image, qemu, rootfs, run, setup, step::spinner};
+use crate::{debian, demo_images, dist, qemu, rootfs, run, setup, step::spinner};
 use anyhow::{Context, Result, bail, ensure};
 use argh::FromArgs;
 use std::fs::{self, File};
@@ -176,7 +176,7 @@ pub fn suite(suite: &Suite, filter: &[String]) -> Result<Run> {
         }
         initramfs.copy("bin/suite", &suite.runner)?;
         initramfs.copy("bin/intruder", &suite.intruder)?;
-        initramfs.tree("images", &image::build(arch, &rootfs::build(arch, &dist::small(arch)?)?)?)?;
+        initramfs.tree("images", &demo_images::build(arch, &rootfs::build(arch, &dist::small(arch)?)?)?)?;
         initramfs.tree("tests", &suite.programs)
     })?;
     let mut command = vec!["/bin/suite", "/tests"];
