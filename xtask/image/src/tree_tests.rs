@@ -27,7 +27,10 @@ const fn link(path: &'static str, target: &'static str) -> Item {
 fn header(kind: EntryType, path: &[u8], link: &[u8], size: u64) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
-    (header.set_mode(0o644), header.set_uid(0), header.set_gid(0), header.set_mtime(7));
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(7);
     header.set_size(size);
     let old = header.as_old_mut();
     old.name.get_mut(..path.len()).unwrap().copy_from_slice(path);
@@ -211,7 +214,8 @@ fn hostile_names_are_refused() {
 fn devices_are_those_of_containers() {
     let device = |kind, major, minor| {
         let mut header = header(kind, b"dev", b"", 0);
-        (header.set_device_major(major).unwrap(), header.set_device_minor(minor).unwrap());
+        header.set_device_major(major).unwrap();
+        header.set_device_minor(minor).unwrap();
         header.set_cksum();
         let mut builder = Builder::new(Vec::new());
         builder.append(&header, &b""[..]).unwrap();

@@ -123,7 +123,9 @@ impl<W: Write> Stream<'_, W> {
         header.set_entry_type(kind);
         header.set_path("records")?;
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(text.len() as u64);
         header.set_cksum();
         Ok(self.output.append(&header, text)?)
