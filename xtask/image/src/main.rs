@@ -102,6 +102,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Err(error)) => {
+            write::wait_for_the_end();
             eprintln!("kontena-image: {}", format!("{error:#}").replace('\n', " "));
             ExitCode::FAILURE
         }

@@ -13,7 +13,7 @@ use crate::layer::hex;
 use crate::tree::Tree;
 use crate::verity;
 use anyhow::{Context, Result, bail, ensure};
-pub use scratch::{Scratch, raise_limits};
+pub use scratch::{Scratch, raise_limits, wait_for_the_end};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,18 @@ use signal_hook::iterator::Signals;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
+
+/// Whether a signal ends the program: the build fails then, since its directory is gone.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Does not return if a signal ends the program: its status is that of the signal, and not that of a failed build.
+pub fn wait_for_the_end() {
+    while ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+}
 
 /// The directory.
 pub struct Scratch(TempDir);
@@ -38,6 +49,7 @@ impl Scratch {
 fn remove_on_signal(mut signals: Signals, path: PathBuf) {
     let _ = std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            ENDING.store(true, Ordering::SeqCst);
             // The build may be making a file while we look.
             while path.exists() && std::fs::remove_dir_all(&path).is_err() {}
             std::process::exit(128 + signal);
