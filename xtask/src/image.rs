@@ -51,12 +51,16 @@ pub fn dist(arch: &'static Arch) -> Result<ExitCode> {
         arch.std.with_context(|| format!("rustup has no musl for {}: kontena-image is not built for it", arch.name));
     setup::setup(&[std?])?;
     // ring and zstd have code of C, which is compiled for musl; rustc brings the linker.
-    let [cc, specs, _] = musl::cc(arch)?;
+    let include = musl::include(arch)?;
+    let cc = format!("{}-gcc", arch.gnu);
+    let own = Command::new(&cc).arg("-print-file-name=include").output().with_context(|| cc.clone())?.stdout;
+    let own = String::from_utf8(own)?;
+    // Headers of musl and gcc, and none of glibc; fortify would call functions that only glibc has.
+    let flags = format!("-nostdinc -isystem {} -isystem {} -U_FORTIFY_SOURCE", include.display(), own.trim());
     let target = arch.target.replace('-', "_");
     let mut cargo = host::cargo(["build", "--release", "-p", NAME, "--target", arch.target]);
     cargo.env(format!("CC_{target}"), cc).env(format!("AR_{target}"), format!("{}-ar", arch.gnu));
-    // fortify would call functions that only glibc has.
-    cargo.env(format!("CFLAGS_{target}"), format!("{specs} -U_FORTIFY_SOURCE"));
+    cargo.env(format!("CFLAGS_{target}"), flags);
     step(&format!("building {NAME} for {}", arch.name), &mut cargo)?;
     let directory = dist::small_dir(arch);
     fs::create_dir_all(&directory)?;

@@ -91,6 +91,12 @@ fn musl(arch: &Arch) -> String {
     arch.gnu.replace("gnu", "musl")
 }
 
+/// musl's headers for `arch`, for a compiler of C that is there after this.
+pub fn include(arch: &'static Arch) -> Result<PathBuf> {
+    setup::setup(&[arch.compiler])?;
+    Ok(unpacked(arch)?.join("usr/include").join(musl(arch)))
+}
+
 /// The compiler's command, with its first arguments.
 pub fn cc(arch: &'static Arch) -> Result<[String; 3]> {
     setup::setup(&[arch.compiler])?;
