@@ -4,6 +4,7 @@
 //! one over the other, in memory; `write/` makes a file system of the tree; `config.rs` appends what the image says about
 //! its containers, and `verity.rs` the hash tree of it all.
 
+mod cache;
 mod config;
 mod image;
 mod layer;
@@ -24,9 +25,11 @@ use argh::{EarlyExit, FromArgs};
 use config::ImageConfig;
 use image::Platform;
 use limits::Limits;
+use registry::Access;
 use source::Source;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use tree::Tree;
 use write::{Output, Scratch, Type};
 
@@ -68,6 +71,15 @@ struct Build {
     /// directory of downloads (default: kontena in $XDG_CACHE_HOME or ~/.cache)
     #[argh(option)]
     cache: Option<PathBuf>,
+    /// reach the registry by HTTP without TLS; one on this machine is reached by what it speaks
+    #[argh(switch)]
+    plain_http: bool,
+    /// a PEM file of one more authority for the registry's certificate, beside the system's
+    #[argh(option)]
+    tls_ca: Option<PathBuf>,
+    /// give up when the registry sends nothing for so many seconds (default: 30)
+    #[argh(option, default = "30")]
+    timeout: u64,
 }
 
 /// Print what an image asks for.
@@ -138,7 +150,9 @@ fn build(options: &Build) -> Result<String> {
     let scratch = Scratch::beside(&options.output)?;
     let mut tree = Tree::new(tempfile::tempfile_in(scratch.path())?, limits);
     let cache = options.cache.clone().map_or_else(default_cache, Ok)?;
-    let loading = source::Options { platform: &platform, cache, directory: scratch.path(), limits };
+    let (plain_http, authority) = (options.plain_http, options.tls_ca.clone());
+    let access = Access { plain_http, authority, timeout: Duration::from_secs(options.timeout) };
+    let loading = source::Options { platform: &platform, cache, access, directory: scratch.path(), limits };
     let own = source.load(&mut tree, &loading).with_context(|| options.source.clone())?;
     let config = match (own, config) {
         (Some(_), Some(_)) => bail!("--config: the image has a config of its own"),

@@ -77,7 +77,7 @@ impl Source {
             store.with_context(|| path.display().to_string())
         };
         let image = match self {
-            Self::Registry(reference) => registry::pull(reference, platform, &options.cache)?,
+            Self::Registry(reference) => registry::pull(reference, platform, &options.cache, &options.access)?,
             Self::Oci(path, tag) => {
                 let image = layout::oci(&Store::Directory(path.clone()), tag.as_deref(), platform);
                 image.with_context(|| path.display().to_string())?
@@ -110,6 +110,8 @@ pub struct Options<'a> {
     pub platform: &'a Platform,
     /// The directory of blobs of registries.
     pub cache: PathBuf,
+    /// How registries are reached.
+    pub access: registry::Access,
     /// A directory for temporary files.
     pub directory: &'a Path,
     /// What is too much.
