@@ -44,9 +44,9 @@ impl Test {
 /// this machine's browser opens it.
 const BROWSER: &str = "browser";
 
-/// The tests that are of this machine alone: container engines are too slow in an emulated one, which has their limits,
-/// and images are made where there are programs that make file systems.
-const OF_THE_MACHINE: &[&str] = &["engines", "images_tool"];
+/// The tests that are of this machine alone: container engines and their registry are too slow in an emulated one,
+/// which has the engines' limits, and images are made where there are programs that make file systems.
+const OF_THE_MACHINE: &[&str] = &["engines", "images_registry", "images_tool"];
 
 /// `cargo xtask test`
 pub fn test(options: &Test) -> Result<ExitCode> {
