@@ -1,5 +1,5 @@
-//! `cargo xtask image`: builds `kontena-image` and runs it. Also builds the one of a release, static like the pair. What
-//! it does with an image is in `xtask/image`.
+//! `cargo xtask image`: builds `kontena-image` and runs it. Also builds the one of a release, static like the pair.
+//! What it does with an image is in `xtask/image`.
 
 use crate::arch::Arch;
 use crate::{dist, host, musl, setup, step::step};

@@ -26,7 +26,8 @@ fn all_fields_are_options() {
     check(
         r#"{"Entrypoint":["/docker-entrypoint.sh"],"Env":["PATH=/usr/bin","EMPTY="],"ExposedPorts":{"80/tcp":{},
         "53/udp":{},"8000-8010":{},"9/sctp":{}},"Labels":{"b":"2","a":"1=x y"},"StopSignal":"SIGQUIT",
-        "User":"nginx:www","Volumes":{"/var/lib/b/":{},"/a":{}},"WorkingDir":"/srv","Cmd":["nginx","-g","daemon off;"]}"#,
+        "User":"nginx:www","Volumes":{"/var/lib/b/":{},"/a":{}},"WorkingDir":"/srv",
+        "Cmd":["nginx","-g","daemon off;"]}"#,
         &[
             r#"--entrypoint=["/docker-entrypoint.sh"]"#,
             "--env=PATH=/usr/bin",

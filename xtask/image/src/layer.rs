@@ -140,7 +140,7 @@ impl Read for Reader<'_> {
 pub fn decompressed<'a>(blob: &Blob, media_type: &str, input: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
     let start = blob.part(0, blob.length.min(6))?.read(6)?;
     ensure!(!media_type.ends_with("+encrypted"), "the layer is encrypted: decrypt the image first, with skopeo copy");
-    // No buffer of a decoder may keep back bytes that are to be summed up: they are read to the end in any case.
+    // A decoder may leave bytes in the buffer: `finish` reads to the end.
     let input = BufReader::with_capacity(1 << 16, input);
     Ok(match start[..] {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(input)),

@@ -1,8 +1,8 @@
 //! `kontena-image`: makes one read-only file of an OCI image, which `kontena run` takes as it is.
 //!
-//! The way of an image: `source.rs` finds its layers, in `layout.rs`, `registry.rs` or `root.rs`; `tree.rs` applies them,
-//! one over the other, in memory; `write/` makes a file system of the tree; `config.rs` appends what the image says about
-//! its containers, and `verity.rs` the hash tree of it all.
+//! The way of an image: `source.rs` finds its layers, in `layout.rs`, `registry.rs` or `root.rs`; `tree.rs` applies
+//! them, one over the other, in memory; `write/` makes a file system of the tree; `config.rs` appends what the image
+//! says about its containers, and `verity.rs` the hash tree of it all.
 
 mod cache;
 mod config;

@@ -350,7 +350,7 @@ impl Tree {
         }
     }
 
-    /// Removes what lower layers have of a name. A directory that this layer has as well stays, but is emptied of theirs.
+    /// Removes what lower layers have of a name. A directory that this layer has too stays, but is emptied of theirs.
     fn hide(&mut self, directory: Id, name: &[u8]) {
         let layer = self.layer;
         let Kind::Directory(children) = &self.nodes[directory].kind else { return };

@@ -1,5 +1,5 @@
-//! The config.json of a bundle, from an image's config: conversion.md of the OCI's image specification. Users and groups
-//! are looked up in the image's own /etc, as text.
+//! The config.json of a bundle, from an image's config: conversion.md of the OCI's image specification. Users and
+//! groups are looked up in the image's own /etc, as text.
 
 use crate::config::ImageConfig;
 use crate::tree::Tree;

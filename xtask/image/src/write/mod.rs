@@ -46,7 +46,7 @@ impl std::str::FromStr for Type {
     }
 }
 
-/// What is to be written, and where.
+/// The output: its kind, and its place.
 pub struct Output<'a> {
     /// The file or directory.
     pub path: &'a Path,

@@ -92,7 +92,7 @@ impl<W: Write> Stream<'_, W> {
         Ok(self.output.append(&header, content)?)
     }
 
-    /// The target of a symbolic link: in the header, or in an entry of GNU's before it. sqfstar 4.5 takes slashes and dots
+    /// The target of a symbolic link: in the header, or in GNU's entry before it. sqfstar 4.5 takes slashes and dots
     /// away from the beginning of one in a record.
     fn target(&mut self, header: &mut Header, target: &[u8]) -> Result<()> {
         if let Some(field) = header.as_old_mut().linkname.get_mut(..target.len()) {
