@@ -131,7 +131,10 @@ impl Container {
         let pidfile = config.pidfile.map(Pidfile::open).transpose()?;
         let (leaf, init_program) = (Leaf::choose(config, is_root)?.map(keep), keep(seal_init()?));
         // Now that the rest is known to be there: the other one may have the layer and the ports.
-        config.replace.map_or(Ok(()), |replace| replace(state, config.name))?;
+        if let Some(replace) = config.replace {
+            sources.try_root()?;
+            replace(state, config.name)?;
+        }
         sources.take_layer(config)?;
         let (mounts, forwards) = (Some(sources.copy()?), net::reserve(state, config, net)?);
 

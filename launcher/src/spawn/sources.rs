@@ -208,6 +208,12 @@ impl Sources {
         copy
     }
 
+    /// Mounts the root once, for nothing but the error: an image that cannot be mounted must not end a container that
+    /// runs.
+    pub fn try_root(&self) -> Result<()> {
+        self.all.first().map_or(Ok(()), |root| root.copy().map(drop))
+    }
+
     /// Copies them for one run. After the last one they are closed: as long as they are open, the host cannot unmount
     /// them.
     pub fn copy(&mut self) -> Result<Vec<Inherited>> {
