@@ -2,12 +2,13 @@
 //! minimum. All are measured in turns in one run, in a private network and mount namespace, from spawn to reaped. Times
 //! differ from machine to machine: only ratios have a limit.
 
+mod images;
 mod memory;
 mod oci;
 
 use crate::arch::Arch;
 use crate::step::{done, spinner};
-use crate::{dist, host, rootfs, setup};
+use crate::{debian, dist, host, image, rootfs, setup};
 use anyhow::{Context, Result, ensure};
 use argh::{FromArgValue, FromArgs};
 use serde_json::{Value, json};
@@ -33,6 +34,10 @@ pub struct Bench {
     #[argh(switch)]
     oci: bool,
 
+    /// measure the way from an image's file to its first page instead, beside podman and containerd
+    #[argh(switch)]
+    images: bool,
+
     /// text (default) or json
     #[argh(option, default = "Format::Text")]
     format: Format,
@@ -50,7 +55,7 @@ enum Format {
 
 impl Bench {
     pub fn check() -> Self {
-        Self { check: true, oci: false, format: Format::Text, rounds: 200 }
+        Self { check: true, oci: false, images: false, format: Format::Text, rounds: 200 }
     }
 }
 
@@ -93,7 +98,7 @@ pub fn bench(options: &Bench) -> Result<ExitCode> {
         return measure_all(options);
     }
     if !host::prepared() {
-        prepare()?;
+        prepare(options.images)?;
     }
     if !host::is_root() {
         return host::become_root(&options.args());
@@ -127,6 +132,7 @@ impl Bench {
         let mut args = ["bench", "--format", format, "--rounds", &rounds].map(String::from).to_vec();
         args.extend(self.check.then(|| "--check".into()));
         args.extend(self.oci.then(|| "--oci".into()));
+        args.extend(self.images.then(|| "--images".into()));
         args
     }
 }
@@ -140,8 +146,13 @@ fn call() -> PathBuf {
     host::target_dir().join("call")
 }
 
-fn prepare() -> Result<()> {
+fn prepare(with_images: bool) -> Result<()> {
     setup::setup(&[setup::BENCH, setup::ROOTFS])?;
+    if with_images {
+        let arch = Arch::native()?;
+        image::build(arch, &rootfs::build(arch, &dist::small(arch)?)?)?;
+        return debian::engines(arch).map(drop);
+    }
     if setup::installed("apt-get") {
         setup::setup(&[setup::RIVALS])?;
     }
@@ -172,6 +183,10 @@ fn measure_all(options: &Bench) -> Result<ExitCode> {
     let scratch = Scratch::new()?;
     if options.oci {
         writeln!(std::io::stdout(), "{}", oci::measure(&scratch, options.rounds)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if options.images {
+        writeln!(std::io::stdout(), "{}", images::measure(&scratch, (options.rounds / 20).max(1))?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let contenders = contenders(&scratch)?;

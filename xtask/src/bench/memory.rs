@@ -135,21 +135,8 @@ fn measure(name: &'static str, command: &[&str], end: &[&str]) -> Result<Held> {
         new = processes().difference(&before).copied().collect();
     }
     sleep(QUIET);
-    let new: Vec<u32> = processes().difference(&before).copied().filter(|pid| comm(*pid) != PAYLOAD).collect();
-    let mut held = Held { name, processes: Vec::new(), pss: 0, private_dirty: 0 };
-    for pid in &new {
-        // The launcher of one in the background is a zombie until it is waited for below.
-        let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { continue };
-        let field = |name: &str| -> u64 {
-            let line = rollup.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
-        };
-        if field("Rss") > 0 {
-            held.processes.push(comm(*pid));
-            held.pss += field("Pss");
-            held.private_dirty += field("Private_Dirty");
-        }
-    }
+    let Sum { processes: names, pss, private_dirty } = sum(&before);
+    let held = Held { name, processes: names, pss, private_dirty };
     if let [program, arguments @ ..] = end {
         let _ = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
@@ -164,7 +151,42 @@ fn measure(name: &'static str, command: &[&str], end: &[&str]) -> Result<Held> {
     Ok(held)
 }
 
-fn processes() -> BTreeSet<u32> {
+/// What processes hold together.
+#[derive(Default)]
+struct Sum {
+    processes: Vec<String>,
+    pss: u64,
+    private_dirty: u64,
+}
+
+/// All that are there beside those of `before`, but for the payload.
+fn sum(before: &BTreeSet<u32>) -> Sum {
+    let mut sum = Sum::default();
+    for pid in processes().difference(before).filter(|pid| comm(**pid) != PAYLOAD) {
+        // The launcher of one in the background is a zombie until it is waited for.
+        let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { continue };
+        let field = |name: &str| -> u64 {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+        };
+        if field("Rss") > 0 {
+            sum.processes.push(comm(*pid));
+            sum.pss += field("Pss");
+            sum.private_dirty += field("Private_Dirty");
+        }
+    }
+    sum
+}
+
+/// The proportional set size of all processes that are not in `before`, but for the payload, in kilobytes; and their
+/// names.
+pub fn pss(before: &BTreeSet<u32>) -> (u64, Vec<String>) {
+    let Sum { processes, pss, .. } = sum(before);
+    (pss, processes)
+}
+
+/// The pids that are there.
+pub fn processes() -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
