@@ -8,7 +8,7 @@ mod oci;
 
 use crate::arch::Arch;
 use crate::step::{done, spinner};
-use crate::{debian, dist, host, image, rootfs, setup};
+use crate::{debian, demo_images, dist, host, rootfs, setup};
 use anyhow::{Context, Result, ensure};
 use argh::{FromArgValue, FromArgs};
 use serde_json::{Value, json};
@@ -150,7 +150,7 @@ fn prepare(with_images: bool) -> Result<()> {
     setup::setup(&[setup::BENCH, setup::ROOTFS])?;
     if with_images {
         let arch = Arch::native()?;
-        image::build(arch, &rootfs::build(arch, &dist::small(arch)?)?)?;
+        demo_images::build(arch, &rootfs::build(arch, &dist::small(arch)?)?)?;
         return debian::engines(arch).map(drop);
     }
     if setup::installed("apt-get") {

@@ -5,7 +5,7 @@
 use super::memory::{self, processes};
 use super::{Scratch, path, percentile};
 use crate::arch::Arch;
-use crate::{debian, dist, host, image};
+use crate::{debian, demo_images, dist, host};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::Advice;
 use std::collections::BTreeSet;
@@ -126,7 +126,7 @@ pub fn measure(scratch: &Scratch, rounds: usize) -> Result<String> {
 
 fn kontena(scratch: &Scratch, arch: &'static Arch) -> Result<Way> {
     let (pair, rootfs) = (dist::small_dir(arch), host::target_dir().join("rootfs"));
-    let file = image::build(arch, &rootfs)?.join("demo.erofs");
+    let file = demo_images::build(arch, &rootfs)?.join("demo.erofs");
     let kontena = path(&pair.join("kontena"));
     let parent = format!("{}/kontena", scratch.cgroup_name());
     let run = ["run", "-d", "--rm", "--name", "web", "--cgroup-parent", &parent, "-p", "18080:80"];
