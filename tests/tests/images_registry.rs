@@ -21,7 +21,7 @@ const LARGE: usize = 3 << 20;
 
 /// Two images, `small` and `large`, as umoci(1) makes them, in the image layout /tmp/oci.
 const IMAGES: &str = "
-    cd /tmp && umoci init --layout oci && echo small > small && head -c 3145728 /dev/urandom > large
+    cd /tmp && umoci init --layout oci && head -c 512 /dev/zero > small && head -c 3145728 /dev/urandom > large
     for name in small large; do
         umoci new --image oci:$name
         umoci config --image oci:$name --os linux --architecture amd64 --config.cmd /bin/true

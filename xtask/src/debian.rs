@@ -58,6 +58,7 @@ const ENGINES: &[&str] = &[
     "curl",
     "dash",
     "docker-registry",
+    "erofs-utils",
     "findutils",
     "grep",
     "iproute2",
