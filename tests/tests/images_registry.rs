@@ -20,6 +20,7 @@ const CACHE: &str = "/var/lib/cache/kontena/blobs/sha256";
 const LARGE: usize = 3 << 20;
 
 /// Two images, `small` and `large`, as umoci(1) makes them, in the image layout /tmp/oci.
+/// Their files are whole blocks of tar: umoci does not fill the last one.
 const IMAGES: &str = "
     cd /tmp && umoci init --layout oci && head -c 512 /dev/zero > small && head -c 3145728 /dev/urandom > large
     for name in small large; do
