@@ -53,7 +53,7 @@ impl Kernel {
         Ok(Self { image, modules, builtin: builtin.lines().map(|line| name(Path::new(line))).collect() })
     }
 
-    /// The modules `wanted` and their dependencies, each after its dependencies. `old|new` is one that has been renamed.
+    /// The modules `wanted` and their dependencies, each after its dependencies. `old|new` is a renamed module.
     pub fn modules(&self, wanted: &[&str]) -> Result<Vec<PathBuf>> {
         let mut order = Vec::new();
         for names in wanted {

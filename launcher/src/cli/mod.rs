@@ -314,8 +314,8 @@ fn config(given: &'static mut Given, line: &Line<'static>) -> Result<&'static Co
     Ok(&given.config)
 }
 
-/// Sets the variables: the defaults, those of the image, and those of the command line, which are returned. The caller's
-/// terminal is one of the command line.
+/// Sets the variables: the defaults, those of the image, and those of the command line, which are returned. TERM is one
+/// of the command line.
 fn set_environment(given: &mut Given, is_systemd: bool) -> Result<Vec<&'static CStr>> {
     let config = &mut given.config;
     let mut own = if config.life.tty { vec![environment::term()?] } else { Vec::new() };
@@ -406,8 +406,8 @@ fn activate(config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// Changes the options of a container that `--systemd` applies to; its stop signal only if none `is_given`, and the image
-/// has no other.
+/// Changes the options of a container that `--systemd` applies to; its stop signal only if none is given, by the command
+/// line or the image.
 fn prepare_for_systemd(config: &mut Config, is_stop_signal_given: bool) -> Parsed<()> {
     (config.init, config.delegates_cgroup) = (false, true);
     if !is_stop_signal_given && config.life.stop_signal == SIGTERM {

@@ -15,9 +15,9 @@ table! {
 verbs {
     Run "run" "" Command("ROOTFS [COMMAND [ARG...]]")
         "Run a command in a new container"
-        "ROOTFS is a directory, or a squashfs or erofs image. Without COMMAND, the image's \
-         runs, or /bin/sh. The exit status is the command's, or 128+n if signal n ended it; 127 if it was not found, 126 if it could not be executed, and 125 \
-         if kontena itself failed."
+        "ROOTFS is a directory, or a squashfs or erofs image. Without COMMAND, the image's runs, or /bin/sh. The exit \
+         status is the command's, or 128+n if signal n ended it; 127 if it was not found, 126 if it could not be \
+         executed, and 125 if kontena itself failed."
         "kontena run -p 8080:80 -m 64m ./rootfs /usr/sbin/nginx"
         "By default the container runs in the foreground: kontena run supervises it, forwards signals to the command, \
          and exits with its status. With -d it runs in the background, and the other commands find it by its name.";

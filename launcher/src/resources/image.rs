@@ -120,8 +120,8 @@ pub fn config_length(file: &OwnedFd, offset: u64) -> Option<(usize, usize)> {
 
 /// The same of a directory, from the file beside it.
 ///
-/// Where others may make files, one of them could say what runs in a container that is not theirs: so the file is one of
-/// root's, the caller's or the directory's owner's, and no link.
+/// Where others may create files, they must not choose what runs in a container that is not theirs: the file belongs to
+/// root, the caller or the directory's owner, and is no link.
 pub fn words_beside(directory: &CStr) -> Parsed<Option<String>> {
     let Ok(found) = open_as(directory, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(None) };
     let path = fd_path(&found).ok().and_then(|path| file::read_link(CWD, path.to_str().unwrap_or_default()));

@@ -263,7 +263,7 @@ fn an_image_has_its_config_behind_the_file_system() {
         assert_eq!(user(&[&system[..], &[0x55; 8192]].concat()), Ok(""));
         assert!(user(&[&system[..], &said[..said.len() - 3]].concat()).is_err());
     }
-    // Sizes that are absurd: whoever mounts it says so.
+    // Absurd sizes: the kernel says so when it mounts the image.
     for system in [
         file_system(12, u32::MAX, 4096),
         file_system(255, 1, 4096),
