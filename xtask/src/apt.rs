@@ -87,14 +87,19 @@ impl Apt {
         rootfs::remove(&debs)
     }
 
-    /// Downloads one package into `dir`, which is emptied before; returns its file.
-    pub fn download_one(&self, package: &str, dir: &Path) -> Result<PathBuf> {
+    /// Downloads `what`, these packages and nothing that they depend on, into `dir`, which is emptied before.
+    pub fn download(&self, what: &str, packages: &[&str], dir: &Path) -> Result<()> {
         self.try_again(|| {
             rootfs::remove(dir)?;
             fs::create_dir_all(dir)?;
             let mut apt = self.command("apt-get");
-            step(&format!("downloading {package}"), apt.args(["download", package]).current_dir(dir))
-        })?;
+            step(&format!("downloading {what}"), apt.arg("download").args(packages).current_dir(dir))
+        })
+    }
+
+    /// Downloads one package into `dir`, which is emptied before; returns its file.
+    pub fn download_one(&self, package: &str, dir: &Path) -> Result<PathBuf> {
+        self.download(package, &[package], dir)?;
         let file = fs::read_dir(dir)?.next().transpose()?.map(|entry| entry.path());
         file.with_context(|| format!("apt-get has not left {package} in {}", dir.display()))
     }

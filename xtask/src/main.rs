@@ -20,6 +20,7 @@ mod kernel;
 mod look;
 mod musl;
 mod oci_suites;
+mod official;
 mod options;
 
 mod profiles;
@@ -56,6 +57,7 @@ enum Task {
     Fuzz(fuzz::Fuzz),
     Look(Look),
     OciSuites(oci_suites::OciSuites),
+    Official(Official),
     Rootfs(Rootfs),
     Image(image::Image),
     Dist(Dist),
@@ -72,6 +74,11 @@ enum Task {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "look")]
 struct Look {}
+
+/// rebuild the official images for the tests, as OCI layouts
+#[derive(FromArgs)]
+#[argh(subcommand, name = "official")]
+struct Official {}
 
 /// build the demo rootfs: nginx and a hello page
 #[derive(FromArgs)]
@@ -163,6 +170,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Look(Look {}) => look::look(),
         Task::OciSuites(options) => oci_suites::oci_suites(&options),
+        Task::Official(Official {}) => official::official(),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
         Task::Image(options) => image::image(&options),
         Task::Dist(Dist { arch, image: true, .. }) => arch::Arch::named(&arch).and_then(image::dist),

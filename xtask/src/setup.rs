@@ -52,6 +52,9 @@ pub const APT: &[Need] = &[
     Package { name: "debian-archive-keyring", proof: KEYRING },
 ];
 
+/// To compile a locale.
+pub const LOCALES: &[Need] = &[Package { name: "libc-bin", proof: "localedef" }];
+
 /// To boot a virtual machine: what unpacks its kernel, and makes its disk. Its emulator is never installed.
 pub const VM: &[Need] =
     &[Package { name: "erofs-utils", proof: "mkfs.erofs" }, Package { name: "xz-utils", proof: "xz" }];
