@@ -3,7 +3,7 @@
 //! and makes one report. The tests create their own pretend hosts.
 
 use crate::arch::Arch;
-use crate::{debian, demo_images, dist, host, image, rootfs, setup, step, vm};
+use crate::{debian, demo_images, dist, host, image, official, rootfs, setup, step, vm};
 use anyhow::{Context, Result, ensure};
 use argh::FromArgs;
 use serde_json::Value;
@@ -45,8 +45,9 @@ impl Test {
 const BROWSER: &str = "browser";
 
 /// The tests that are of this machine alone: container engines and their registry are too slow in an emulated one,
-/// which has the engines' limits, and images are made where there are programs that make file systems.
-const OF_THE_MACHINE: &[&str] = &["engines", "images_registry", "images_tool"];
+/// which has the engines' limits, images are made where there are programs that make file systems, and the official
+/// ones are too large.
+const OF_THE_MACHINE: &[&str] = &["engines", "images_official", "images_registry", "images_tool"];
 
 /// `cargo xtask test`
 pub fn test(options: &Test) -> Result<ExitCode> {
@@ -138,7 +139,8 @@ impl Suite {
         command
             .env("KONTENA_DEBIAN_ROOTFS", debian::rootfs(arch)?)
             .env("KONTENA_ENGINES_ROOTFS", debian::engines(arch)?)
-            .env("KONTENA_IMAGE", image::program()?);
+            .env("KONTENA_IMAGE", image::program()?)
+            .env("KONTENA_OFFICIAL", official::build()?);
         command.envs(page.map(|page| ("KONTENA_PAGE", page)));
         // One pipe for both, so that the text of a failure is in its place.
         let (reader, writer) = std::io::pipe()?;
