@@ -15,9 +15,6 @@ use tests::{Host, Program, patience, provided, wait_until};
 /// What asks for a page.
 const GET: &[u8] = b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n";
 
-/// A writable layer, as docker gives every container.
-const WRITABLE: &[&str] = &["--overlay"];
-
 /// A host with one official image, as one file, and a container of the image's name.
 struct Official {
     host: Host,
@@ -150,7 +147,7 @@ fn official_nginx() {
     let web = Official::new("nginx");
     // Its documentation has these for a read-only root.
     let read_only: &[&str] = &["--read-only", "--tmpfs", "/run", "--tmpfs", "/var/cache/nginx"];
-    for options in [WRITABLE, read_only] {
+    for options in [&[], read_only] {
         web.start(&[options], &[]);
         web.wait_for_answer("Welcome to nginx!", GET);
         // What the layers have removed is gone, and what they have replaced is new.
@@ -176,7 +173,7 @@ fn official_nginx_has_configurations_of_templates() {
     let site = "server { listen 80; location / { return 200 'for ${WHOM}, $uri'; } }";
     fs::write(templates.join("default.conf.template"), site).unwrap();
     let volume = format!("{}:/etc/nginx/templates:ro", templates.display());
-    web.start(&[WRITABLE, &["-v", &volume, "-e", "WHOM=all"]], &[]);
+    web.start(&[&["-v", &volume, "-e", "WHOM=all"]], &[]);
     web.wait_for_answer("for all, /", GET);
     assert_eq!(web.stop(), 0, "{}", web.logs());
 }
@@ -191,7 +188,7 @@ fn official_postgres() {
     // By TCP: while it is set up, it listens only to its socket.
     let ready = || database.wait_for_exec("42\n", &["psql", "-At", url, "-c", "SELECT 6 * 7"]);
 
-    database.start(&[WRITABLE, password], &[]);
+    database.start(&[password], &[]);
     ready();
     assert_eq!(sql("CREATE TABLE kept (value text)"), "CREATE TABLE\n");
     assert_eq!(sql("INSERT INTO kept VALUES ('across starts')"), "INSERT 0 1\n");
@@ -229,7 +226,7 @@ fn official_postgres_has_secrets_and_init_scripts() {
     let secret = database.host.directory().join("secret");
     fs::write(&secret, "from a file\n").unwrap();
 
-    let line = database.run(WRITABLE, &[]).run().code(1);
+    let line = database.run(&[], &[]).run().code(1);
     assert!(line.stderr.contains("POSTGRES_PASSWORD must say"), "{line}");
     let secret = format!("{}:/run/secrets/password:ro", secret.display());
     let scripts = format!("{}:/docker-entrypoint-initdb.d:ro", scripts.display());
@@ -237,7 +234,7 @@ fn official_postgres_has_secrets_and_init_scripts() {
         &["-v", &secret, "-e", "POSTGRES_PASSWORD_FILE=/run/secrets/password"],
         &["-v", &scripts, "-e", "POSTGRES_USER=shop"][..],
     ];
-    database.start(&[WRITABLE, &options.concat()], &["-c", "work_mem=5MB"]);
+    database.start(&[&options.concat()], &["-c", "work_mem=5MB"]);
     let psql = ["psql", "-At", "postgres://shop:from%20a%20file@127.0.0.1/shop", "-c"];
     database
         .wait_for_exec("sh,sql\n", &[&psql[..], &["SELECT string_agg(name, ',' ORDER BY name) FROM steps"]].concat());
@@ -248,7 +245,7 @@ fn official_postgres_has_secrets_and_init_scripts() {
 #[test]
 fn official_redis() {
     let store = Official::new("redis");
-    store.start(&[WRITABLE], &[]);
+    store.start(&[], &[]);
     store.wait_for_answer("+PONG", b"PING\r\nQUIT\r\n");
     assert_eq!(store.exec(&["redis-cli", "set", "key", "kept across starts"]), "OK\n");
     assert_eq!(store.exec(&["redis-cli", "config", "get", "dir"]), "dir\n/data\n");
@@ -275,7 +272,7 @@ fn official_mariadb() {
     let sql = |text: &str| database.exec(&[&client[..], &[text]].concat());
     let ready = || database.wait_for_exec("42\n", &[&client[..], &["SELECT 6 * 7"]].concat());
 
-    database.start(&[WRITABLE, password], &[]);
+    database.start(&[password], &[]);
     ready();
     assert_eq!(sql("CREATE DATABASE shop; CREATE TABLE shop.kept (value TEXT)"), "");
     assert_eq!(sql("INSERT INTO shop.kept VALUES ('across starts')"), "");
@@ -296,7 +293,7 @@ fn official_mariadb() {
 #[test]
 fn official_httpd() {
     let web = Official::new("httpd");
-    for options in [WRITABLE, &["--read-only", "--tmpfs", "/usr/local/apache2/logs"]] {
+    for options in [&[][..], &["--read-only", "--tmpfs", "/usr/local/apache2/logs"]] {
         web.start(&[options], &[]);
         web.wait_for_answer("It works!", GET);
         // It writes its log to /proc/self/fd/1.
@@ -319,7 +316,7 @@ fn official_node() {
     assert_eq!(node.run(&["-u", "node"], &["node", "-p", "process.getuid()"]).run().ok(), "1000\n");
     assert_eq!(node.run(&["-i"], &[]).input(b"console.log(process.env.NODE_VERSION)").run().ok(), "18\n");
     let server = "require('http').createServer((_, answer) => answer.end('by node')).listen(3000)";
-    for options in [WRITABLE, &["--read-only"]] {
+    for options in [&[][..], &["--read-only"]] {
         node.start(&[options, &["-p", "3000"]], &["-e", server]);
         node.wait_for_answer("by node", GET);
         assert_eq!(node.stop(), 143, "{}", node.logs());
@@ -335,7 +332,7 @@ fn official_python() {
     let python = Official::new("python");
     assert_eq!(python.run(&[], &["python", "-c", "import json, sqlite3, ssl; print(6 * 7)"]).run().ok(), "42\n");
     assert_eq!(python.run(&["-i"], &[]).input(b"print('by Cmd')").run().ok(), "by Cmd\n");
-    for options in [WRITABLE, &["--read-only"]] {
+    for options in [&[][..], &["--read-only"]] {
         python.start(&[options, &["-p", "8000"]], &["python3", "-m", "http.server", "8000"]);
         python.wait_for_answer("Directory listing for /", GET);
         assert_eq!(python.stop(), 143, "{}", python.logs());
@@ -353,7 +350,7 @@ fn official_alpine() {
     let nobody = alpine.run(&["-u", "nobody"], &["sh", "-c", "id; echo told > /dev/stderr"]).run();
     assert_eq!(nobody.stderr, "told\n", "{nobody}");
     assert!(nobody.stdout.starts_with("uid=65534(nobody) gid=65534(nobody)"), "{nobody}");
-    for (options, status) in [(WRITABLE, "kept\n"), (&["--read-only"], "")] {
+    for (options, status) in [(&[][..], "kept\n"), (&["--read-only"], "")] {
         let script = "echo kept > /kept; cat /kept; exec sleep 600";
         alpine.start(&[options, &["-h", "board"]], &["sh", "-c", script]);
         assert_eq!(alpine.exec(&["hostname"]), "board\n");
@@ -369,7 +366,7 @@ fn official_alpine() {
 #[test]
 fn official_distroless() {
     let app = Official::new("distroless");
-    for options in [&[], WRITABLE, &["--read-only"]] {
+    for options in [&[][..], &["--overlay"], &["--read-only"]] {
         app.start(&[options], &[]);
         app.wait_for_answer("distroless", GET);
         // The image has none of these.

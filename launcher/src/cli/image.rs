@@ -5,6 +5,7 @@
 
 use crate::cli::given::{Given, add_volume};
 use crate::cli::options::{Entry, Kind, Line};
+use crate::config::Overlay;
 use crate::config::image::Image;
 use crate::config::lifecycle::{self, Health};
 use crate::config::volumes::Volume;
@@ -67,6 +68,10 @@ pub fn set(path: &CStr, image: Option<&Image>, verb: &Entry, line: &Line<'static
     }
     if line.has("health-cmd") || line.has("no-healthcheck") {
         given.health = Health::new();
+    }
+    // Programs of images write to their root, as docker lets them; the file cannot change.
+    if image.is_some() && !line.has("read-only") {
+        given.config.overlay = Overlay::Memory;
     }
     Ok(())
 }

@@ -406,8 +406,8 @@ fn activate(config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// Changes the options of a container that `--systemd` applies to; its stop signal only if none is given, by the command
-/// line or the image.
+/// Changes the options of a container that `--systemd` applies to; its stop signal only if neither the command line nor
+/// the image has one.
 fn prepare_for_systemd(config: &mut Config, is_stop_signal_given: bool) -> Parsed<()> {
     (config.init, config.delegates_cgroup) = (false, true);
     if !is_stop_signal_given && config.life.stop_signal == SIGTERM {

@@ -2,8 +2,8 @@
 
 use super::{command, run};
 use crate::cli::{Command, kept};
-use crate::config::Config;
 use crate::config::lifecycle::Again;
+use crate::config::{Config, Overlay};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -263,6 +263,16 @@ fn an_image_has_its_config_behind_the_file_system() {
         assert_eq!(user(&[&system[..], &[0x55; 8192]].concat()), Ok(""));
         assert!(user(&[&system[..], &said[..said.len() - 3]].concat()).is_err());
     }
+    // Its root is written to in memory, unless the command line says otherwise; that of another image is not.
+    let overlay = |options: &[&str]| run(&[options, &[path.to_str().unwrap()]].concat()).map(|config| &config.overlay);
+    let erofs = file_system(12, 2, 8192);
+    fs::write(&path, [&erofs[..], &said].concat()).unwrap();
+    assert_eq!(overlay(&[]), Ok(&Overlay::Memory));
+    assert_eq!(overlay(&["--read-only"]), Ok(&Overlay::None));
+    assert_eq!(overlay(&["--overlay=/a"]), Ok(&Overlay::Directory(c"/a")));
+    assert_eq!(root.run(&[], &[]).map(|config| &config.overlay), Ok(&Overlay::None));
+    fs::write(&path, &erofs).unwrap();
+    assert_eq!(overlay(&[]), Ok(&Overlay::None));
     // Absurd sizes: the kernel says so when it mounts the image.
     for system in [
         file_system(12, u32::MAX, 4096),
