@@ -117,7 +117,7 @@ fn command_line_wins_over_what_is_beside_a_directory() {
         "--env=B=image",
         "--env=PATH=/usr/bin:/bin",
         "--user=7:8",
-        "--workdir=/srv",
+        "--workdir=/home",
         "--",
         "of the image",
     ];
@@ -126,8 +126,8 @@ fn command_line_wins_over_what_is_beside_a_directory() {
         run(&host, &[&["--net", "none"], options].concat(), &root, command).run().ok()
     };
     let path = "/usr/bin:/bin";
-    assert_eq!(say(&[], &[]), format!("image image {path} /srv 7:8 of the image\n"));
-    assert_eq!(say(&[], &["of", "the line"]), format!("image image {path} /srv 7:8 of the line\n"));
+    assert_eq!(say(&[], &[]), format!("image image {path} /home 7:8 of the image\n"));
+    assert_eq!(say(&[], &["of", "the line"]), format!("image image {path} /home 7:8 of the line\n"));
     assert_eq!(say(&["-eA=line", "-ePATH=/bin", "-w/", "-u0"], &[]), "line image /bin / 0:0 of the image\n");
     assert_eq!(say(&["--entrypoint=/bin/echo"], &[]), "\n");
     assert_eq!(say(&["--entrypoint="], &["echo", "alone"]), "alone\n");
