@@ -1,8 +1,8 @@
 //! The values that options set, and small functions with which the table of options sets them.
 
 use crate::cli::engine;
-use crate::cli::image::Said;
 use crate::config::capabilities::{Capabilities, Changes};
+use crate::config::image::Said;
 use crate::config::labels::Filter;
 use crate::config::lifecycle::{Health, Life, Log, duration};
 use crate::config::limits::Limits;

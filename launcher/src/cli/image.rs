@@ -8,24 +8,10 @@ use crate::cli::options::{Entry, Kind, Line};
 use crate::config::Overlay;
 use crate::config::image::Image;
 use crate::config::lifecycle::{self, Health};
-use crate::config::volumes::Volume;
 use crate::error::{Error, Hint, Result};
 use crate::resources::image;
 use crate::text::{c_static, has, is_made, place_of};
 use std::ffi::CStr;
-
-/// What an image says, where it is not an option of the command line that comes last and counts.
-#[derive(Default)]
-pub struct Said {
-    /// Cmd.
-    pub command: Vec<&'static CStr>,
-    /// Env.
-    pub env: Vec<&'static CStr>,
-    /// Labels.
-    pub labels: Vec<&'static str>,
-    /// Volumes.
-    volumes: Vec<Volume>,
-}
 
 /// The options that an image may have.
 const ALLOWED: &str = "entrypoint env expose health-cmd health-interval health-retries health-start-period \

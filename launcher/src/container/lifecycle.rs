@@ -104,6 +104,13 @@ pub(super) struct Spawned {
     pub(super) devices: net::Devices,
 }
 
+/// `--replace`: once the root can be mounted.
+fn replace_other(state: &str, config: &Config, sources: &Sources) -> Result<()> {
+    let Some(replace) = config.replace else { return Ok(()) };
+    sources.try_root()?;
+    replace(state, config.name)
+}
+
 /// Keeps a value for as long as this process lives.
 fn keep<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
@@ -131,10 +138,7 @@ impl Container {
         let pidfile = config.pidfile.map(Pidfile::open).transpose()?;
         let (leaf, init_program) = (Leaf::choose(config, is_root)?.map(keep), keep(seal_init()?));
         // Now that the rest is known to be there: the other one may have the layer and the ports.
-        if let Some(replace) = config.replace {
-            sources.try_root()?;
-            replace(state, config.name)?;
-        }
+        replace_other(state, config, &sources)?;
         sources.take_layer(config)?;
         let (mounts, forwards) = (Some(sources.copy()?), net::reserve(state, config, net)?);
 

@@ -6,17 +6,6 @@ use crate::config::image::Image;
 use crate::error::Result;
 use std::ffi::CStr;
 
-/// Nothing.
-#[derive(Default)]
-pub struct Said {
-    /// No words.
-    pub command: Vec<&'static CStr>,
-    /// No variables.
-    pub env: Vec<&'static CStr>,
-    /// No labels.
-    pub labels: Vec<&'static str>,
-}
-
 /// Sets none.
 pub fn set(_: &CStr, _: Option<&Image>, _: &Entry, _: &Line<'static>, _: &mut Given) -> Result<()> {
     Ok(())
