@@ -68,6 +68,8 @@ impl Output<'_> {
         match self.kind {
             Type::Erofs | Type::Squashfs => {
                 ensure!(!is_directory, "{} is a directory: use the name of a file", self.path.display());
+                check_replaceable(self.path)?;
+                check_replaceable(&beside(self.path, ".verity"))?;
                 let program = self.program();
                 ensure!(is_installed(program), "{program} is not installed: {}", self.package());
             }
@@ -150,6 +152,13 @@ impl Output<'_> {
     }
 }
 
+/// Refuses a place that has something else than a file: /dev/null would be gone, or what a link leads to left behind.
+fn check_replaceable(path: &Path) -> Result<()> {
+    let is_file = fs::symlink_metadata(path).map_or(true, |there| there.is_file());
+    ensure!(is_file, "{} is not a regular file, and is not replaced: use another name", path.display());
+    Ok(())
+}
+
 fn move_to(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("cannot write {}", to.display()))
 }
@@ -183,4 +192,28 @@ fn judge(name: &str, output: &std::process::Output) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason");
     bail!("{name} failed ({}): {}", output.status, crate::tarball::shown(last.as_bytes()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_alone_are_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, link, verity] = ["file", "link", "image.verity"].map(|name| directory.path().join(name));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        fs::create_dir(&verity).unwrap();
+        for kind in [Type::Erofs, Type::Squashfs] {
+            for wrong in [Path::new("/dev/null"), Path::new("/dev/stdin"), &link, &directory.path().join("image")] {
+                let output = Output { path: wrong, kind, compression: None, force: true, epoch: 0 };
+                let error = output.check().unwrap_err().to_string();
+                assert!(error.contains("is not a regular file"), "{error}");
+            }
+        }
+        check_replaceable(&file).unwrap();
+        check_replaceable(&directory.path().join("new")).unwrap();
+    }
 }
