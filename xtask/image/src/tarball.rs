@@ -53,6 +53,8 @@ pub struct Tarball<R> {
 /// What extensions say about the next entry.
 #[derive(Default)]
 struct Extensions {
+    /// Bytes of all of them.
+    bytes: u64,
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     records: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -72,6 +74,11 @@ impl<R: Read> Tarball<R> {
             let Some(header) = self.header()? else { return Ok(None) };
             let kind = header.entry_type();
             let size = header.entry_size().context("the size in a tar's header is not a number")?;
+            if let EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink = kind {
+                // There may be any number of them, and all are kept.
+                extensions.bytes = extensions.bytes.saturating_add(size);
+                check_description(extensions.bytes)?;
+            }
             match kind {
                 EntryType::XHeader => {
                     let text = self.description(size)?;
@@ -155,7 +162,7 @@ impl<R: Read> Tarball<R> {
 
     /// The content of an entry that describes the next one.
     fn description(&mut self, size: u64) -> Result<Vec<u8>> {
-        ensure!(size <= limits::DESCRIPTION, "{size} bytes describe an entry of the tar: that is absurd");
+        check_description(size)?;
         self.expect(size)?;
         let mut text = Vec::new();
         let _ = self.read_to_end(&mut text)?;
@@ -224,6 +231,11 @@ impl Extensions {
             path,
         })
     }
+}
+
+fn check_description(bytes: u64) -> Result<()> {
+    ensure!(bytes <= limits::DESCRIPTION, "{bytes} bytes describe an entry of the tar: that is absurd");
+    Ok(())
 }
 
 /// Whether a type has no content, whatever its size says.

@@ -236,6 +236,13 @@ fn devices_are_those_of_containers() {
 fn absurd_sizes_are_refused() {
     refused(&[tar_with(&record("size", b"18446744073709551615"), 0)], "absurd");
     refused(&[tar_with(&record("size", b"9000000000000000000"), 0)], "--max-size");
+    // Records that are each small enough, before one entry.
+    let one = |key: &str| tar_with(&record(key, &[b'x'; 700_000]), 0)[..512 + 700_416].to_vec();
+    refused(&[[one("a"), one("b"), tar(&[file("a", "")])].concat()], "describe an entry");
+    // Before one entry each, they are as usual.
+    let usual = tar_with(&record("comment", &[b'x'; 700_000]), 0);
+    let first = usual.len() - 1024;
+    let _ = try_layers(&[[&usual[..first], usual.as_slice()].concat()], small()).unwrap();
     refused(&[tar_with(&record("size", b"-1"), 0)], "size is not a number");
     refused(&[tar_with(&record("size", b"1000000"), 5)], "the tar ends early");
     refused(&[tar_with(&record("uid", b"4294967295"), 0)], "uid");
