@@ -28,7 +28,7 @@ pub struct Given {
     pub bundle: engine::Options,
     /// `--volumepath`, before the command.
     pub volumepath: Option<String>,
-    /// Names that a container's volumes without a name got at an earlier start, in their order.
+    /// Names that a container's volumes without a name got at an earlier start, each with its target behind it.
     pub anonymous: Vec<&'static str>,
     /// What the image says, but for the options that the command line does not have.
     pub said: Said,

@@ -1,9 +1,10 @@
 //! The command line of a container as it is kept, for `start`, which reads it with the parser of `run`. Must not act on
 //! anything.
 //!
-//! NUL-terminated: the working directory; the directory of the volumes, or nothing; the names that the volumes without
-//! a name have got, with spaces; the profile of system calls, or nothing; the variables, since those of the caller and
-//! its `--env-file` are gone later; an empty string; and the arguments of `run`.
+//! NUL-terminated: the working directory; the directory of the volumes, or nothing; for each volume without a name the
+//! one that it has got, and its target behind it; an empty string; the profile of system calls, or nothing; the
+//! variables, since those of the caller and its `--env-file` are gone later; an empty string; and the arguments of
+//! `run`.
 
 use crate::cli::given::Given;
 use crate::cli::options::{Kind, Line};
@@ -11,6 +12,7 @@ use crate::cli::table::VERBS;
 use crate::cli::{config, set};
 use crate::commands::start::Kept;
 use crate::config::lifecycle::Again;
+use crate::config::volumes::kept_on;
 use crate::error::Result;
 use crate::file::{self, CWD};
 use crate::gather::Gather;
@@ -27,9 +29,17 @@ pub fn write(line: &Line<'_>, given: &Given, env: &[&CStr]) -> Vec<u8> {
     // Of a directory that has been removed, or has a name that is no text, nothing leads on later.
     let directory = file::read_link(CWD, "/proc/self/cwd").unwrap_or_default();
     let mut text = [directory.as_bytes(), b"\0", volumepath.unwrap_or_default().as_bytes(), b"\0"].concat();
-    for named in config.volumes.iter().filter_map(|volume| volume.named).filter(|named| named.is_anonymous) {
-        text.extend_from_slice(named.name.as_bytes());
-        text.push(b' ');
+    for volume in &config.volumes {
+        if let Some(named) = volume.named.filter(|named| named.is_anonymous) {
+            text.extend_from_slice(named.name.as_bytes());
+            text.extend_from_slice(volume.target.to_bytes_with_nul());
+        }
+    }
+    // An image may have lost a volume, and get it back.
+    let is_on = |kept| config.volumes.iter().any(|volume| kept_on(kept, volume.target).is_some());
+    for kept in given.anonymous.iter().copied().filter(|kept| !is_on(*kept)) {
+        text.extend_from_slice(kept.as_bytes());
+        text.push(0);
     }
     text.push(0);
     // No JSON has a NUL.
@@ -66,7 +76,7 @@ pub fn read(text: &[u8], again: Again) -> Result<Kept> {
     let mut strings = text.split(|byte| *byte == 0);
     let directory = c_static(strings.next().unwrap_or_default())?;
     let volumepath = text::from_bytes(strings.next().unwrap_or_default());
-    let anonymous = text::from_bytes(strings.next().unwrap_or_default()).leak().split_ascii_whitespace();
+    let anonymous = strings.by_ref().take_while(|volume| !volume.is_empty()).list();
     let profile = strings.next().unwrap_or_default();
     let mut env = Vec::new();
     for variable in strings.by_ref().take_while(|variable| !variable.is_empty()) {
@@ -79,7 +89,7 @@ pub fn read(text: &[u8], again: Again) -> Result<Kept> {
     let line = Box::leak(Box::new(run.read(arguments.leak())?));
     let given = set(run, line, directory.to_bytes())?;
     given.volumepath = Some(volumepath).filter(|path| !path.is_empty());
-    given.anonymous = anonymous.list();
+    given.anonymous = anonymous.iter().map(|volume| &*text::from_bytes(volume).leak()).list();
     given.profile = Some(profile.to_vec()).filter(|profile| !profile.is_empty());
     given.config.env = env;
     given.config.life.again = Some(again);

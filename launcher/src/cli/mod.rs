@@ -247,9 +247,11 @@ fn locate_volumes(given: &mut Given) -> Result<()> {
         return Ok(());
     }
     let directory = resources::volumes::directory(volumepath)?;
-    let mut names = given.anonymous.iter();
     for volume in volumes {
-        let name = || names.next().copied().unwrap_or_else(random_name::<64>);
+        // By its target: an image that has changed may have others, in another order.
+        let target = volume.target;
+        let name =
+            || given.anonymous.iter().find_map(|kept| volumes::kept_on(kept, target)).unwrap_or_else(random_name::<64>);
         volume.locate(&directory, name).map_err(|hint| wrong("--volumepath", &directory, hint))?;
     }
     Ok(())

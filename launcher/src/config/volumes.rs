@@ -199,6 +199,11 @@ pub fn is_anonymous(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// The name of a volume that is kept with its target, if it is the one on `target`.
+pub fn kept_on(kept: &'static str, target: &CStr) -> Option<&'static str> {
+    kept.strip_suffix(target.to_str().unwrap_or_default()).filter(|name| is_anonymous(name))
+}
+
 /// What the name of a volume is.
 pub const NAME: &str = "not the name of a volume: use 2 to 128 letters, digits or _.- with a letter or digit first; a \
                     path of the host has a slash, for example ./data";

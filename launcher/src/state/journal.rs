@@ -18,15 +18,17 @@ use rustix::io::Errno;
 pub const JOURNAL: &str = "journal";
 /// The command line that starts a kept container again.
 const COMMAND: &str = "command";
+const NEW_COMMAND: &str = "command.new";
 /// The sockets of a running container.
 const SOCKETS: [&str; 2] = ["attach", "notify"];
-/// The files of a container: its journal, and the next one; its command line; its plan, as the init has it; two
+/// The files of a container: its journal and its command line, and the next of both; its plan, as the init has it; two
 /// sockets; and its log, of which rotation makes `log.1` and so on; what its bundle says for its state, the socket of
 /// its `start`, and its hooks. Nothing else is removed from its directory.
-pub const FILES: [&str; 10] = [
+pub const FILES: [&str; 11] = [
     JOURNAL,
     "journal.new",
     COMMAND,
+    NEW_COMMAND,
     "plan",
     SOCKETS[0],
     SOCKETS[1],
@@ -119,16 +121,21 @@ impl<'a> Journal<'a> {
     /// The record stays when the container has ended, and `command` starts it again. That is complete first: a record
     /// that stays has one.
     pub fn keep(&mut self, command: &[u8]) -> Result<()> {
-        if self.record.is_kept {
-            // By the same command line.
+        let path = format!("{}/{COMMAND}", self.name());
+        // The next start has the same command line, unless the image has more volumes by then.
+        if self.record.is_kept && file::read(self.state, &path).is_ok_and(|kept| kept == command) {
             return Ok(());
         }
-        let path = format!("{}/{COMMAND}", self.name());
-        file::open(self.state, &path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)
-            .and_then(|file| rustix::io::write(&file, command))
-            .and_then(|written| if written == command.len() { Ok(()) } else { Err(Errno::NOSPC) })
-            .context(format_args!("write {}", self.state.path(&path)), HINT)?;
-        self.append(Entry::Kept)
+        let new = format!("{}/{NEW_COMMAND}", self.name());
+        let write = || {
+            let file = file::open(self.state, &new, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
+            if rustix::io::write(&file, command)? != command.len() {
+                return Err(Errno::NOSPC);
+            }
+            file::rename(self.state, &new, &path)
+        };
+        write().context(format_args!("write {}", self.state.path(&new)), HINT)?;
+        if self.record.is_kept { Ok(()) } else { self.append(Entry::Kept) }
     }
 
     /// Makes this process the launcher of a container that has ended and holds nothing. Until the journal says nothing

@@ -4,6 +4,7 @@ use super::{command, run};
 use crate::cli::{Command, kept};
 use crate::config::lifecycle::Again;
 use crate::config::{Config, Overlay};
+use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -313,6 +314,27 @@ fn a_kept_container_gets_what_its_image_says_again() {
     let env = texts(&config.env);
     assert!(env.contains(&"A=line".into()) && env.contains(&"B=new".into()) && env[0].starts_with("PATH=/usr"));
     assert_eq!((&config.labels[..], &config.command[..]), (&["a=new", "a=line"][..], &[c"new"][..]));
+    drop(root);
+}
+
+#[test]
+fn volumes_without_a_name_stay_on_their_targets() {
+    let again = Again { attach: false, takes_input: false };
+    let root = Root::new("stay").says(&["--volume=/b", "--volume=/c"]);
+    let path = root.path();
+    let Ok(Command::Create(created)) = command(&["create", "-v/x y", &*path]) else { panic!("not created") };
+    let on = |config: &Config, target: &CStr| {
+        let volume = config.volumes.iter().find(|volume| volume.target == target);
+        volume.and_then(|volume| volume.named).map(|named| named.name)
+    };
+    // The image has changed: one more, and one less; and then as it was.
+    let root = root.says(&["--volume=/a", "--volume=/c"]);
+    let changed = kept::read(&created.line, again).unwrap().config;
+    assert_eq!((on(changed, c"/c"), on(changed, c"/x y")), (on(created, c"/c"), on(created, c"/x y")));
+    assert!(on(changed, c"/a").is_some() && on(changed, c"/a") != on(created, c"/b"));
+    let root = root.says(&["--volume=/a", "--volume=/b", "--volume=/c"]);
+    let back = kept::read(&changed.line, again).unwrap().config;
+    assert_eq!([on(back, c"/a"), on(back, c"/b")], [on(changed, c"/a"), on(created, c"/b")]);
     drop(root);
 }
 
