@@ -1,11 +1,12 @@
 //! An image as all sources give it: its config and its layers, which are ranges of files on this machine. What a file
 //! has is verified when it is read (`layer.rs`), not here.
 
-use anyhow::{Context, Result, bail};
-use oci_spec::image::{Descriptor, ImageIndex};
-use std::fs::File;
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex};
+use rustix::fs::OFlags;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,12 @@ pub struct Layer {
     pub media_type: String,
 }
 
+/// Opens a file for reading. A named pipe, which a layout may have in the place of anything, does not block.
+pub fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 /// A range of a file, which several readers may read at once.
 #[derive(Clone)]
 pub struct Blob {
@@ -42,7 +49,7 @@ pub struct Blob {
 impl Blob {
     /// All of the regular file at `path`.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = open(path).with_context(|| format!("cannot open {}", path.display()))?;
         Self::of(file).with_context(|| path.display().to_string())
     }
 
@@ -175,6 +182,19 @@ impl Platform {
     }
 }
 
+/// Fails if an image is for another platform than the one that was asked for.
+pub fn check_platform(config: &ImageConfiguration, wanted: &Platform) -> Result<()> {
+    let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+    // Images of old tools say neither.
+    let fits = |is: &str, wanted: &str| is.is_empty() || is == wanted;
+    let is = crate::tarball::shown(format!("{os}/{architecture}").as_bytes());
+    ensure!(
+        fits(&os, &wanted.os) && fits(&architecture, &wanted.architecture),
+        "it is for {is} alone, not for {wanted}: if you want it so, use --platform {is}"
+    );
+    Ok(())
+}
+
 /// The platform of a manifest, unless it is an attestation's, which docker calls "unknown/unknown".
 fn described(descriptor: &Descriptor) -> Option<String> {
     let platform = descriptor.platform().as_ref()?;
@@ -238,6 +258,15 @@ mod tests {
         assert_eq!(choose("arm", "linux/arm/v6 linux/arm/v7"), Ok(1));
         let error = choose("riscv64", "linux/amd64 unknown/unknown linux/arm/v7").unwrap_err();
         assert_eq!(error, "it has no image for linux/riscv64, but for linux/amd64, linux/arm/v7: use --platform");
+    }
+
+    #[test]
+    fn pipes_are_no_blobs() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let error = format!("{:#}", Blob::open(&pipe).err().unwrap());
+        assert!(error.ends_with("this is not a regular file"), "{error}");
     }
 
     #[test]

@@ -159,6 +159,9 @@ fn build(options: &Build) -> Result<String> {
         (Some(own), None) => Some(ImageConfig::parse(&own)?),
         (None, given) => given,
     };
+    if let (Some(config), true) = (&config, options.platform.is_some()) {
+        image::check_platform(&config.image, &platform).with_context(|| options.source.clone())?;
+    }
     for (name, count) in &tree.left_out {
         eprintln!("kontena-image: left out the attribute {name} of {count} files: it has no meaning in a container");
     }

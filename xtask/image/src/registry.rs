@@ -9,7 +9,7 @@ mod client;
 mod credentials;
 
 use crate::cache::{Cache, Entry, Part, digest_of};
-use crate::image::{Blob, Image, Layer, Platform};
+use crate::image::{Blob, Image, Layer, Platform, check_platform};
 use anyhow::{Context, Error, Result, bail, ensure};
 pub use client::Access;
 use client::{Client, Failure};
@@ -241,19 +241,6 @@ fn check_types(manifest: &ImageManifest) -> Result<()> {
         }
         ensure!(LAYERS.contains(&kind.as_str()), "layer {digest} has the unknown media type {kind}");
     }
-    Ok(())
-}
-
-/// Refuses an image of another platform, by its config: a manifest without an index says nothing of it.
-fn check_platform(config: &ImageConfiguration, wanted: &Platform) -> Result<()> {
-    let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
-    // Images of old tools say neither.
-    let fits = |is: &str, wanted: &str| is.is_empty() || is == wanted;
-    let is = one_line(&format!("{os}/{architecture}"));
-    ensure!(
-        fits(&os, &wanted.os) && fits(&architecture, &wanted.architecture),
-        "it is for {is} alone, not for {wanted}: if you want it so, use --platform {is}"
-    );
     Ok(())
 }
 

@@ -18,7 +18,8 @@ pub fn words(path: &Path) -> Result<Vec<String>> {
             let file = if beside.exists() { beside } else { bundles };
             return config::decode(&fs::read(&file).with_context(|| file.display().to_string())?);
         }
-        let file = File::open(path)?;
+        let file = crate::image::open(path)?;
+        ensure!(file.metadata()?.is_file(), "it is not a regular file");
         let offset = end_of_file_system(&file)?;
         let mut head = [0; 12];
         let _ = file.read_at(&mut head, offset)?;
