@@ -70,7 +70,8 @@ impl ImageConfig {
         words.extend(self.health()?);
         for (key, value) in self.labels() {
             ensure!(!key.is_empty() && !key.contains('='), "the image's config has the label {key:?}");
-            words.push(option("label", format!("{key}={value}")));
+            // kontena's have one line. Those of others are descriptions, of several.
+            words.push(option("label", one_line(&format!("{key}={value}"))));
         }
         if let Some(signal) = config.stop_signal().as_ref().filter(|signal| !signal.is_empty()) {
             words.push(option("stop-signal", signal.strip_prefix("SIG").unwrap_or(signal).to_owned()));
@@ -145,6 +146,11 @@ impl ImageConfig {
 
 fn option(name: &str, value: impl std::fmt::Display) -> String {
     format!("--{name}={value}")
+}
+
+/// The text with a space for each character of control.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A duration in nanoseconds as kontena's options take it; none for 0, which stands for the default.

@@ -108,6 +108,7 @@ fn hostile_fields_are_refused() {
     refused(r#"{"ExposedPorts":{"80/tcp -v /:/host":{}}}"#, "port");
     refused(r#"{"ExposedPorts":{"65536":{}}}"#, "port");
     refused(r#"{"Labels":{"":"x"}}"#, "label");
+    check(r#"{"Labels":{"a":"two\nlines\u001b"}}"#, &["--label=a=two lines ", "--"]);
     refused(r#"{"Cmd":"sh"}"#, "config");
 }
 
