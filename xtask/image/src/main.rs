@@ -20,13 +20,14 @@ mod tree;
 mod verity;
 mod write;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use argh::{EarlyExit, FromArgs};
 use config::ImageConfig;
 use image::Platform;
 use limits::Limits;
 use registry::Access;
 use source::Source;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -94,14 +95,13 @@ struct Show {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    // argh knows no --option=VALUE, and takes - for an option.
-    let split = |word: String| match word.split_once('=') {
-        _ if word == "-" => vec![source::STDIN.to_owned()],
-        Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
-        _ => vec![word],
+    let words = match words(std::env::args_os().skip(1)) {
+        Ok(words) => words,
+        Err(error) => {
+            eprintln!("kontena-image: {error}");
+            return ExitCode::from(2);
+        }
     };
-    let words: Vec<String> = words.into_iter().flat_map(split).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.split_first() {
         Some((&"show", rest)) => Show::from_args(&["kontena-image show"], rest).map(|show| show_file(&show)),
@@ -127,6 +127,26 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The words of the command line, as argh takes them: it knows no --option=VALUE, and takes - for an option.
+fn words(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
+    let mut words: Vec<String> = Vec::new();
+    for argument in arguments {
+        let word =
+            argument.into_string().map_err(|word| anyhow!("{} is not UTF-8: use another name", word.display()))?;
+        match word.split_once('=') {
+            _ if word == "-" => {
+                // What is written is not a stream.
+                let is_value = words.last().is_some_and(|last| matches!(&**last, "-o" | "--output"));
+                ensure!(!is_value, "-o -: it cannot be written to a pipe: use the name of a file");
+                words.push(source::STDIN.to_owned());
+            }
+            Some((name, value)) if name.starts_with("--") => words.extend([name.to_owned(), value.to_owned()]),
+            _ => words.push(word),
+        }
+    }
+    Ok(words)
 }
 
 /// Prints a config.
@@ -222,7 +242,23 @@ fn default_cache() -> Result<PathBuf> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn words_are_names_of_files() {
+        let words = |all: &[&[u8]]| {
+            let all = all.iter().map(|word| super::OsString::from_vec(word.to_vec()));
+            super::words(all).map_err(|error| error.to_string())
+        };
+        assert_eq!(words(&[b"-", b"-o", b"x"]).unwrap(), ["/dev/stdin", "-o", "x"]);
+        assert_eq!(words(&[b"--type=dir", b"a=b"]).unwrap(), ["--type", "dir", "a=b"]);
+        assert!(words(&[b"x", b"-o", b"-"]).unwrap_err().starts_with("-o -: "));
+        // Another name would be written to.
+        assert!(words(&[b"x", b"-o", b"n\xff"]).unwrap_err().contains("not UTF-8"));
+    }
+
     #[test]
     fn sizes_have_units() {
         assert_eq!(super::bytes("500M"), Some(500 << 20));
