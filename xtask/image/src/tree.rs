@@ -86,6 +86,8 @@ pub struct Node {
     pub metadata: Metadata,
     /// The last layer that has something in it, if it is a directory.
     layer: usize,
+    /// The last layer that has emptied it: all that is left in it is of that one.
+    emptied: usize,
 }
 
 /// The root file system.
@@ -110,8 +112,8 @@ type Place = Vec<(Id, usize)>;
 impl Tree {
     /// An empty root. `spool` is a file of its own, without a name, for contents.
     pub fn new(spool: File, limits: Limits) -> Self {
-        let root =
-            Node { kind: Kind::Directory(BTreeMap::new()), metadata: Metadata::of_missing_directory(), layer: 0 };
+        let (kind, metadata) = (Kind::Directory(BTreeMap::new()), Metadata::of_missing_directory());
+        let root = Node { kind, metadata, layer: 0, emptied: 0 };
         let left_out = BTreeMap::new();
         Self { nodes: vec![root], spool, spooled: 0, limits, entries: 0, names: 0, layer: 0, left_out }
     }
@@ -251,7 +253,7 @@ impl Tree {
         // Directories without an entry of their own count too.
         let most = self.limits.entries;
         ensure!(self.nodes.len() <= most, "the image has more than {most} files: that is too many");
-        self.nodes.push(Node { kind, metadata, layer: self.layer });
+        self.nodes.push(Node { kind, metadata, layer: self.layer, emptied: 0 });
         Ok(self.nodes.len() - 1)
     }
 
@@ -342,8 +344,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes what lower layers have in a directory.
+    /// Removes what lower layers have in a directory. Once for a layer, which may have any number of whiteouts of it.
     fn empty(&mut self, directory: Id) {
+        if std::mem::replace(&mut self.nodes[directory].emptied, self.layer) == self.layer {
+            return;
+        }
         let names: Vec<Vec<u8>> = self.children(directory).map(|(name, _)| name.to_vec()).collect();
         for name in names {
             self.hide(directory, &name);

@@ -233,6 +233,26 @@ fn devices_are_those_of_containers() {
 }
 
 #[test]
+fn whiteouts_of_one_directory_take_no_time() {
+    let opaque = || file("d/.wh..wh..opq", "");
+    check(
+        &[&[file("d/a", ""), file("d/e/b", "")], &[opaque(), file("d/c", ""), file("d/e/f", ""), opaque()]],
+        &["d/", "d/c=", "d/e/", "d/e/f="],
+    );
+    check(
+        &[&[file("d/a", "")], &[opaque(), file("d/b", "")], &[file("d/c", ""), opaque(), file(".wh.d", "")]],
+        &["d/", "d/c="],
+    );
+    let name = |number| &*Box::leak(format!("d/{number}").into_boxed_str());
+    let names: Vec<Item> = (0..5000).map(|number| file(name(number), "")).collect();
+    let opaques: Vec<Item> = (0..5000).map(|_| opaque()).collect();
+    let limits = Limits { entries: 20_000, ..Limits::default() };
+    let start = std::time::Instant::now();
+    let _ = try_layers(&[[&tar(&names)[..5000 * 512], &tar(&opaques)].concat()], limits).unwrap();
+    assert!(start.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
 fn absurd_sizes_are_refused() {
     refused(&[tar_with(&record("size", b"18446744073709551615"), 0)], "absurd");
     refused(&[tar_with(&record("size", b"9000000000000000000"), 0)], "--max-size");
