@@ -77,11 +77,13 @@ fn place(digest: &str) -> Result<String> {
 /// The files of an archive, by their names. A link stands for the file that it names: `docker save` wrote them for
 /// layers that it had written before.
 fn members(archive: &Blob, limits: &Limits) -> Result<BTreeMap<Vec<u8>, Blob>> {
-    let (mut files, mut links) = (BTreeMap::new(), Vec::new());
+    let (mut files, mut links, mut names) = (BTreeMap::new(), Vec::new(), 0);
     let mut tarball = Tarball::new(archive.reader());
     while let Some(entry) = tarball.next().context("the archive")? {
         let name = entry.path.strip_prefix(b"./").unwrap_or(&entry.path).to_vec();
-        ensure!(files.len() + links.len() < limits.entries, "the archive has too many files");
+        names += entry.path.len() + entry.link.len();
+        let are_few = files.len() + links.len() < limits.entries && names <= limits.names;
+        ensure!(are_few, "the archive has too many files");
         match entry.kind {
             EntryType::Regular => {
                 let part = archive.part(tarball.position(), entry.size);
@@ -240,4 +242,28 @@ fn is_same(one: &str, other: &str) -> bool {
         if has_tag { name.to_owned() } else { format!("{name}:latest") }
     };
     complete(one) == complete(other)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_an_archive_have_a_limit() {
+        let mut builder = tar::Builder::new(tempfile::tempfile().unwrap());
+        for number in 0..10 {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            builder.append_data(&mut header, format!("{number}{}", "x/".repeat(300)), std::io::empty()).unwrap();
+        }
+        let archive = Blob::of(builder.into_inner().unwrap()).unwrap();
+        let with = |names| members(&archive, &Limits { names, ..Limits::default() }).map(|files| files.len());
+        assert_eq!(with(10_000).unwrap(), 10);
+        assert!(with(5_000).unwrap_err().to_string().contains("too many files"));
+    }
 }
