@@ -4,11 +4,11 @@
 //! It verifies whatever it hands out, and must not know where blobs come from.
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::statvfs;
+use rustix::fs::{OFlags, statvfs};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A directory of blobs, which any number of processes use at once.
@@ -95,6 +95,8 @@ impl Part {
         let path = blob.with_extension("part");
         let shown = || path.display().to_string();
         let mut options = OpenOptions::new();
+        // Whoever else may write to the cache must not choose the file that is overwritten.
+        let _ = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).with_context(shown)?;
         if file.try_lock().is_err() {
             eprintln!("waiting for another process, which downloads {}", blob.display());
@@ -272,6 +274,17 @@ mod tests {
         fs::write(directory.path().join("blobs/sha256").join(&HELLO[7..]), "damaged").unwrap();
         assert!(cache.read(HELLO).unwrap().is_none());
         assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn a_link_is_no_part() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cache, victim) = (Cache::open(directory.path()).unwrap(), directory.path().join("victim"));
+        fs::write(&victim, "longer than the blob").unwrap();
+        let part = directory.path().join("blobs/sha256").join(&HELLO[7..]).with_extension("part");
+        std::os::unix::fs::symlink(&victim, part).unwrap();
+        assert!(cache.entry(HELLO, 5).is_err());
+        assert_eq!(fs::read(victim).unwrap(), b"longer than the blob");
     }
 
     #[test]
