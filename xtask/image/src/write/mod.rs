@@ -15,7 +15,7 @@ use crate::verity;
 use anyhow::{Context, Result, bail, ensure};
 pub use scratch::{Scratch, raise_limits, wait_for_the_end};
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -76,6 +76,7 @@ impl Output<'_> {
             Type::Directory | Type::Bundle if there.is_ok() => {
                 ensure!(self.force, "{} exists: remove it, or use --force", self.path.display());
                 ensure!(is_directory, "{} is not a directory", self.path.display());
+                check_unmounted(self.path)?;
             }
             _ => {}
         }
@@ -145,6 +146,7 @@ impl Output<'_> {
     /// Moves a directory to the output's place; what is there goes first, after --force.
     fn replace(&self, new: &Path) -> Result<()> {
         if self.force && self.path.exists() {
+            check_unmounted(self.path)?;
             let old = new.with_file_name("old");
             move_to(self.path, &old)?;
         }
@@ -157,6 +159,29 @@ fn check_replaceable(path: &Path) -> Result<()> {
     let is_file = fs::symlink_metadata(path).map_or(true, |there| there.is_file());
     ensure!(is_file, "{} is not a regular file, and is not replaced: use another name", path.display());
     Ok(())
+}
+
+/// Refuses a directory that something is mounted in: what is replaced is removed, and its content with it.
+fn check_unmounted(directory: &Path) -> Result<()> {
+    let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
+    let mounts = fs::read("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
+    let mut targets = mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    if let Some(target) = targets.find(|target| unescaped(target).starts_with(&directory)) {
+        bail!("{} is mounted in what --force would remove: unmount it", crate::tarball::shown(target));
+    }
+    Ok(())
+}
+
+/// A path of /proc/self/mountinfo, which has \040 for a space; proc_pid_mountinfo(5).
+fn unescaped(mut text: &[u8]) -> PathBuf {
+    let mut path = Vec::new();
+    while let Some((&first, rest)) = text.split_first() {
+        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        let escaped = rest.get(..3).and_then(octal).filter(|_| first == b'\\');
+        path.push(escaped.unwrap_or(first));
+        text = escaped.and_then(|_| rest.get(3..)).unwrap_or(rest);
+    }
+    std::ffi::OsString::from_vec(path).into()
 }
 
 fn move_to(from: &Path, to: &Path) -> Result<()> {
@@ -215,5 +240,15 @@ mod tests {
         }
         check_replaceable(&file).unwrap();
         check_replaceable(&directory.path().join("new")).unwrap();
+    }
+    #[test]
+    fn mounts_are_not_removed() {
+        assert_eq!(unescaped(b"/a\\040b\\134c\\x"), Path::new("/a b\\c\\x"));
+        let directory = tempfile::tempdir().unwrap();
+        check_unmounted(directory.path()).unwrap();
+        for mounted in ["/", "/proc"] {
+            let error = check_unmounted(Path::new(mounted)).unwrap_err().to_string();
+            assert!(error.contains("is mounted in"), "{error}");
+        }
     }
 }
