@@ -11,7 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, getxattr};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use rustix::process::{chdir, getpid, getsid, setsid, umask};
+use rustix::process::{chdir, setsid, umask};
 use rustix::thread::{no_new_privs, set_no_new_privs};
 
 use crate::attributes;
@@ -60,7 +60,7 @@ fn try_to_become(
         sys::exit(INIT_FAILED);
     }
     // The init leads a session since it was guarded. It need not be PID 1: the pid namespace may be another's.
-    let is_init = getsid(None) == Ok(getpid());
+    let is_init = sys::leads_session();
     let has_joined = filter::MAY_PRETEND && !is_init && handshake.is_none();
     if !is_init {
         setsid().map_err(fail(Step::Session, 0))?;

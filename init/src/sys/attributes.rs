@@ -2,7 +2,16 @@
 
 use super::check;
 use rustix::io::Result;
+use rustix::process::getpid;
 use sc::syscall;
+
+/// `pid_t getsid(0)`: whether this process leads its session. It is 0 for a session whose leader is outside of the pid
+/// namespace, as it is in `kontena exec`, and no [`rustix::process::Pid`] is 0.
+pub fn leads_session() -> bool {
+    // SAFETY: takes an integer.
+    let session = check(unsafe { syscall!(GETSID, 0) });
+    session == Ok(getpid().as_raw_pid() as usize)
+}
 
 /// `int sched_setattr(0, struct sched_attr *attr, 0)`, with the struct in bytes, which has its length in it.
 pub fn set_scheduler(attributes: &[u8; 48]) -> Result<()> {
