@@ -54,7 +54,7 @@ pub fn write(tree: &Tree, new: &Path, scratch: &Scratch, output: &Output<'_>) ->
     }
     let _progress = Progress::spinner("mkfs.erofs");
     let made = command.arg(new).arg(&root).output().context("cannot run mkfs.erofs")?;
-    judge("mkfs.erofs", &made)?;
+    judge("mkfs.erofs", output.compression, &made)?;
     finish(new, output.epoch)
 }
 

@@ -210,13 +210,17 @@ fn program(name: &str) -> Command {
 }
 
 /// Judges how a program ended, and shows the last line that it said.
-fn judge(name: &str, output: &std::process::Output) -> Result<()> {
+fn judge(name: &str, compression: Option<&str>, output: &std::process::Output) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason");
-    bail!("{name} failed ({}): {}", output.status, crate::tarball::shown(last.as_bytes()))
+    let last = last.split_whitespace().collect::<Vec<_>>().join(" ");
+    // mkfs.erofs does not say that it lacks a compressor.
+    let hint = compression.map(|compressor| format!(": {name} --help lists its compressors; has it {compressor}?"));
+    let last = crate::tarball::shown(last.as_bytes());
+    bail!("{name} failed ({}): {last}{}", output.status, hint.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub fn write(tree: &Tree, new: &Path, output: &Output<'_>) -> Result<()> {
     }
     // It reads to the end, or ends early and says why; then a broken pipe is not the reason.
     let written = stream::write(tree, BufWriter::with_capacity(1 << 17, input));
-    judge("sqfstar", &child.wait_with_output()?)?;
+    judge("sqfstar", output.compression, &child.wait_with_output()?)?;
     written?;
     finish(new)
 }
