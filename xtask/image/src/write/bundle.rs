@@ -51,7 +51,6 @@ pub fn config(config: &ImageConfig, tree: &Tree) -> Result<Vec<u8>> {
             "env": env,
             "cwd": config.workdir().unwrap_or_else(|| "/".into()),
             "capabilities": {"bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES},
-            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1_048_576, "soft": 1_048_576}],
             "noNewPrivileges": true,
         },
         "root": {"path": "rootfs", "readonly": false},
