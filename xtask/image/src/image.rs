@@ -1,7 +1,7 @@
 //! An image as all sources give it: its config and its layers, which are ranges of files on this machine. What a file
 //! has is verified when it is read (`layer.rs`), not here.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex};
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
@@ -154,6 +154,21 @@ impl Platform {
         Ok(Self { os: os.into(), architecture: architecture.into(), variant: variant.map(Into::into) })
     }
 
+    /// The platform of an image by its config, if it is another than this one.
+    pub fn other(&self, config: &ImageConfiguration) -> Option<String> {
+        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+        // Images of old tools say neither.
+        let fits = |is: &str, wanted: &str| is.is_empty() || is == wanted;
+        let is_this = fits(&os, &self.os) && fits(&architecture, &self.architecture);
+        (!is_this).then(|| crate::tarball::shown(format!("{os}/{architecture}").as_bytes()))
+    }
+
+    /// Refuses an image of another platform: a manifest without an index says nothing of it.
+    pub fn check(&self, config: &ImageConfiguration) -> Result<()> {
+        self.other(config)
+            .map_or(Ok(()), |is| bail!("it is for {is} alone, not for {self}: if you want it so, use --platform {is}"))
+    }
+
     /// The manifest for this platform in `index`; the only one that says nothing of a platform will do.
     pub fn choose<'a>(&self, index: &'a ImageIndex) -> Result<&'a Descriptor> {
         let manifests = index.manifests();
@@ -180,19 +195,6 @@ impl Platform {
             }
         }
     }
-}
-
-/// Fails if an image is for another platform than the one that was asked for.
-pub fn check_platform(config: &ImageConfiguration, wanted: &Platform) -> Result<()> {
-    let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
-    // Images of old tools say neither.
-    let fits = |is: &str, wanted: &str| is.is_empty() || is == wanted;
-    let is = crate::tarball::shown(format!("{os}/{architecture}").as_bytes());
-    ensure!(
-        fits(&os, &wanted.os) && fits(&architecture, &wanted.architecture),
-        "it is for {is} alone, not for {wanted}: if you want it so, use --platform {is}"
-    );
-    Ok(())
 }
 
 /// The platform of a manifest, unless it is an attestation's, which docker calls "unknown/unknown".

@@ -35,19 +35,33 @@ use tree::Tree;
 use write::{Output, Scratch, Type};
 
 /// Make one read-only file of an OCI image, which `kontena run` takes as it is.
-///
-/// SOURCE is an image of a registry (nginx, quay.io/a/b:c), oci:DIR[:TAG], oci-archive:FILE[:TAG],
-/// docker-archive:FILE[:NAME], a directory with a root (./root), or - for a tar of one on stdin.
-///
-/// `kontena-image show FILE [--format table|json]` prints what an image asks for.
 #[derive(FromArgs)]
+#[argh(
+    help_triggers("-h", "--help", "help"),
+    usage = "[OPTIONS] SOURCE -o FILE\n       {command_name} show [--format FORMAT] FILE",
+    note = "SOURCE is one of
+  nginx, quay.io/a/b:c, localhost:5000/a@sha256:…   an image of a registry
+  oci:DIR[:TAG], oci-archive:FILE[:TAG]             an OCI layout, or a tar of one
+  docker-archive:FILE[:NAME]                        what docker save and podman save write
+  ./DIR                                             a directory with a root
+  -                                                 a tar of a root, on standard input",
+    note = "`{command_name} show FILE` prints what an image asks for: its command, user, ports and volumes.
+The root hash of the file, for kontena run --verify, is printed, and written to FILE.verity.
+Credentials are those of docker login and podman login.",
+    example = "{command_name} nginx -o nginx.erofs && kontena run -p 8080:80 nginx.erofs
+{command_name} --platform linux/arm64 oci-archive:app.tar -o app.erofs
+docker export web | {command_name} - -o web.erofs",
+    error_code(1, "The image cannot be made."),
+    error_code(2, "The command line is wrong."),
+    error_code(130, "Ctrl-C; nothing is left behind.")
+)]
 struct Build {
-    /// where the image comes from
-    #[argh(positional)]
-    source: String,
+    /// where the image comes from: see the notes
+    #[argh(positional, arg_name = "SOURCE")]
+    sources: Vec<String>,
     /// the file or directory to write
     #[argh(option, short = 'o')]
-    output: PathBuf,
+    output: Option<PathBuf>,
     /// what to write: erofs (default), squashfs, dir or bundle
     #[argh(option, long = "type", default = "Type::Erofs")]
     kind: Type,
@@ -81,13 +95,17 @@ struct Build {
     /// give up when the registry sends nothing for so many seconds (default: 30)
     #[argh(option, default = "30")]
     timeout: u64,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
 }
 
 /// Print what an image asks for.
 #[derive(FromArgs)]
+#[argh(help_triggers("-h", "--help", "help"), usage = "[--format FORMAT] FILE")]
 struct Show {
     /// a file, directory or bundle that kontena-image has made
-    #[argh(positional)]
+    #[argh(positional, arg_name = "FILE")]
     file: PathBuf,
     /// table or json (default: table)
     #[argh(option, default = "String::from(\"table\")")]
@@ -116,20 +134,22 @@ fn main() -> ExitCode {
         Ok(Err(error)) => {
             write::wait_for_the_end();
             eprintln!("kontena-image: {}", format!("{error:#}").replace('\n', " "));
-            ExitCode::FAILURE
+            if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
         Err(EarlyExit { output, status: Ok(()) }) => {
             println!("{}", output.trim_end());
             ExitCode::SUCCESS
         }
         Err(EarlyExit { output, .. }) => {
-            eprintln!("{}", output.trim_end());
+            let words: Vec<&str> = output.split_whitespace().collect();
+            eprintln!("kontena-image: {}{}", words.join(" ").trim_end_matches('.'), hint(&output));
             ExitCode::from(2)
         }
     }
 }
 
-/// The words of the command line, as argh takes them: it knows no --option=VALUE, and takes - for an option.
+/// The words of the command line, as argh takes them: it knows no `--option=VALUE` and no `-oVALUE`, and
+/// takes `-` for an option.
 fn words(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
     let mut words: Vec<String> = Vec::new();
     for argument in arguments {
@@ -143,10 +163,39 @@ fn words(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>> {
                 words.push(source::STDIN.to_owned());
             }
             Some((name, value)) if name.starts_with("--") => words.extend([name.to_owned(), value.to_owned()]),
-            _ => words.push(word),
+            _ => match word.strip_prefix("-o").filter(|value| !value.is_empty()) {
+                Some(value) => words.extend(["-o".to_owned(), value.to_owned()]),
+                None => words.push(word),
+            },
         }
     }
     Ok(words)
+}
+
+/// A command line that says not all, or too much.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: see kontena-image --help", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// What to use in the place of an option that docker, podman or skopeo has, if argh's error names one.
+fn hint(error: &str) -> &'static str {
+    let is_of = |names: &[&str]| error.split_whitespace().any(|word| names.contains(&word.trim_matches('"')));
+    match () {
+        () if is_of(&["--tls-verify", "--src-tls-verify", "--insecure"]) => ": use --plain-http or --tls-ca",
+        () if is_of(&["--cert-dir", "--src-cert-dir"]) => ": use --tls-ca FILE",
+        () if is_of(&["--creds", "--src-creds", "--authfile", "--username", "-u"]) => ": use docker login",
+        () if is_of(&["--arch", "--os", "--variant", "--override-arch"]) => ": use --platform OS/ARCH",
+        () if is_of(&["-t", "--tag", "--name"]) => ": an image is a file, and has no other name: use -o FILE",
+        () if is_of(&["-q", "--quiet"]) => ": progress is shown on a terminal only",
+        () => ": see kontena-image --help",
+    }
 }
 
 /// Prints a config.
@@ -156,32 +205,43 @@ fn show_file(options: &Show) -> Result<String> {
 
 /// Makes the output; returns what is printed: its root hash.
 fn build(options: &Build) -> Result<String> {
+    if options.version {
+        return Ok(concat!("kontena-image ", env!("CARGO_PKG_VERSION"), "\n").into());
+    }
+    let [text] = options.sources.as_slice() else {
+        let count = options.sources.len();
+        bail!(Usage(if count == 0 {
+            "SOURCE is missing".into()
+        } else {
+            format!("one SOURCE is wanted, not {count}")
+        }));
+    };
+    let path = options.output.as_deref().ok_or_else(|| Usage("-o FILE is missing".into()))?;
     write::raise_limits();
-    let source = Source::parse(&options.source)?;
+    let source = Source::parse(text)?;
     let platform = options.platform.as_deref().map_or_else(|| Ok(Platform::host()), Platform::parse)?;
     let epoch = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| "0".into());
     let epoch = epoch.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {epoch:?}, not a number of seconds"))?;
     let compression = options.compression.as_deref().map(compression).transpose()?;
-    let output = Output { path: &options.output, kind: options.kind, compression, force: options.force, epoch };
+    let output = Output { path, kind: options.kind, compression, force: options.force, epoch };
     output.check()?;
     let config = options.config.as_deref().map(read_config).transpose()?;
 
     let limits = limits(options)?;
-    let scratch = Scratch::beside(&options.output)?;
+    let scratch = Scratch::beside(path)?;
     let mut tree = Tree::new(tempfile::tempfile_in(scratch.path())?, limits);
     let cache = options.cache.clone().map_or_else(default_cache, Ok)?;
     let (plain_http, authority) = (options.plain_http, options.tls_ca.clone());
     let access = Access { plain_http, authority, timeout: Duration::from_secs(options.timeout) };
-    let loading = source::Options { platform: &platform, cache, access, directory: scratch.path(), limits };
-    let own = source.load(&mut tree, &loading).with_context(|| options.source.clone())?;
+    let platform_is_given = options.platform.is_some();
+    let loading =
+        source::Options { platform: &platform, platform_is_given, cache, access, directory: scratch.path(), limits };
+    let own = source.load(&mut tree, &loading).with_context(|| source.described(text))?;
     let config = match (own, config) {
         (Some(_), Some(_)) => bail!("--config: the image has a config of its own"),
         (Some(own), None) => Some(ImageConfig::parse(&own)?),
         (None, given) => given,
     };
-    if let (Some(config), true) = (&config, options.platform.is_some()) {
-        image::check_platform(&config.image, &platform).with_context(|| options.source.clone())?;
-    }
     for (name, count) in &tree.left_out {
         eprintln!("kontena-image: left out the attribute {name} of {count} files: it has no meaning in a container");
     }
@@ -253,7 +313,7 @@ mod tests {
             super::words(all).map_err(|error| error.to_string())
         };
         assert_eq!(words(&[b"-", b"-o", b"x"]).unwrap(), ["/dev/stdin", "-o", "x"]);
-        assert_eq!(words(&[b"--type=dir", b"a=b"]).unwrap(), ["--type", "dir", "a=b"]);
+        assert_eq!(words(&[b"--type=dir", b"-ox=y", b"a=b"]).unwrap(), ["--type", "dir", "-o", "x=y", "a=b"]);
         assert!(words(&[b"x", b"-o", b"-"]).unwrap_err().starts_with("-o -: "));
         // Another name would be written to.
         assert!(words(&[b"x", b"-o", b"n\xff"]).unwrap_err().contains("not UTF-8"));
@@ -267,5 +327,12 @@ mod tests {
             assert_eq!(super::bytes(bad), None, "{bad}");
         }
         assert!(super::compression("lz4hc,12").is_ok() && super::compression("-x").is_err());
+    }
+
+    #[test]
+    fn errors_say_what_to_use() {
+        assert!(super::hint("Unrecognized argument: --tls-verify\n").contains("--plain-http"));
+        assert!(super::hint("Unrecognized argument: \"-t\"\n").contains("-o FILE"));
+        assert!(super::hint("Unrecognized argument: --nosuch\n").contains("--help"));
     }
 }

@@ -9,7 +9,7 @@ mod client;
 mod credentials;
 
 use crate::cache::{Cache, Entry, Part, digest_of};
-use crate::image::{Blob, Image, Layer, Platform, check_platform};
+use crate::image::{Blob, Image, Layer, Platform};
 use anyhow::{Context, Error, Result, bail, ensure};
 pub use client::Access;
 use client::{Client, Failure};
@@ -139,7 +139,7 @@ impl Pull {
         let text = Blob::open(&path)?.read(MAX_DOCUMENT)?;
         let parsed = ImageConfiguration::from_reader(text.as_slice()).map_err(|error| Error::msg(cause(&error)));
         let parsed = parsed.with_context(what)?;
-        check_platform(&parsed, platform)?;
+        platform.check(&parsed)?;
         Ok((text, parsed.rootfs().diff_ids().clone()))
     }
 

@@ -8,8 +8,9 @@ use crate::progress::Progress;
 use crate::registry;
 use crate::root;
 use crate::tarball::Tarball;
-use crate::tree::Tree;
+use crate::tree::{ROOT, Tree};
 use anyhow::{Context, Result, bail, ensure};
+use oci_spec::image::ImageConfiguration;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,9 @@ impl Source {
             Some(("oci-archive", rest)) => parts(rest).map(|(path, tag)| Self::OciArchive(path, tag))?,
             Some(("docker-archive", rest)) => parts(rest).map(|(path, tag)| Self::DockerArchive(path, tag))?,
             Some(("docker", rest)) if rest.starts_with("//") => Self::Registry(rest.trim_start_matches('/').into()),
+            Some((transport @ ("docker-daemon" | "containers-storage" | "dir" | "tarball"), _)) => {
+                bail!("{text}: {}", instead(transport))
+            }
             _ if matches!(text, "-" | STDIN) => Self::Stdin,
             _ if text.is_empty() => bail!("SOURCE is empty"),
             _ => Self::of_path(text)?,
@@ -58,6 +62,7 @@ impl Source {
         let path = Path::new(text);
         let is_path = matches!(text, "." | "..") || ["/", "./", "../"].iter().any(|start| text.starts_with(start));
         if (is_path || text.contains('/')) && path.is_dir() {
+            ensure!(!is_layout(path), "{text} is an OCI image layout: use oci:{text}");
             return Ok(Self::Root(path.into()));
         }
         if path.is_file() {
@@ -69,27 +74,21 @@ impl Source {
         Ok(Self::Registry(text.into()))
     }
 
+    /// SOURCE as errors have it: a name of a registry's may have been meant for a directory.
+    pub fn described(&self, text: &str) -> String {
+        let is_directory = matches!(self, Self::Registry(name) if Path::new(name).is_dir());
+        if is_directory { format!("{text} (for the directory use ./{text})") } else { text.to_owned() }
+    }
+
     /// The root that it has, in `tree`, and its config. `directory` is for temporary files.
     pub fn load(&self, tree: &mut Tree, options: &Options<'_>) -> Result<Option<Vec<u8>>> {
         let platform = options.platform;
-        let archive = |path: &Path| {
-            let store = Store::archive(path, options.directory, &options.limits);
-            store.with_context(|| path.display().to_string())
-        };
+        let archive = |path: &Path| Store::archive(path, options.directory, &options.limits);
         let image = match self {
             Self::Registry(reference) => registry::pull(reference, platform, &options.cache, &options.access)?,
-            Self::Oci(path, tag) => {
-                let image = layout::oci(&Store::Directory(path.clone()), tag.as_deref(), platform);
-                image.with_context(|| path.display().to_string())?
-            }
-            Self::OciArchive(path, tag) => {
-                let image = layout::oci(&archive(path)?, tag.as_deref(), platform);
-                image.with_context(|| path.display().to_string())?
-            }
-            Self::DockerArchive(path, reference) => {
-                let image = layout::docker(&archive(path)?, reference.as_deref(), platform);
-                image.with_context(|| path.display().to_string())?
-            }
+            Self::Oci(path, tag) => layout::oci(&Store::Directory(path.clone()), tag.as_deref(), platform)?,
+            Self::OciArchive(path, tag) => layout::oci(&archive(path)?, tag.as_deref(), platform)?,
+            Self::DockerArchive(path, tag) => layout::docker(&archive(path)?, tag.as_deref(), platform)?,
             Self::Root(path) => {
                 root::add(tree, path)?;
                 return Ok(None);
@@ -99,6 +98,9 @@ impl Source {
                 return Ok(None);
             }
         };
+        if let Some(config) = &image.config {
+            check_platform(config, options)?;
+        }
         apply(&image, tree, &options.limits)?;
         Ok(image.config)
     }
@@ -106,8 +108,10 @@ impl Source {
 
 /// What sources need besides their names.
 pub struct Options<'a> {
-    /// --platform
+    /// --platform, or this machine's.
     pub platform: &'a Platform,
+    /// Whether it is --platform.
+    pub platform_is_given: bool,
     /// The directory of blobs of registries.
     pub cache: PathBuf,
     /// How registries are reached.
@@ -117,6 +121,36 @@ pub struct Options<'a> {
     /// What is too much.
     pub limits: Limits,
 }
+
+/// A file has the image that it has: one for another machine is an error only if `--platform` asks for something else.
+fn check_platform(config: &[u8], options: &Options<'_>) -> Result<()> {
+    let config: ImageConfiguration = serde_json::from_slice(config).context("its config")?;
+    if options.platform_is_given {
+        return options.platform.check(&config);
+    }
+    if let Some(is) = options.platform.other(&config) {
+        eprintln!("kontena-image: the image is for {is}");
+    }
+    Ok(())
+}
+
+/// What to use in the place of a transport of skopeo's that is not ours.
+fn instead(transport: &str) -> &'static str {
+    match transport {
+        "docker-daemon" => "use docker save -o FILE NAME, then docker-archive:FILE",
+        "containers-storage" => "use podman save -o FILE NAME, then docker-archive:FILE",
+        "dir" => "use ./DIR for a root, or copy the image to an OCI layout: skopeo copy dir:DIR oci:LAYOUT",
+        _ => "use - < FILE for the tar of a root",
+    }
+}
+
+/// Whether a directory is an image in the OCI's layout, and not a root.
+fn is_layout(path: &Path) -> bool {
+    ["oci-layout", "index.json"].iter().all(|name| path.join(name).is_file())
+}
+
+/// What an archive of an image has, and no root.
+const ARCHIVES: [(&[u8], &str); 2] = [(b"manifest.json", "docker-archive"), (b"oci-layout", "oci-archive")];
 
 /// `FILE[:TAG]`
 fn split(text: &str) -> (&str, Option<&str>) {
@@ -154,6 +188,13 @@ fn read_stdin(tree: &mut Tree, options: &Options<'_>) -> Result<()> {
     let layer = crate::image::Layer { blob, digest: None, diff_id: None, media_type: String::new() };
     let mut tarball = Tarball::new(Reader::new(&layer, most, &progress)?);
     tree.apply(&mut tarball).context("the tar on stdin")?;
+    for (name, transport) in ARCHIVES {
+        let is_archive = tree.children(ROOT).any(|(child, _)| child == name);
+        ensure!(
+            !is_archive,
+            "an image is on stdin, and not the tar of a root: write it to a file, then use {transport}:FILE"
+        );
+    }
     ensure!(tarball.has_ended(), "the tar on stdin ends early");
     let _ = tarball.into_inner().finish().context("the tar on stdin")?;
     Ok(())
@@ -176,8 +217,19 @@ mod tests {
         assert_eq!(parse("docker-archive:x.tar:nginx:latest"), archive);
         assert_eq!((parse("."), parse("/usr")), (Source::Root(".".into()), Source::Root("/usr".into())));
         assert_eq!(parse("-"), Source::Stdin);
-        for bad in ["", "/nosuch", "./nosuch", "oci:", "/etc/passwd"] {
+        for bad in ["", "/nosuch", "./nosuch", "oci:", "/etc/passwd", "docker-daemon:nginx:latest", "dir:/usr"] {
             assert!(Source::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn layout_is_no_root() {
+        let layout = tempfile::tempdir().unwrap();
+        let path = layout.path().to_str().unwrap();
+        for name in ["oci-layout", "index.json"] {
+            assert!(matches!(Source::parse(path), Ok(Source::Root(_))));
+            std::fs::write(layout.path().join(name), "{}").unwrap();
+        }
+        assert!(Source::parse(path).unwrap_err().to_string().contains("use oci:/"));
     }
 }
