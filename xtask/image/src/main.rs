@@ -28,6 +28,7 @@ use limits::Limits;
 use registry::Access;
 use source::Source;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -251,6 +252,9 @@ fn build(options: &Build) -> Result<String> {
         }
     }
     let root_hash = output.write(&mut tree, config.as_ref(), &scratch)?;
+    if std::io::stderr().is_terminal() {
+        eprintln!("{}", output.summary(config.is_some(), std::io::stdout().is_terminal())?);
+    }
     Ok(root_hash.map(|hash| hash + "\n").unwrap_or_default())
 }
 

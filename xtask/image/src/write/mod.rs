@@ -125,6 +125,21 @@ impl Output<'_> {
         }
     }
 
+    /// What a terminal shows when it is written: its size, and how it is run. `with_hash` if the root hash comes next.
+    pub fn summary(&self, has_config: bool, with_hash: bool) -> Result<String> {
+        let path = self.path.display();
+        let command = if has_config { "" } else { " COMMAND" };
+        Ok(match self.kind {
+            Type::Bundle => format!("{path}: run it with: kontena run --bundle {path} NAME"),
+            Type::Directory => format!("{path}: run it with: kontena run {path}{command}"),
+            Type::Erofs | Type::Squashfs => {
+                let size = fs::metadata(self.path)?.len() as f64 / 1e6;
+                let hash = if with_hash { "; its root hash, for --verify:" } else { "" };
+                format!("{path}: {size:.1} MB; run it with: kontena run {path}{command}{hash}")
+            }
+        })
+    }
+
     fn write_file(&self, tree: &mut Tree, words: &[String], scratch: &Scratch) -> Result<String> {
         let new = scratch.path().join("image");
         match self.kind {
