@@ -45,7 +45,7 @@ pub fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// `cargo xtask dist --image`: the program of a release, in the directory of the pair.
+/// `cargo xtask dist --image`: the program of a release, beside the pair.
 pub fn dist(arch: &'static Arch) -> Result<ExitCode> {
     let std =
         arch.std.with_context(|| format!("rustup has no musl for {}: kontena-image is not built for it", arch.name));

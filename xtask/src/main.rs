@@ -99,7 +99,7 @@ struct Dist {
     /// full, board (no bundles), lean (run, bridge, publish, limits) or bare (no network of its own); full by default
     #[argh(option, default = "dist::FULL.name.into()")]
     profile: String,
-    /// build kontena-image instead, static like the pair
+    /// build kontena-image too, static like the pair
     #[argh(switch)]
     image: bool,
 }
@@ -173,9 +173,7 @@ fn main() -> ExitCode {
         Task::Official(Official {}) => official::official(),
         Task::Rootfs(Rootfs { arch }) => arch::Arch::named(&arch).and_then(rootfs::rootfs),
         Task::Image(options) => image::image(&options),
-        Task::Dist(Dist { arch, image: true, .. }) => arch::Arch::named(&arch).and_then(image::dist),
-        Task::Dist(Dist { arch, profile, .. }) => dist::Profile::named(&profile)
-            .and_then(|profile| arch::Arch::named(&arch).and_then(|arch| dist::dist(arch, profile))),
+        Task::Dist(options) => distribute(&options),
         Task::Completions(_) => completions::completions(),
         Task::Man(_) => options::man(),
         Task::Options(_) => options::write(),
@@ -188,4 +186,11 @@ fn main() -> ExitCode {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// `cargo xtask dist`
+fn distribute(options: &Dist) -> anyhow::Result<ExitCode> {
+    let (arch, profile) = (arch::Arch::named(&options.arch)?, dist::Profile::named(&options.profile)?);
+    let pair = dist::dist(arch, profile)?;
+    if options.image { image::dist(arch) } else { Ok(pair) }
 }
