@@ -246,7 +246,7 @@ fn a_kept_container_is_opened_again_for_its_next_life() {
     let record = state.find(name).unwrap();
     assert_eq!((record.init, record.exit, record.restarts, record.is_kept), (None, None, 0, true));
     journal.close().unwrap();
-    assert_eq!(state.command(name).unwrap(), b"a command");
+    assert_eq!(state.command(name).unwrap(), b"another one");
     state.delete(name, false).unwrap();
     assert!(!place.0.join(name).exists());
 }
