@@ -95,7 +95,7 @@ impl Part {
         let path = blob.with_extension("part");
         let shown = || path.display().to_string();
         let mut options = OpenOptions::new();
-        // Whoever else may write to the cache must not choose the file that is overwritten.
+        // Others may write to the cache as well, and must not choose the file that is overwritten.
         let _ = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).with_context(shown)?;
         if file.try_lock().is_err() {
