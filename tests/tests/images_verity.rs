@@ -91,8 +91,9 @@ fn image_with_the_right_hash_is_served() {
         if !is_verifiable(&host, &image) {
             return;
         }
-        let options =
-            ["--name", "web", "-p", "8080:80", "--tmpfs", "/tmp", "--tmpfs", "/run", "--verify", &image.root_hash];
+        // Without a layer in memory, the root itself is on the device.
+        let options = ["--name", "web", "-p", "8080:80", "--read-only", "--tmpfs", "/tmp", "--tmpfs", "/run"];
+        let options = [&options[..], &["--verify", &image.root_hash]].concat();
         let running = host.run(&options, &image.path, &["/usr/sbin/nginx"]).start();
         let mut web = Container::new(&host, "web", running);
         let init = web.init();
