@@ -469,18 +469,16 @@ fn layer_works_with_every_range_of_ids_or_is_refused() {
 }
 
 #[test]
-fn truncated_image_is_reported_with_the_name_of_the_errno() {
+fn truncated_image_is_refused() {
     let host = Host::new();
     for (image, lengths) in [("demo.erofs", &[2000, 4096, 8192, 12288][..]), ("demo.squashfs", &[100, 12288])] {
         let whole = fs::read(images().join(image)).unwrap();
         for length in lengths {
             let path = host.directory().join(image);
             fs::write(&path, &whole[..*length]).unwrap();
-            // Some of it may be there, and nothing runs: it is found out when the part that is not there is looked for.
-            let outcome = host.run(&["--net", "none"], &path, &["/usr/sbin/nginx", "-v"]).run();
-            assert!([125, 126].contains(&outcome.code), "{length} bytes of {image}: {outcome}");
-            let line = outcome.stderr;
-            assert!(line.contains(": E") && !line.contains("errno ") && !line.contains("No error"), "{line}");
+            // The kernel mounts some of these, and programs fail when they read what is missing.
+            let line = host.run(&["--net", "none"], &path, &["/usr/sbin/nginx", "-v"]).run().refused(125);
+            assert!(line.contains("shorter than its file system: copy the image again"), "{length} {line}");
         }
     }
 }

@@ -17,7 +17,8 @@ use rustix::process::geteuid;
 use std::ffi::{CStr, CString};
 
 /// What a root file system is.
-pub const ROOT: &str = "use a directory with the container's files, or a squashfs or erofs image";
+pub const ROOT: &str =
+    "use a directory with the container's files, or an erofs or squashfs file, which kontena-image makes of an image";
 
 /// A config begins with this, and the length of its words as a little-endian u32.
 const MAGIC: &[u8] = b"kontena\x01";
@@ -96,19 +97,28 @@ fn fill(file: &OwnedFd, mut bytes: &mut [u8], mut offset: u64) -> bool {
 
 /// What an image says of itself: words, each with a NUL at its end. They are behind the file system.
 pub fn words(Image { fd, kind }: &Image) -> Parsed<Option<String>> {
+    let last = size(fd, *kind).and_then(|size| size.checked_sub(1));
+    if last.is_some_and(|last| !fill(fd, &mut [0], last)) {
+        // The kernel mounts it, and its files fail later.
+        return Err("the file is shorter than its file system: copy the image again");
+    }
     config_of(fd, *kind).map_or(Ok(None), |end| read_words(fd, end))
 }
 
-/// Where the config of an image is, if there is one: its file system ends there, as the superblock says with `blocks`
-/// and `blkszbits` of erofs, `bytes_used` of squashfs.
+/// Where the config of an image is, if there is one: behind its file system.
 pub fn config_of(fd: &OwnedFd, kind: FileSystem) -> Option<u64> {
-    let size = match kind {
+    size(fd, kind)?.checked_next_multiple_of(BLOCK)
+}
+
+/// How many bytes its file system has, as the superblock says with `blocks` and `blkszbits` of erofs, `bytes_used` of
+/// squashfs.
+fn size(fd: &OwnedFd, kind: FileSystem) -> Option<u64> {
+    match kind {
         FileSystem::Erofs => at(fd, EROFS + 36).zip(at(fd, EROFS + 12)).and_then(|(blocks, [bits])| {
             u64::from(u32::from_le_bytes(blocks)).checked_mul(1_u64.checked_shl(u8::into(bits))?)
         }),
         FileSystem::Squashfs => at(fd, 40).map(u64::from_le_bytes),
-    };
-    size.and_then(|size| size.checked_next_multiple_of(BLOCK))
+    }
 }
 
 /// How many bytes a config at `offset` has, and of them the words, if there is one.

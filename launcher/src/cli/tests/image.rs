@@ -274,15 +274,18 @@ fn an_image_has_its_config_behind_the_file_system() {
     assert_eq!(root.run(&[], &[]).map(|config| &config.overlay), Ok(&Overlay::None));
     fs::write(&path, &erofs).unwrap();
     assert_eq!(overlay(&[]), Ok(&Overlay::None));
-    // Absurd sizes: the kernel says so when it mounts the image.
+    // Copies that were interrupted.
     for system in [
+        file_system(12, 2, 8191),
         file_system(12, u32::MAX, 4096),
-        file_system(255, 1, 4096),
-        file_system(63, 3, 4096),
+        squashfs(8193, 8192),
         squashfs(u64::MAX, 4096),
         squashfs(i64::MAX as u64, 4096),
-        b"hsqs".to_vec(),
     ] {
+        assert!(user(&system).is_err_and(|line| line.contains("shorter than its file system")));
+    }
+    // Absurd sizes: the kernel says so when it mounts the image.
+    for system in [file_system(255, 1, 4096), file_system(63, 3, 4096), squashfs(0, 4096), b"hsqs".to_vec()] {
         assert_eq!(user(&system), Ok(""));
     }
 }
