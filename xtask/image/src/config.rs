@@ -15,7 +15,7 @@ pub const MAGIC: &[u8; 8] = b"kontena\x01";
 pub const BLOCK: u64 = 4096;
 
 /// An image's config.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ImageConfig {
     /// What the image specification has.
     pub image: ImageConfiguration,

@@ -195,12 +195,16 @@ impl Tree {
         Ok(())
     }
 
+    /// What is at `path`, with links followed in the root.
+    pub fn find(&self, path: &[u8]) -> Result<Option<Id>> {
+        let names = self.components(path)?;
+        Ok(self.walk(&names, true).ok().and_then(|place| place.last().map(|(id, _)| *id)))
+    }
+
     /// The content of the regular file at `path`, with links followed in the root; None if there is none.
     pub fn read(&self, path: &[u8], most: u64) -> Result<Option<Vec<u8>>> {
         use std::os::unix::fs::FileExt;
-        let names = self.components(path)?;
-        let Ok(place) = self.walk(&names, true) else { return Ok(None) };
-        let Some(Kind::File { offset, length }) = place.last().map(|(id, _)| &self.node(*id).kind) else {
+        let Some(Kind::File { offset, length }) = self.find(path)?.map(|id| &self.node(id).kind) else {
             return Ok(None);
         };
         ensure!(*length <= most, "{}: it has {length} bytes, and {most} are the most", shown(path));

@@ -72,7 +72,17 @@ pub fn config(config: &ImageConfig, tree: &Tree) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The mounts of every container, and one in memory for each volume: a bundle cannot name a volume.
+/// Where in the bundle the content of a volume is: its path, with a `_` for each slash.
+pub fn volume(path: &str) -> String {
+    let names = path.bytes().map(|byte| match byte {
+        b'/' => "_".into(),
+        b'-' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        _ => format!(".{byte:02X}"),
+    });
+    format!("volumes/{}", names.collect::<String>())
+}
+
+/// The mounts of every container, and one for each volume: a directory of the bundle, which has what the image has there.
 fn mounts(config: &ImageConfig) -> Result<Vec<Value>> {
     let mut mounts: Vec<Value> = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"][..]),
@@ -88,8 +98,8 @@ fn mounts(config: &ImageConfig) -> Result<Vec<Value>> {
     })
     .into();
     for volume in config.volumes()? {
-        let options = ["rw", "nosuid", "nodev", "noexec", "relatime"];
-        mounts.push(json!({"destination": volume, "type": "tmpfs", "source": "none", "options": options}));
+        let (source, options) = (self::volume(&volume), ["bind", "rw", "nodev"]);
+        mounts.push(json!({"destination": volume, "type": "bind", "source": source, "options": options}));
     }
     Ok(mounts)
 }

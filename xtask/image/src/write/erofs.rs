@@ -3,7 +3,7 @@
 use super::{Output, Scratch, judge, program, stream, unpack};
 use crate::config::BLOCK;
 use crate::progress::Progress;
-use crate::tree::Tree;
+use crate::tree::{ROOT, Tree};
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
@@ -47,7 +47,7 @@ pub fn write(tree: &Tree, new: &Path, scratch: &Scratch, output: &Output<'_>) ->
         name => _ = command.arg(format!("-z{name}")),
     }
     if rustix::process::geteuid().is_root() {
-        unpack::unpack(tree, &root)?;
+        unpack::unpack(tree, ROOT, &root)?;
     } else {
         stream::write(tree, BufWriter::new(File::create_new(&root)?))?;
         let _ = command.arg("--tar=f");

@@ -10,7 +10,7 @@ mod unpack;
 
 use crate::config::{self, ImageConfig};
 use crate::layer::hex;
-use crate::tree::Tree;
+use crate::tree::{ROOT, Tree};
 use crate::verity;
 use anyhow::{Context, Result, bail, ensure};
 pub use scratch::{Scratch, raise_limits, wait_for_the_end};
@@ -105,7 +105,7 @@ impl Output<'_> {
             Type::Erofs | Type::Squashfs => self.write_file(tree, &words, scratch).map(Some),
             Type::Directory => {
                 let root = scratch.path().join("root");
-                unpack::unpack(tree, &root)?;
+                unpack::unpack(tree, ROOT, &root)?;
                 let config = scratch.path().join("config");
                 fs::write(&config, config::encode(&words)?)?;
                 self.replace(&root)?;
@@ -115,9 +115,15 @@ impl Output<'_> {
             Type::Bundle => {
                 let bundle = scratch.path().join("bundle");
                 fs::create_dir(&bundle)?;
-                unpack::unpack(tree, &bundle.join("rootfs"))?;
-                let json = bundle::config(config.unwrap_or(&ImageConfig::default()), tree)?;
-                fs::write(bundle.join("config.json"), json)?;
+                unpack::unpack(tree, ROOT, &bundle.join("rootfs"))?;
+                let config = config.cloned().unwrap_or_default();
+                for volume in config.volumes()? {
+                    let from = tree.find(volume.as_bytes())?.with_context(|| format!("the volume {volume}"))?;
+                    let path = bundle.join(bundle::volume(&volume));
+                    fs::create_dir_all(bundle.join("volumes"))?;
+                    unpack::unpack(tree, from, &path)?;
+                }
+                fs::write(bundle.join("config.json"), bundle::config(&config, tree)?)?;
                 fs::write(bundle.join("rootfs.image-config"), config::encode(&words)?)?;
                 self.replace(&bundle)?;
                 Ok(None)

@@ -15,12 +15,12 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Writes the tree as the directory `path`.
-pub fn unpack(tree: &Tree, path: &Path) -> Result<()> {
+/// Writes a directory of the tree, and all below it, as the directory `path`.
+pub fn unpack(tree: &Tree, from: Id, path: &Path) -> Result<()> {
     let links = path.with_extension("links");
     let root = make_directory(CWD, path)?;
     let writer = Writer { tree, names: names(tree), links: make_directory(CWD, &links)? };
-    writer.directory(root.as_fd(), ROOT).with_context(|| path.display().to_string())?;
+    writer.directory(root.as_fd(), from).with_context(|| path.display().to_string())?;
     std::fs::remove_dir_all(links)?;
     Ok(())
 }
