@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tests::{Container, Host, Program, provided, wait_until};
+use tests::{Container, Host, Program, intruder, provided, wait_until};
 
 /// An entry of a tar.
 #[derive(Clone, Copy)]
@@ -272,6 +272,37 @@ fn image_of_a_directory_serves_as_its_config_says() {
     wait_until("the page", || host.get("127.0.0.1:8080").is_ok() || web.has_ended());
     assert!(host.get("127.0.0.1:8080").is_ok(), "{}", web.stderr());
     let _ = web.stop();
+}
+
+#[test]
+fn bundle_of_an_image_keeps_its_volumes() {
+    let host = Host::new();
+    let root = host.demo_copy("root");
+    fs::copy(intruder(), root.join("intruder")).unwrap();
+    fs::create_dir(root.join("data")).unwrap();
+    fs::write(root.join("data/file"), "of the image").unwrap();
+    chown(&root.join("data/file"), Some(Uid::from_raw(7)), None).unwrap();
+    let config = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
+        "config": {"Cmd": ["/intruder", "look", "/data/file"], "User": "7:8", "Volumes": {"/data": {}}}});
+    let path = host.directory().join("config.json");
+    fs::write(&path, config.to_string()).unwrap();
+    let bundle = host.directory().join("bundle");
+    let _ =
+        tool(&host, root.to_str().unwrap(), &bundle, &["--type=bundle", "--config", path.to_str().unwrap()]).run().ok();
+    let run = |args: &[&str]| {
+        let path = bundle.join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config["linux"]["cgroupsPath"] = json!(format!("{}/one", host.cgroup_parent_option()));
+        if !args.is_empty() {
+            config["process"]["args"] = json!(args);
+        }
+        fs::write(&path, config.to_string()).unwrap();
+        host.kontena().args(["run", "--bundle"]).arg(&bundle).arg("one").run().ok()
+    };
+    assert_eq!(run(&[]), "of the image");
+    let _ = run(&["/intruder", "write", "/data/file", "of the run 2"]);
+    assert_eq!(run(&["/intruder", "look", "/data/file"]), "of the run 2");
+    assert_eq!(fs::read_to_string(bundle.join("rootfs/data/file")).unwrap(), "of the image");
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub fn volume(path: &str) -> String {
     format!("volumes/{}", names.collect::<String>())
 }
 
-/// The mounts of every container, and one for each volume: a directory of the bundle, which has what the image has there.
+/// The mounts of every container, and one for each volume: a directory of the bundle, with the image's content.
 fn mounts(config: &ImageConfig) -> Result<Vec<Value>> {
     let mut mounts: Vec<Value> = [
         ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"][..]),
