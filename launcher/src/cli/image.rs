@@ -39,7 +39,7 @@ pub fn set(path: &CStr, image: Option<&Image>, verb: &Entry, line: &Line<'static
             given.said.command.push(c_static(word)?);
         } else if word == "--" {
             is_command = true;
-        } else if let Err(hint) = if number > MOST { Err(TOO_MANY) } else { set_one(word, verb, given) } {
+        } else if let Err(hint) = if number > MOST { Err(TOO_MANY) } else { set_one(word, verb, line, given) } {
             // What is behind the = may be a secret.
             let (name, _) = word.split_once('=').unwrap_or((word, ""));
             return Err(Error::usage(format_args!("{name} in the image-config of {shown}"), hint));
@@ -62,7 +62,7 @@ pub fn set(path: &CStr, image: Option<&Image>, verb: &Entry, line: &Line<'static
     Ok(())
 }
 
-fn set_one(word: &'static str, verb: &Entry, given: &mut Given) -> std::result::Result<(), Hint> {
+fn set_one(word: &'static str, verb: &Entry, line: &Line<'static>, given: &mut Given) -> std::result::Result<(), Hint> {
     let (dashed, value) = word.split_once('=').unwrap_or((word, ""));
     let name = dashed.strip_prefix("--").filter(|name| place_of(name, ALLOWED).is_some());
     let name = name.ok_or("an image cannot ask for it: only the command line can")?;
@@ -74,10 +74,12 @@ fn set_one(word: &'static str, verb: &Entry, given: &mut Given) -> std::result::
     }
     // What this kontena lacks, an image can say for another one.
     let Ok((_, option)) = verb.find(dashed) else { return Ok(()) };
-    if option.kind == Kind::Switch && has(word, b'=') {
-        return Err("it takes no value");
+    match option.kind {
+        Kind::Switch if has(word, b'=') => Err("it takes no value"),
+        // Even if the image's value makes no sense.
+        Kind::Value if line.has(option.name()) => Ok(()),
+        _ => (option.set)(given, value),
     }
-    (option.set)(given, value)
 }
 
 /// Adds the volumes of the image on whose targets the command line has none. In a container with a name they have names

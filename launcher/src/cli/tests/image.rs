@@ -110,6 +110,9 @@ fn command_line_wins() {
     assert_eq!(env.len(), 4, "{env:?}");
     let config = run(&["-u1", "-w/", "--stop-signal=INT", "-l", "a=line", "--expose=443"], &[]);
     assert_eq!((config.user, config.workdir, config.life.stop_signal), (c"1", c"/", 2));
+    let broken = Root::new("broken").says(&["--stop-signal=FOO"]);
+    assert!(broken.run(&[], &[]).is_err());
+    assert!(broken.run(&["--stop-signal=INT"], &[]).is_ok());
     // Of two with one key the last one counts.
     assert_eq!(config.labels, ["a=image", "b=image", "a=line"]);
     assert_eq!(config.exposed, ["80/tcp", "53/udp", "443/tcp"]);
@@ -198,7 +201,7 @@ fn an_image_cannot_ask_for_what_is_the_hosts() {
         (&["--user=1", "--user env=1"], "--user env"),
     ] {
         let root = Root::new("asks").says(words);
-        let line = root.run(&["--user=7"], &["true"]).err().unwrap_or_else(|| panic!("{words:?}"));
+        let line = root.run(&["-eX=1"], &["true"]).err().unwrap_or_else(|| panic!("{words:?}"));
         let wanted = format!("{name} in the image-config of {}: ", root.path());
         assert!(line.starts_with(&wanted) && !line.contains("SECRET") && !line.contains('\x1b'), "{line}");
     }
