@@ -81,6 +81,10 @@ impl Host {
             let configuration = fs::read_to_string(&path).unwrap();
             fs::write(path, configuration.replace("listen 80;", "listen 80; listen [::]:80;")).unwrap();
         });
+        // A new network namespace has the machine's settings.
+        for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            host.inside(|| fs::write(format!("/proc/sys/net/{setting}"), "0")).unwrap();
+        }
         host.neighbour.ip("link set lo up\n");
         host.neighbour.connect(NEIGHBOUR_ADDRESS, NEIGHBOUR_ADDRESS6);
         host.place.connect(HOST_ADDRESS, HOST_ADDRESS6);

@@ -250,6 +250,13 @@ fn verified_image_is_restarted_and_started_again() {
     let _ = host.kontena().args(["wait", "again"]).run();
     let _ = host.kontena().args(["start", "again"]).run().ok();
     let _ = host.kontena().args(["wait", "again"]).run();
+    // The new one is mounted once before the old one is stopped.
+    let replace = image.options(&["-d", "--name", "again", "--replace", "--restart", "always"]);
+    let served = [&replace[..], &["--tmpfs", "/tmp", "--tmpfs", "/run"]].concat();
+    for _ in 0..2 {
+        let _ = host.run(&served, &image.path, &["/usr/sbin/nginx"]).run().ok();
+    }
+    let _ = host.kontena().args(["stop", "again"]).run().ok();
     image.flip(1024 + 20);
     let line = host.kontena().args(["start", "again"]).run().refused(125);
     assert!(line.contains("root hash"), "{line}");

@@ -12,9 +12,11 @@ pub fn ci() -> Result<ExitCode> {
     // With the features that are not among the default ones yet, too.
     let mut pair = host::cargo(["clippy", "-p", "kontena", "-p", "kontena-init", "--all-features", "--target"]);
     step("clippy: the pair", pair.arg(Arch::native()?.target).args(lints))?;
-    let mut others = host::cargo(["clippy", "-p", "xtask", "-p", "tests", "--target=host-tuple"]);
-    step("clippy: xtask and the tests", others.args(lints))?;
-    step("the tests of xtask", &mut host::cargo(["test", "--quiet", "-p", "xtask", "--target=host-tuple"]))?;
+    let mut others =
+        host::cargo(["clippy", "-p", "xtask", "-p", "kontena-image", "-p", "tests", "--target=host-tuple"]);
+    step("clippy: the other programs and the tests", others.args(lints))?;
+    let tests = ["test", "--quiet", "-p", "xtask", "-p", "kontena-image", "--target=host-tuple"];
+    step("the tests of the other programs", &mut host::cargo(tests))?;
     // Advisories are for `cargo deny check` by hand: they change from day to day, and come from elsewhere.
     step("cargo deny", &mut host::cargo(["deny", "check", "bans", "licenses", "sources"]))?;
     passed("structure", structure::structure()?)?;
