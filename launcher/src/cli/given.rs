@@ -26,6 +26,8 @@ pub struct Given {
     pub config: Config,
     /// `--bundle` and what goes with it.
     pub bundle: engine::Options,
+    /// The working directory of the `run` or `create` that is read again; `None` for this process's own.
+    pub directory: Option<&'static CStr>,
     /// `--volumepath`, before the command.
     pub volumepath: Option<String>,
     /// Names that a container's volumes without a name got at an earlier start, each with its target behind it.
@@ -100,6 +102,7 @@ impl Given {
         Self {
             config: config(changes),
             bundle: engine::Options::default(),
+            directory: None,
             volumepath: None,
             anonymous: Vec::new(),
             said: Said::default(),

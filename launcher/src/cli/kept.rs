@@ -27,8 +27,9 @@ const OTHERS: &[&str] = &["detach", "env", "env-file", "label", "label-file", "n
 pub fn write(line: &Line<'_>, given: &Given, env: &[&CStr]) -> Vec<u8> {
     let (config, volumepath) = (&given.config, given.volumepath.as_deref());
     // Of a directory that has been removed, or has a name that is no text, nothing leads on later.
-    let directory = file::read_link(CWD, "/proc/self/cwd").unwrap_or_default();
-    let mut text = [directory.as_bytes(), b"\0", volumepath.unwrap_or_default().as_bytes(), b"\0"].concat();
+    let own = || file::read_link(CWD, "/proc/self/cwd").unwrap_or_default().into_bytes();
+    let directory = given.directory.map_or_else(own, |directory| directory.to_bytes().to_vec());
+    let mut text = [&*directory, b"\0", volumepath.unwrap_or_default().as_bytes(), b"\0"].concat();
     for volume in &config.volumes {
         if let Some(named) = volume.named.filter(|named| named.is_anonymous) {
             text.extend_from_slice(named.name.as_bytes());
@@ -88,6 +89,7 @@ pub fn read(text: &[u8], again: Again) -> Result<Kept> {
     let run = &VERBS[0];
     let line = Box::leak(Box::new(run.read(arguments.leak())?));
     let given = set(run, line, directory.to_bytes())?;
+    given.directory = Some(directory);
     given.volumepath = Some(volumepath).filter(|path| !path.is_empty());
     given.anonymous = anonymous.iter().map(|volume| &*text::from_bytes(volume).leak()).list();
     given.profile = Some(profile.to_vec()).filter(|profile| !profile.is_empty());

@@ -591,8 +591,10 @@ fn kept_command_line_is_read_by_the_same_parser() {
     assert!(config.life.detach && config.life.tty && config.life.interactive && config.life.again.is_some());
     let sources = |config: &Config| config.volumes.iter().map(|volume| volume.source).collect::<Vec<_>>();
     assert_eq!((sources(config).len(), sources(config)), (2, sources(created)));
-    // And again, since nothing of it was lost.
+    // And again, wherever `start` is called, since nothing of it was lost.
     assert_eq!(config.line, created.line);
+    let elsewhere = [b"/elsewhere", &created.line[read.directory.to_bytes().len()..]].concat();
+    assert_eq!(kept::read(&elsewhere, again).unwrap().config.line, elsewhere);
     // One in the foreground has none.
     assert!(run(&["x"]).is_ok_and(|config| config.line.is_empty()));
     // Whatever it is, it is no reason to panic.
