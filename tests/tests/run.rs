@@ -389,10 +389,10 @@ macro_rules! limits {
 }
 const UPDATE: &str = concat!(limits!(), " resources");
 const RUN: &str = concat!(
-    "detach interactive tty name replace rm publish entrypoint label label-file pidfile preserve-fds volume env \
-     env-file user workdir net hostname ip ip6 mac-address \
-     publish-via dns dns-search add-host read-only overlay mount tmpfs shm-size device restart stop-signal \
-     stop-timeout health-cmd health-interval health-timeout health-retries health-start-period \
+    "detach interactive tty name replace rm publish publish-all expose entrypoint label label-file pidfile \
+     preserve-fds volume env env-file user workdir net hostname ip ip6 mac-address \
+     publish-via dns dns-search add-host read-only overlay verify mount tmpfs shm-size device restart stop-signal \
+     stop-timeout health-cmd no-healthcheck health-interval health-timeout health-retries health-start-period \
      health-on-failure wait-ready notify-fd sdnotify log-driver log-opt detach-keys stats format userns \
      ipc uts privileged cap-add cap-drop security-opt seccomp group-add init systemd ulimit umask oom-score-adj \
      sysctl ",
