@@ -2,7 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use tests::{Engines, provided};
+use std::io::Write;
+use std::time::Instant;
+use tests::{Engines, provided, wait_until};
 
 #[test]
 fn podman_limits_a_container() {
@@ -37,4 +39,18 @@ fn podman_limits_a_container() {
     assert_eq!((&*limit("memory.max"), &*limit("cpu.max")), ("100663296", "25000 100000"));
     let _ = engines.says("rm -f -t 0 web");
     assert!(!leaf.exists());
+}
+
+#[test]
+fn podman_serves_a_page_on_a_host_that_has_just_booted() {
+    let engines = Engines::without_images();
+    let run =
+        format!("run -d --name web --network host --rootfs {}:O /usr/sbin/nginx", provided("KONTENA_ROOTFS").display());
+    let start = Instant::now();
+    let _ = engines.says(&run);
+    wait_until("the page", || engines.host.get("127.0.0.1:80").is_ok());
+    // For the report, past what libtest keeps of a test that passes.
+    let time = start.elapsed().as_millis();
+    writeln!(std::io::stdout(), "figure: podman run after a boot, to the first page: {time} ms").unwrap();
+    let _ = engines.says("rm -f -t 0 web");
 }
