@@ -1,4 +1,4 @@
-//! The official images, unchanged: each starts by what it says itself, serves, is stopped by its own signal, and has
+//! The official images, unchanged: each starts as its config says, serves, is stopped by its own signal, and has
 //! its data when it is started again. `xtask/src/official.rs` rebuilds them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

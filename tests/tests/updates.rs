@@ -116,7 +116,7 @@ impl Board {
         assert_eq!(self.link(), if page == OLD { "old.erofs" } else { "new.erofs" });
     }
 
-    /// Asserts that the container that runs has the data.
+    /// Asserts that the running container has the data.
     #[track_caller]
     fn assert_kept(&self, host: &Host) {
         let web = Background::new(host, "web");

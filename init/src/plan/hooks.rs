@@ -14,7 +14,7 @@ wire_structs! {
         pub hooks: List<'a, Hook<'a>>,
     }
 
-    /// A program that runs at some point in a container's life.
+    /// A program to run at some point in a container's life.
     pub struct Hook<'a> {
         /// An absolute path.
         pub path: &'a CStr,

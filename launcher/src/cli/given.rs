@@ -32,7 +32,7 @@ pub struct Given {
     pub volumepath: Option<String>,
     /// Names that a container's volumes without a name got at an earlier start, each with its target behind it.
     pub anonymous: Vec<&'static str>,
-    /// What the image says, but for the options that the command line does not have.
+    /// What the image says, where the command line has no such option.
     pub said: Said,
     /// `--publish-all`.
     pub publish_all: bool,

@@ -9,8 +9,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-/// A config.json that runs a shell, in the order of the specification: each row has a part for everybody, what follows
-/// it for root, and what follows it for an ordinary user. `%` stands for the user's uid, then for the gid.
+/// A config.json for a shell, in the order of the specification. Each row has a common part, then its continuation for
+/// root, and its continuation for an ordinary user. `%` stands for the user's uid, then for the gid.
 const PARTS: [[&str; 3]; 4] = [
     [
         concat!(

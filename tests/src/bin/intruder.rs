@@ -1,16 +1,17 @@
 //! Tests run this program inside containers, to try everything that must fail. It is static, so it runs in every
 //! rootfs.
 //!
-//! `intruder call NUMBER [ARGUMENT…]` makes one system call and says `ok` or the errno's name; `intruder foreign` makes
-//! one of another architecture; `intruder time CALLS` prints the nanoseconds of a getpid(2); `intruder look PATH…`
-//! reads files, `intruder list PATH…` lists directories, `intruder owner PATH…` says whose they are, `intruder write
-//! PATH TEXT…` writes them, `intruder hold DIR` keeps copies of what others tell of themselves by, `intruder notify
-//! TEXT` does what sd_notify(3) does, `intruder linger` hands it sockets whose close takes an hour, `intruder spy DIR`
-//! looks into all processes that it sees until DIR/stop is there, and leaves DIR/report, `intruder terminal` opens one,
-//! and `intruder freebind FROM TO` sends datagrams from an IPv6 address that is not its own, each before one from its
-//! own. `intruder odd WHAT,… PROGRAM ARGUMENT…` executes another program with unusual attributes, `intruder inherited`
-//! lists those that it has itself, and `intruder keys` the contents of its keyrings. On the host, `intruder adopt
-//! PIDFILE COMMAND ARGUMENT…` does what an engine does, and `intruder answer SOCKET CALL=ANSWER…` answers notified
+//! `intruder call NUMBER [ARGUMENT…]` makes one system call and says `ok` or the errno's name; `intruder
+//! foreign` makes one of another architecture; `intruder time CALLS` prints the nanoseconds of a getpid(2);
+//! `intruder look PATH…` reads files, `intruder list PATH…` lists directories, `intruder owner PATH…` says
+//! whose they are, `intruder write PATH TEXT…` writes them, `intruder hold DIR` keeps copies of what others
+//! tell of themselves by, `intruder notify TEXT` does what sd_notify(3) does, `intruder linger` hands it
+//! sockets whose close takes an hour, `intruder spy DIR` looks into all processes that it sees until DIR/stop
+//! is there, and leaves DIR/report, `intruder terminal` opens one, and `intruder freebind FROM TO` sends
+//! datagrams from an IPv6 address that is not its own, each before one from its own. `intruder odd WHAT,…
+//! PROGRAM ARGUMENT…` executes another program with unusual attributes, `intruder inherited` lists those that
+//! it has itself, and `intruder keys` the contents of its keyrings. On the host, `intruder adopt PIDFILE
+//! COMMAND ARGUMENT…` does what an engine does, and `intruder answer SOCKET CALL=ANSWER…` answers notified
 //! calls. Must not judge.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "its end is what the test looks at")]
 

@@ -159,7 +159,7 @@ struct Sum {
     private_dirty: u64,
 }
 
-/// All that are there beside those of `before`, but for the payload.
+/// All that are there beside those of `before`, except the payload.
 fn sum(before: &BTreeSet<u32>) -> Sum {
     let mut sum = Sum::default();
     for pid in processes().difference(before).filter(|pid| comm(**pid) != PAYLOAD) {
@@ -178,7 +178,7 @@ fn sum(before: &BTreeSet<u32>) -> Sum {
     sum
 }
 
-/// The proportional set size of all processes that are not in `before`, but for the payload, in kilobytes; and their
+/// The proportional set size of all processes that are not in `before`, except the payload, in kilobytes; and their
 /// names.
 pub fn pss(before: &BTreeSet<u32>) -> (u64, Vec<String>) {
     let Sum { processes, pss, .. } = sum(before);

@@ -76,7 +76,7 @@ impl Layer {
         Ok(())
     }
 
-    /// The files of a package of Debian's, but for those that `is_wanted` does not want.
+    /// The files of a package of Debian, except those that `is_wanted` rejects.
     pub fn package(&mut self, deb: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<()> {
         let what = || format!("unpacking {}", deb.display());
         let mut tar = Command::new("dpkg-deb").arg("--fsys-tarfile").arg(deb).stdout(Stdio::piped()).spawn()?;
